@@ -10,25 +10,25 @@ from __future__ import annotations
 from typing import Any
 
 __all__ = [
-    "MXError",
     "ArgumentError",
     "ArgumentTypeError",
-    "ShapeError",
+    "AutogradError",
+    "CompileError",
     "DTypeError",
     "DeviceError",
-    "IndexOutOfBounds",
-    "NameNotFound",
-    "OutOfMemory",
-    "NotSupported",
-    "GraphError",
-    "AutogradError",
     "EngineError",
-    "CompileError",
-    "FileMissing",
     "FileFormatError",
+    "FileMissing",
+    "GraphError",
+    "IndexOutOfBounds",
+    "MXError",
     "MissingExtra",
-    "WorkerError",
+    "NameNotFound",
+    "NotSupported",
+    "OutOfMemory",
+    "ShapeError",
     "TimedOut",
+    "WorkerError",
 ]
 
 
