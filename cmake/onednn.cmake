@@ -1,14 +1,12 @@
 # Finds oneDNN and makes the target minimx_onednn. It comes from the PyPI wheels onednn-devel-cpu-gomp (headers) and
-# onednn-cpu-gomp (libdnnl.so, SONAME libdnnl.so.3), which unpack into <prefix>/include and <prefix>/lib. Which prefix
-# that is depends on the installer (a venv, pip's build overlay, --target, --user), so their own metadata is asked.
+# onednn-cpu-gomp (libdnnl.so, SONAME libdnnl.so.3); where pip put them is what minimx/libraries.py knows.
 execute_process(
-  COMMAND "${Python_EXECUTABLE}" "${CMAKE_CURRENT_LIST_DIR}/onednn_paths.py"
+  COMMAND ${MINIMX_RUN_BARE} minimx.libraries
   OUTPUT_VARIABLE MINIMX_ONEDNN_PATHS
   OUTPUT_STRIP_TRAILING_WHITESPACE
   RESULT_VARIABLE status)
 if(NOT status EQUAL 0)
-  message(FATAL_ERROR "oneDNN: expected the packages onednn-devel-cpu-gomp and onednn-cpu-gomp beside "
-                      "${Python_EXECUTABLE}, got neither or one. Install both there with pip.")
+  message(FATAL_ERROR "oneDNN was not found beside ${Python_EXECUTABLE}: see the line above.")
 endif()
 list(GET MINIMX_ONEDNN_PATHS 0 MINIMX_ONEDNN_INCLUDE)
 list(GET MINIMX_ONEDNN_PATHS 1 MINIMX_ONEDNN_LIBRARY)
