@@ -1,0 +1,81 @@
+# The commands of this project, each working from a fresh clone: what a command needs is installed into .venv first, and
+# stamps in there make the next call quick. `make test PYTHON=python3.13 VENV=.venv313` chooses another interpreter.
+PYTHON ?= python3
+VENV   ?= .venv
+JOBS   ?= $(shell nproc)
+ARGS   ?=
+
+BIN   := $(abspath $(VENV))/bin
+BUILD := build/$(notdir $(VENV))
+export PATH := $(BIN):$(PATH)
+
+.DEFAULT_GOAL := help
+.PHONY: help train test check lint format build examples test-cpp test-slow test-peers bench clean
+
+help:  # list these commands
+	@sed -nE 's/^([a-z-]+):.*# (.*)/  make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+train: build  # train ResNet-50 on the digits that ship inside (ARGS="--help" shows what can be set)
+	$(BIN)/python examples/train_resnet50.py $(ARGS)
+
+test: build  # the quick tests (ARGS="-k engine" chooses some)
+	$(BIN)/python -m pytest -q $(ARGS)
+
+check: lint test-cpp examples test  # everything that CI asks for
+
+lint: $(VENV)/.dev  # ruff, mypy, clang-format, import-linter
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	git ls-files '*.cc' '*.h' | xargs $(BIN)/clang-format --dry-run -Werror
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev  # let ruff and clang-format rewrite the files
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	git ls-files '*.cc' '*.h' | xargs $(BIN)/clang-format -i
+
+examples: build  # every example in its tiny setting
+	set -e; for script in examples/*.py; do echo "== $$script"; $(BIN)/python $$script --tiny; done
+
+test-cpp: test-cpp-address,undefined test-cpp-thread  # the engine's own tests under ASAN+UBSAN and under TSAN
+
+test-cpp-%: $(VENV)/.ready
+	$(BIN)/cmake -S tests/cpp -B $(BUILD)-$* -G Ninja -DMINIMX_SANITIZE=$* > /dev/null
+	$(BIN)/cmake --build $(BUILD)-$* -j $(JOBS)
+	$(BIN)/ctest --test-dir $(BUILD)-$* --output-on-failure
+
+test-slow: build  # the long tests: thousands of workloads and interpreter exits
+	$(BIN)/python -m pytest -q -m slow --timeout 1200 $(ARGS)
+
+test-peers: build $(VENV)/.peers  # comparisons with PyTorch
+	$(BIN)/python -m pytest -q -m peers --timeout 1200 $(ARGS)
+
+bench: build $(VENV)/.peers  # benchmarks against NumPy and PyTorch, with ratios
+	set -e; for script in ops engine fuse train; do $(BIN)/python bench/$$script.py $(ARGS); done
+
+# Compiles minimx/_core*.so in place. CMake emits the kernels anew when a row of the operator table has changed.
+build: $(BUILD)/build.ninja  # compile the C++ part
+	@$(BIN)/cmake --build $(BUILD) -j $(JOBS)
+
+$(BUILD)/build.ninja: $(VENV)/.ready
+	$(BIN)/cmake -S . -B $(BUILD) -G Ninja -DMINIMX_INPLACE=ON -DPython_EXECUTABLE=$(BIN)/python \
+	  -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)"
+	@touch $@
+
+# The checkout is linked into the environment, not copied. Changing pyproject.toml installs again.
+$(VENV)/.ready: EXTRAS = build,vision,plot,test
+$(VENV)/.dev: EXTRAS = dev
+$(VENV)/.peers: EXTRAS = peers
+$(VENV)/.ready $(VENV)/.dev $(VENV)/.peers: $(VENV)/.made pyproject.toml
+	$(BIN)/pip install -q -e ".[$(EXTRAS)]"
+	@touch $@
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit("Python 3.10 or newer is needed: make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+	@touch $@
+
+clean:  # remove the environment and everything built
+	rm -rf $(VENV) build minimx/_core*.so
