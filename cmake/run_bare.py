@@ -1,7 +1,7 @@
 """Runs a module of minimx before minimx itself can be imported: `python cmake/run_bare.py minimx.ops.emit --list`.
 
-`minimx/__init__` needs the very extension that is being built, so a bare package stands in for it here. The modules that
-the build runs keep to the standard library for this reason: the operator table (minimx.ops) and minimx.libraries.
+`minimx/__init__` needs the very extension that is being built, so a bare package stands in for it here. The modules
+that the build runs keep to the standard library for this reason: the operator table (minimx.ops) and minimx.libraries.
 """
 
 import runpy
