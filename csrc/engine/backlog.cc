@@ -1,0 +1,97 @@
+// What is in flight, and what has failed unseen: the two things that the whole engine shares.
+#include <algorithm>
+#include <chrono>
+
+#include "engine/core.h"
+#include "engine/spin.h"
+
+namespace minimx::engine {
+
+bool Backlog::full(size_t bytes) const {
+  const size_t ops = ops_.load(std::memory_order_relaxed);
+  if (ops == 0) return false;
+  return ops >= g_settings.max_ops.load(std::memory_order_relaxed) ||
+         bytes_.load(std::memory_order_relaxed) + bytes > g_settings.max_bytes.load(std::memory_order_relaxed);
+}
+
+/// A pusher that was held back goes on at three quarters of the limit, so that it is not woken for every operator.
+bool Backlog::roomy() const {
+  const size_t ops = ops_.load(std::memory_order_relaxed);
+  if (ops == 0) return true;
+  return ops <= g_settings.max_ops.load(std::memory_order_relaxed) / 4 * 3 &&
+         bytes_.load(std::memory_order_relaxed) <= g_settings.max_bytes.load(std::memory_order_relaxed) / 4 * 3;
+}
+
+void Backlog::admit(size_t bytes) {
+  if (t_role == Role::kUser && full(bytes)) {
+    BlockingScope blocking;
+    std::unique_lock lock(mutex_);
+    ++waiting_;
+    changed_.wait(lock, [this] { return roomy(); });
+    --waiting_;
+  }
+  std::lock_guard lock(mutex_);
+  ops_.fetch_add(1, std::memory_order_relaxed);
+  bytes_.fetch_add(bytes, std::memory_order_relaxed);
+}
+
+void Backlog::done(size_t bytes) {
+  std::lock_guard lock(mutex_);
+  ++finished_;
+  bytes_.fetch_sub(bytes, std::memory_order_relaxed);
+  ops_.fetch_sub(1, std::memory_order_release);
+  if (waiting_ > 0) changed_.notify_all();
+}
+
+bool Backlog::drain(int64_t patience_ns) {
+  const auto empty = [this] { return ops_.load(std::memory_order_acquire) == 0; };
+  if (empty()) return true;
+  BlockingScope blocking;
+  if (spin_until(empty)) return true;
+  std::unique_lock lock(mutex_);
+  ++waiting_;
+  bool patient = true;
+  while (!empty() && patient) {
+    const uint64_t finished = finished_;
+    if (patience_ns < 0) {
+      changed_.wait(lock);
+    } else {
+      patient = changed_.wait_for(lock, std::chrono::nanoseconds(patience_ns), [&] { return finished_ != finished; });
+    }
+  }
+  --waiting_;
+  return empty();
+}
+
+void FailureLog::add(FailurePtr failure) {
+  std::lock_guard lock(mutex_);
+  if (unseen_.size() < kMost) unseen_.push_back(std::move(failure));
+}
+
+void FailureLog::forget(const FailurePtr& failure) {
+  std::lock_guard lock(mutex_);
+  std::erase(unseen_, failure);
+}
+
+std::vector<FailurePtr> FailureLog::take() {
+  std::vector<FailurePtr> all;
+  {
+    std::lock_guard lock(mutex_);
+    all.swap(unseen_);
+  }
+  std::sort(all.begin(), all.end(), [](const FailurePtr& a, const FailurePtr& b) { return a->order < b->order; });
+  return all;
+}
+
+FailurePtr report_failure(std::exception_ptr error, const PushInfo& info, uint64_t order) {
+  auto failure = std::make_shared<const Failure>(Failure{std::move(error), info.name, info.site, order});
+  core().failures.add(failure);
+  return failure;
+}
+
+void throw_poisoned(FailurePtr failure) {
+  core().failures.forget(failure);
+  throw Poisoned(std::move(failure));
+}
+
+}  // namespace minimx::engine

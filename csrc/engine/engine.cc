@@ -1,0 +1,250 @@
+// push, in its three ways (inline, in a lane, at once), what happens when an operator ends, and the settings.
+// The lanes are in threaded.cc, "at once" and waiting in naive.cc.
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <utility>
+
+#include "common/error.h"
+#include "engine/core.h"
+#include "engine/parallel.h"
+#include "engine/trace.h"
+
+namespace minimx::engine {
+
+namespace {
+
+bool small(const PushInfo& info) {
+  return info.lane == Lane::kCompute && info.cost_ns < g_settings.inline_threshold_ns.load(std::memory_order_relaxed);
+}
+
+void push_queued(UniqueFunction<void()>&& fn, std::span<Var* const> reads, std::span<Var* const> writes,
+                 const PushInfo& info) {
+  Ref<Op> op = make_ref<Op>(std::move(fn), reads, writes, info, Op::Home::kLane);
+  trace_op(TraceEvent::Kind::kPush, *op, false);
+  core().backlog.admit(info.bytes);
+  op->retain();  // for the queues and the lane; run_here or the worker gives it back
+  Released out;
+  op->link(out);
+  run_here(out.ready && small(info) ? out.ready : hand_out(out));
+}
+
+void push_at_once(UniqueFunction<void()>&& fn, std::span<Var* const> reads, std::span<Var* const> writes,
+                  const PushInfo& info) {
+  Ref<Op> op = make_ref<Op>(std::move(fn), reads, writes, info, Op::Home::kCaller);
+  trace_op(TraceEvent::Kind::kPush, *op, false);
+  FailurePtr failure = run_on_caller(*op);
+  if (failure && synchronous()) throw_poisoned(std::move(failure));
+}
+
+/// At exit of the process, if nobody called shutdown(). An operator that waits for what is gone by now (Python, say)
+/// must not hang the exit: after ten seconds without progress the threads are left to the system.
+void drain_at_exit() {
+  Core* c = g_core.load(std::memory_order_acquire);
+  if (!c || g_settings.stopped.exchange(true) || t_role != Role::kUser) return;
+  if (!c->backlog.drain(10'000'000'000)) return;
+  c->compute.close();
+  c->host.close();
+}
+
+}  // namespace
+
+Core& core() {
+  if (Core* c = g_core.load(std::memory_order_acquire)) return *c;
+  static const int once = (install_fork_handlers(), std::atexit(drain_at_exit));
+  (void)once;
+  Core* fresh = new Core;
+  Core* c = nullptr;
+  if (g_core.compare_exchange_strong(c, fresh, std::memory_order_acq_rel)) return *fresh;
+  delete fresh;
+  return *c;
+}
+
+void push(UniqueFunction<void()> fn, std::span<Var* const> reads, std::span<Var* const> writes, const PushInfo& info) {
+  if (synchronous() || g_settings.stopped.load(std::memory_order_relaxed))
+    return push_at_once(std::move(fn), reads, writes, info);
+  if (small(info) && !tracing()) {
+    if (InlineRun run{reads, writes}) {
+      try {
+        fn();
+      } catch (...) {
+        run.fail(std::current_exception(), info);
+      }
+      return;
+    }
+  }
+  push_queued(std::move(fn), reads, writes, info);
+}
+
+Op* hand_out(Released& out) {
+  Op* refused = nullptr;
+  while (Op* op = out.ready) {
+    out.ready = std::exchange(op->next_ready, nullptr);
+    if (op->home == Op::Home::kCaller) {
+      op->ready.store(1, std::memory_order_release);
+      op->ready.notify_one();
+      op->release();
+    } else if (!core().workers(op->info.lane).submit(op)) {
+      op->next_ready = std::exchange(refused, op);
+    }
+  }
+  return refused;
+}
+
+void run_here(Op* list) {
+  while (Op* op = list) {
+    list = std::exchange(op->next_ready, nullptr);
+    dispose(op, op->run());
+  }
+}
+
+void dispose(Op* op, const FailurePtr& failure) {
+  const bool ours = op->epoch == detail::epoch();  // false in a child that the operator itself has forked
+  const size_t bytes = op->info.bytes;
+  finish(*op, failure);
+  op->release();
+  if (ours) core().backlog.done(bytes);
+}
+
+void finish(Op& op, const FailurePtr& failure) {
+  op.drop_function();
+  Released out;
+  op.release_vars(failure, out);
+  run_here(hand_out(out));
+}
+
+// --- InlineRun, where it is not the hot path ------------------------------------------------------------------------
+
+InlineRun try_inline(std::span<Var* const> reads, std::span<Var* const> writes) {
+  if (tracing()) return InlineRun();
+  return InlineRun(reads, writes);
+}
+
+/// Entry `at` could not be acquired: is it because this run itself writes it already?
+bool InlineRun::skip(Var* v, size_t at) {
+  for (size_t i = 0; i < writes_.size() && i < at; ++i) {
+    if (writes_[i] != v) continue;
+    skipped_ |= uint64_t{1} << at;
+    return true;
+  }
+  return false;
+}
+
+void InlineRun::give_up(size_t done) {
+  writes_ = writes_.first(std::min(done, writes_.size()));
+  reads_ = reads_.first(done - writes_.size());
+  release();
+}
+
+void InlineRun::release_slow(Var* v, bool write, const FailurePtr& failure) {
+  Released out;
+  if (write)
+    v->release_write(failure, out);
+  else
+    v->release_read(out);
+  run_here(hand_out(out));
+}
+
+void InlineRun::fail(std::exception_ptr error, const PushInfo& info) {
+  FailurePtr failure;
+  try {
+    std::rethrow_exception(error);
+  } catch (const Poisoned& inner) {
+    failure = inner.failure;
+  } catch (...) {
+    failure = report_failure(std::move(error), info, next_order());
+  }
+  release(failure);
+  held_ = false;
+  if (synchronous()) throw_poisoned(std::move(failure));
+}
+
+// --- waiting for all, settings --------------------------------------------------------------------------------------
+
+void wait_all() {
+  Core* c = g_core.load(std::memory_order_acquire);
+  if (!c) return;
+  if (t_role != Role::kUser)
+    throw Error(
+        ErrorKind::kInternal,
+        "wait_all: expected to be called outside operators, got a call on one of the engine's threads. Wait for "
+        "the Vars you need.");
+  trace_wait(TraceEvent::Kind::kWaitBegin, "wait_all", nullptr);
+  c->backlog.drain();
+  trace_wait(TraceEvent::Kind::kWaitEnd, "wait_all", nullptr);
+  std::vector<FailurePtr> failures = c->failures.take();
+  if (failures.empty()) return;
+  FailurePtr first = failures.front();
+  failures.erase(failures.begin());
+  throw Poisoned(std::move(first), std::move(failures));
+}
+
+void shutdown() {
+  g_settings.stopped.store(true);
+  Core* c = g_core.load(std::memory_order_acquire);
+  if (!c || t_role != Role::kUser) return;
+  BlockingScope blocking;
+  c->backlog.drain();
+  c->compute.close();
+  c->host.close();
+}
+
+void set_policy(Policy policy) {
+  if (Core* c = g_core.load(std::memory_order_acquire); c && t_role == Role::kUser) c->backlog.drain();
+  g_settings.naive.store(policy == Policy::kNaive);
+}
+Policy policy() { return g_settings.naive.load() ? Policy::kNaive : Policy::kThreaded; }
+
+double inline_threshold_ns() { return g_settings.inline_threshold_ns.load(std::memory_order_relaxed); }
+void set_inline_threshold_ns(double ns) { g_settings.inline_threshold_ns.store(ns); }
+void set_host_threads(int n) { g_settings.host_threads.store(std::max(n, 1)); }
+int host_threads() { return g_settings.host_threads.load(); }
+
+int num_threads() {
+  int n = g_settings.num_threads.load(std::memory_order_relaxed);
+  if (n > 0) return n;
+#ifdef _OPENMP
+  n = omp_get_max_threads();
+#else
+  n = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+#endif
+  int unset = 0;
+  return g_settings.num_threads.compare_exchange_strong(unset, n) ? n : unset;
+}
+
+void set_num_threads(int n) {
+  g_settings.num_threads.store(std::max(n, 1));
+#ifdef _OPENMP
+  omp_set_num_threads(std::max(n, 1));
+#endif
+}
+
+void set_inflight_limit(size_t bytes, size_t ops) {
+  g_settings.max_bytes.store(bytes);
+  g_settings.max_ops.store(std::max<size_t>(ops, 1));
+}
+
+InFlight in_flight() {
+  Core* c = g_core.load(std::memory_order_acquire);
+  return c ? c->backlog.now() : InFlight{0, 0};
+}
+
+bool on_worker() { return t_role == Role::kCompute; }
+
+void set_blocking_hooks(void (*before)(), void (*after)()) {
+  g_settings.before_blocking.store(before);
+  g_settings.after_blocking.store(after);
+}
+
+BlockingScope::BlockingScope() : after_(g_settings.after_blocking.load()) {
+  if (auto* before = g_settings.before_blocking.load()) before();
+  if (t_role == Role::kHost) core().host.lend();
+}
+
+BlockingScope::~BlockingScope() {
+  if (t_role == Role::kHost) core().host.take_back();
+  if (after_) after_();
+}
+
+}  // namespace minimx::engine

@@ -1,0 +1,70 @@
+// Running at once on the caller's thread: the naive policy, SyncScope, every wait (an operator without a function), and
+// what is pushed after shutdown. The Vars' queues are the same as in the threaded policy, so other threads' operators
+// keep their place; only the hands differ.
+#include "common/error.h"
+#include "engine/core.h"
+#include "engine/parallel.h"
+#include "engine/spin.h"
+#include "engine/trace.h"
+
+namespace minimx::engine {
+
+namespace {
+
+bool would_block(const Op& op) {
+  for (const Use& use : op.uses())
+    if (use.writes ? !use.var->idle() : !use.var->readable()) return true;
+  return false;
+}
+
+/// Links the Op and sleeps until all its Vars are granted.
+void await(Op& op) {
+  if (t_role == Role::kCompute && would_block(op))
+    throw Error(ErrorKind::kInternal, std::string(op.info.name) +
+                                          ": expected not to wait on the compute worker, got a Var with pending "
+                                          "operators. Push what needs to wait on the host lane.");
+  op.retain();  // hand_out, maybe on another thread, touches the Op until after this one may go on
+  Released out;
+  op.link(out);
+  hand_out(out);  // at most this Op itself
+  const auto ready = [&op] { return op.ready.load(std::memory_order_acquire) != 0; };
+  if (ready()) return;
+  BlockingScope blocking;
+  if (spin_until(ready)) return;
+  while (!ready()) op.ready.wait(0, std::memory_order_acquire);
+}
+
+void wait_for(Var* var, bool write, const char* name) {
+  if (!var->poisoned() && (write ? var->idle() : var->readable())) return;
+  trace_wait(TraceEvent::Kind::kWaitBegin, name, var);
+  Var* const vars[] = {var};
+  const std::span<Var* const> none;
+  Ref<Op> op = make_ref<Op>(nullptr, vars, write ? std::span<Var* const>(vars) : none, PushInfo{.name = name},
+                            Op::Home::kCaller);
+  await(*op);
+  const FailurePtr failure = op->inherited_failure();
+  finish(*op, failure);
+  trace_wait(TraceEvent::Kind::kWaitEnd, name, var);
+  if (failure) throw_poisoned(failure);
+}
+
+}  // namespace
+
+FailurePtr run_on_caller(Op& op) {
+  await(op);
+  FailurePtr failure;
+  {
+    detail::TeamScope team(num_threads());
+    failure = op.run();
+  }
+  finish(op, failure);
+  return failure;
+}
+
+void wait_to_read(Var* var) { wait_for(var, false, "wait_to_read"); }
+void wait_to_write(Var* var) { wait_for(var, true, "wait_to_write"); }
+
+SyncScope::SyncScope() { ++t_sync_depth; }
+SyncScope::~SyncScope() { --t_sync_depth; }
+
+}  // namespace minimx::engine

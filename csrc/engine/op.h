@@ -1,0 +1,88 @@
+// An Op: one pushed operator on its way through the queues of its Vars, and the thread-blind part of its life:
+// link it into the queues, run or skip it once all are granted, release them. Who runs it is decided in engine.cc.
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "engine/engine.h"
+#include "engine/failure.h"
+#include "engine/function.h"
+#include "engine/var.h"
+
+namespace minimx::engine {
+
+/// One Var's place in an Op, and the Op's place in that Var's queue.
+struct Use {
+  Op* op = nullptr;
+  Ref<Var> var;
+  Use* next = nullptr;  // in the Var's queue; guarded by the Var's lock
+  bool reads = false;
+  bool writes = false;  // both: the Op is queued as a writer, and poison still reaches it
+};
+
+class Op final : public RefCounted {
+ public:
+  /// Who runs the Op once it is ready: a lane's worker, or the thread that pushed it and waits.
+  enum class Home : uint8_t { kLane, kCaller };
+
+  Op(UniqueFunction<void()> fn, std::span<Var* const> reads, std::span<Var* const> writes, const PushInfo& info,
+     Home home);
+  ~Op() override;
+
+  /// Links the Op into the queues of all its Vars, as one step that no other Op's link() can be halfway through.
+  /// The last grant, perhaps during this very call, hands the Op out in `out.ready`.
+  void link(Released& out);
+  /// Called by a Var that grants one of the Op's uses.
+  void granted(Released& out) {
+    if (missing_.fetch_sub(1, std::memory_order_acq_rel) == 1) hand_out(out);
+  }
+  /// The earliest failure among what the Op reads, or null. Only while its Vars are granted.
+  FailurePtr inherited_failure() const;
+  /// Runs the function, or skips it when an input is poisoned. Never throws: returns the failure, or null.
+  FailurePtr run();
+  /// Destroys the function, and with it what it captured, before anyone can learn that the Op is done.
+  void drop_function() { fn_ = nullptr; }
+  /// Releases all Vars. Those written take over `failure`.
+  void release_vars(const FailurePtr& failure, Released& out);
+
+  std::span<const Use> uses() const { return {uses_, static_cast<size_t>(count_)}; }
+
+  // Set when pushed, constant from then on.
+  const PushInfo info;
+  const Home home;
+  const uint64_t order;  // the push number
+  const uint64_t epoch;  // of the process that pushed it: elsewhere the Op is void
+
+  std::atomic<int> ready{0};  // Home::kCaller: what the caller waits for
+  Op* next_ready = nullptr;   // in Released, while it is handed out
+
+ private:
+  static constexpr int kInlineUses = 6;
+  void add(Var* var, bool write);
+  bool lent_by_outer(const Var* var, bool write) const;
+  void hand_out(Released& out) {
+    next_ready = out.ready;
+    out.ready = this;
+  }
+
+  UniqueFunction<void()> fn_;
+  const Op* outer_ = nullptr;  // while it runs: the Op whose function is running this one
+  // invariant: sorted by address, no Var twice; not touched after link(), as the queues point into it.
+  Use* uses_ = inline_;
+  int count_ = 0;
+  // invariant: the uses not yet granted, plus one while link() is at work.
+  std::atomic<int> missing_{0};
+  std::unique_ptr<Use[]> more_;
+  Use inline_[kInlineUses];
+};
+
+/// The innermost Op whose function runs on this thread, or null.
+inline constinit thread_local const Op* t_running = nullptr;
+
+/// The next push number.
+uint64_t next_order();
+
+}  // namespace minimx::engine

@@ -1,0 +1,53 @@
+// Hooks for a profiler: every push, start, end and wait can be seen. The engine only reports; writing Perfetto's JSON
+// is the listener's business. Without a listener a hook costs one relaxed load.
+#pragma once
+#include <atomic>
+#include <cstdint>
+#include <span>
+
+#include "engine/engine.h"
+
+namespace minimx::engine {
+
+struct TraceEvent {
+  enum class Kind : uint8_t { kPush, kStart, kEnd, kWaitBegin, kWaitEnd };
+  Kind kind{};
+  const char* name = "";  // of the operator, or of the wait
+  uint64_t op = 0;        // push number; the same for an operator's push, start and end; 0 for waits
+  Lane lane{};
+  bool on_caller = false;           // start, end: it runs on the thread that pushed it
+  bool failed = false;              // start: skipped because an input is poisoned; end: it failed or was skipped
+  int thread = 0;                   // a small number of the reporting thread, see thread_number()
+  int64_t time_ns = 0;              // steady clock
+  std::span<const uint64_t> reads;  // Var ids; push and wait only
+  std::span<const uint64_t> writes;
+};
+
+/// Listener. Called from any thread, from several at once, and must not call the engine.
+class TraceSink {
+ public:
+  virtual ~TraceSink() = default;
+  virtual void on_event(const TraceEvent& event) = 0;
+};
+
+/// A small number for the calling thread: 1, 2, ... in the order in which threads first ask.
+int thread_number();
+
+class Op;
+
+namespace detail {
+inline constinit std::atomic<TraceSink*> g_trace{nullptr};
+void trace_op_slow(TraceEvent::Kind kind, const Op& op, bool failed);
+void trace_wait_slow(TraceEvent::Kind kind, const char* name, const Var* var);
+void forget_trace();
+}  // namespace detail
+
+inline bool tracing() { return detail::g_trace.load(std::memory_order_relaxed) != nullptr; }
+inline void trace_op(TraceEvent::Kind kind, const Op& op, bool failed) {
+  if (tracing()) detail::trace_op_slow(kind, op, failed);
+}
+inline void trace_wait(TraceEvent::Kind kind, const char* name, const Var* var) {
+  if (tracing()) detail::trace_wait_slow(kind, name, var);
+}
+
+}  // namespace minimx::engine
