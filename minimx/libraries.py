@@ -1,8 +1,8 @@
 """Finds shared libraries that pip installed, and imports the extension module `minimx._core` with their help.
 
 The wheels of oneDNN unpack into <prefix>/include and <prefix>/lib, and which prefix that is depends on the installer (a
-venv, pip's build overlay, --user): their own metadata is asked. (`pip install --target` drops such files.) The build asks the same question by running
-this module (cmake/onednn.cmake), so it keeps to the standard library.
+venv, pip's build overlay, --user): their own metadata is asked. (`pip install --target` leaves such files out.) The
+build asks the same question by running this module (cmake/onednn.cmake), so it keeps to the standard library.
 """
 
 from __future__ import annotations
