@@ -1,0 +1,263 @@
+// Exponentials, logarithms, trigonometric and hyperbolic functions and erf. In float: branch-free polynomials after a
+// reduction of the argument, which vectorise; errors at most 2 units in the last place, right at 0, infinity, NaN and
+// for denormals. In double: the C library's. The polynomials are minimax fits (weighted least squares) of the named
+// quotient.
+#pragma once
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <limits>
+
+namespace minimx {
+namespace scalar {
+
+constexpr float kInf = std::numeric_limits<float>::infinity();
+constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
+
+/// 2^n for n in [-126, 127].
+inline float pow2(int32_t n) { return std::bit_cast<float>((n + 127) << 23); }
+
+/// p * 2^n for n in [-252, 254]: in two steps, so that denormal results are rounded once and overflow gives infinity.
+inline float scale(float p, int32_t n) { return p * pow2(n >> 1) * pow2(n - (n >> 1)); }
+
+/// e^r - 1 for |r| <= ln(2) / 2; the polynomial is (e^r - 1 - r) / r^2.
+inline float expm1_small(float r) {
+  float p = 1.991315814e-04f;
+  p = p * r + 1.394041633e-03f;
+  p = p * r + 8.333275040e-03f;
+  p = p * r + 4.166636490e-02f;
+  p = p * r + 1.666666681e-01f;
+  p = p * r + 5.000000043e-01f;
+  return p * (r * r) + r;
+}
+
+/// x - n ln 2, with ln 2 in two parts of which the first times n is exact.
+inline float minus_n_ln2(float x, float n) { return (x - n * 0.693359375f) - n * -2.12194440e-4f; }
+
+/// e^x * 2^shift.
+inline float exp_scaled(float x, int32_t shift) {
+  const float clamped = x < -105.0f ? -105.0f : x > 90.0f ? 90.0f : x;
+  const float n = std::rint(clamped * 1.44269504f);
+  return scale(1.0f + expm1_small(minus_n_ln2(clamped, n)), static_cast<int32_t>(n) + shift);
+}
+
+inline float exp(float x) { return exp_scaled(x, 0); }
+inline double exp(double x) { return std::exp(x); }
+
+inline float exp2(float x) {
+  const float clamped = x < -151.0f ? -151.0f : x > 129.0f ? 129.0f : x;
+  const float n = std::rint(clamped);
+  return scale(1.0f + expm1_small((clamped - n) * 0.693147181f), static_cast<int32_t>(n));
+}
+inline double exp2(double x) { return std::exp2(x); }
+
+inline float expm1(float x) {
+  const float clamped = x < -30.0f ? -30.0f : x > 90.0f ? 90.0f : x;
+  const float n = std::rint(clamped * 1.44269504f);
+  const float p = expm1_small(minus_n_ln2(clamped, n));
+  const float half = scale(0.5f, static_cast<int32_t>(n));  // 2^n / 2, within range where 2^n is not
+  return n == 0.0f ? p : 2.0f * (half * p + (half - 0.5f));
+}
+inline double expm1(double x) { return std::expm1(x); }
+
+/// x = m * 2^e with m in [sqrt(1/2), sqrt(2)), for positive finite x; gives m - 1 and e.
+inline float split(float x, float* e) {
+  const bool tiny = x < 1.17549435e-38f;
+  const int32_t bits = std::bit_cast<int32_t>(tiny ? x * 8388608.0f : x) - 0x3f3504f3;
+  *e = static_cast<float>(bits >> 23) - (tiny ? 23.0f : 0.0f);
+  return std::bit_cast<float>((bits & 0x007fffff) + 0x3f3504f3) - 1.0f;
+}
+
+/// ln(1 + f) - f for f in [sqrt(1/2) - 1, sqrt(2) - 1]; the polynomial is (ln(1 + f) - f + f^2 / 2) / f^3.
+inline float log1p_minus(float f) {
+  float p = 6.752845937e-02f;
+  p = p * f - 1.167064095e-01f;
+  p = p * f + 1.188221773e-01f;
+  p = p * f - 1.240606636e-01f;
+  p = p * f + 1.422052182e-01f;
+  p = p * f - 1.666800233e-01f;
+  p = p * f + 2.000206357e-01f;
+  p = p * f - 2.500000867e-01f;
+  p = p * f + 3.333331359e-01f;
+  const float ff = f * f;
+  return p * (f * ff) - 0.5f * ff;
+}
+
+/// What every logarithm is outside (0, inf), else `y`.
+inline float log_edges(float x, float y) { return x > 0.0f ? (x == kInf ? kInf : y) : x == 0.0f ? -kInf : kNaN; }
+
+inline float log(float x) {
+  float e;
+  const float f = split(x, &e);
+  const float tail = log1p_minus(f) + e * -2.12194440e-4f;
+  return log_edges(x, (f + tail) + e * 0.693359375f);
+}
+inline double log(double x) { return std::log(x); }
+
+inline float log2(float x) {
+  float e;
+  const float f = split(x, &e);
+  const float tail = log1p_minus(f);  // (f + tail) * log2(e), whose constant is 1 + 0.44269504
+  return log_edges(x, ((tail * 0.442695041f + f * 0.442695041f) + tail + f) + e);
+}
+inline double log2(double x) { return std::log2(x); }
+
+inline float log10(float x) {
+  float e;
+  const float f = split(x, &e);
+  const float tail = log1p_minus(f);
+  const float low = tail * 0.434294482f + e * 7.90340679e-6f;
+  return log_edges(x, (low + f * 0.434294482f) + e * 0.301022126f);
+}
+inline double log10(double x) { return std::log10(x); }
+
+inline float log1p(float x) {
+  const float u = 1.0f + x;
+  const float lost = u >= 2.0f ? 1.0f - (u - x) : x - (u - 1.0f);  // of x, by rounding u
+  return u > 0.0f && u < kInf ? (u == 1.0f ? x : log(u) + lost / u) : log_edges(u, u);
+}
+inline double log1p(double x) { return std::log1p(x); }
+
+inline float tanh(float x) {
+  const float t = expm1(-2.0f * std::fabs(x));  // in (-1, 0]
+  return std::copysign(-t / (2.0f + t), x);
+}
+inline double tanh(double x) { return std::tanh(x); }
+
+template <class T>
+T sigmoid(T x) {
+  const T z = exp(-std::fabs(x));
+  return (x < T(0) ? z : T(1)) / (T(1) + z);
+}
+
+inline float sinh(float x) {
+  const float a = std::fabs(x);
+  const float t = expm1(a < 1.0f ? a : 1.0f), h = exp_scaled(a, -1);
+  const float y = a < 1.0f ? 0.5f * (t + t / (t + 1.0f)) : h - 0.25f / h;
+  return std::copysign(y, x);
+}
+inline double sinh(double x) { return std::sinh(x); }
+
+inline float cosh(float x) {
+  const float h = exp_scaled(std::fabs(x), -1);
+  return h + 0.25f / h;
+}
+inline double cosh(double x) { return std::cosh(x); }
+
+/// erf. Near 0 the polynomial is erf(x) / x - 1 in x^2; from 1 on it is ln(1 - erf(x)).
+inline float erf(float x) {
+  const float a = std::fabs(x), s = x * x;
+  float p = 7.889119530e-05f;
+  p = p * s - 8.020841280e-04f;
+  p = p * s + 5.189535339e-03f;
+  p = p * s - 2.685444459e-02f;
+  p = p * s + 1.128360018e-01f;
+  p = p * s - 3.761262714e-01f;
+  p = p * s + 1.283791659e-01f;
+  const float b = a > 4.0f ? 4.0f : a;
+  float q = -2.168647234e-05f;
+  q = q * b + 4.413319005e-04f;
+  q = q * b - 4.204539544e-03f;
+  q = q * b + 2.520819595e-02f;
+  q = q * b - 1.084184798e-01f;
+  q = q * b - 6.332199855e-01f;
+  q = q * b - 1.129578376f;
+  q = q * b + 1.880297753e-04f;
+  return a < 1.0f ? p * x + x : std::copysign(1.0f - exp(q), x);
+}
+inline double erf(double x) { return std::erf(x); }
+
+/// x less the nearest multiple of pi / 2, and the number of that multiple modulo 4. In double, so that it is right to
+/// float's precision up to |x| = 2^53; beyond that neighbouring floats are many periods apart.
+inline float reduce_quadrant(float x, int32_t* quadrant) {
+  const double q = std::rint(x * 0.63661977236758134);
+  *quadrant = static_cast<int32_t>(q - 4.0 * std::floor(q * 0.25));
+  return static_cast<float>((x - q * 1.5707963267341256) - q * 6.0771005065061922e-11);
+}
+
+/// sin(r) and cos(r) for |r| <= pi / 4.
+inline float sin_small(float r) {
+  const float s = r * r;
+  float p = 2.718302546e-06f;
+  p = p * s - 1.983933391e-04f;
+  p = p * s + 8.333329383e-03f;
+  p = p * s - 1.666666664e-01f;
+  return p * (s * r) + r;
+}
+inline float cos_small(float r) {
+  const float s = r * r;
+  float p = 2.443836216e-05f;
+  p = p * s - 1.388736676e-03f;
+  p = p * s + 4.166664685e-02f;
+  return p * (s * s) + (1.0f - 0.5f * s);
+}
+
+inline float sin(float x) {
+  int32_t quadrant;
+  const float r = reduce_quadrant(x, &quadrant);
+  const float y = quadrant & 1 ? cos_small(r) : sin_small(r);
+  return quadrant & 2 ? -y : y;
+}
+inline double sin(double x) { return std::sin(x); }
+
+inline float cos(float x) {
+  int32_t quadrant;
+  const float r = reduce_quadrant(x, &quadrant);
+  const float y = quadrant & 1 ? sin_small(r) : cos_small(r);
+  return (quadrant + 1) & 2 ? -y : y;
+}
+inline double cos(double x) { return std::cos(x); }
+
+inline float tan(float x) {
+  int32_t quadrant;
+  const float r = reduce_quadrant(x, &quadrant);
+  const float s = sin_small(r), c = cos_small(r);
+  return quadrant & 1 ? -c / s : s / c;
+}
+inline double tan(double x) { return std::tan(x); }
+
+// Not vectorised: the C library's.
+
+template <class T>
+T sqrt(T x) {
+  return std::sqrt(x);
+}
+template <class T>
+T rsqrt(T x) {
+  return T(1) / std::sqrt(x);
+}
+template <class T>
+T cbrt(T x) {
+  return std::cbrt(x);
+}
+template <class T>
+T arcsin(T x) {
+  return std::asin(x);
+}
+template <class T>
+T arccos(T x) {
+  return std::acos(x);
+}
+template <class T>
+T arctan(T x) {
+  return std::atan(x);
+}
+template <class T>
+T arctan2(T a, T b) {
+  return std::atan2(a, b);
+}
+template <class T>
+T arcsinh(T x) {
+  return std::asinh(x);
+}
+template <class T>
+T arccosh(T x) {
+  return std::acosh(x);
+}
+template <class T>
+T arctanh(T x) {
+  return std::atanh(x);
+}
+
+}  // namespace scalar
+}  // namespace minimx
