@@ -1,0 +1,89 @@
+// Making arrays from NumPy and other memory, memory figures, the random stream.
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include "bind/rules.h"
+#include "bind/submodules.h"
+#include "runtime/trace.h"
+
+namespace minimx::bind {
+namespace {
+
+py::object take(Array a) { return py::reinterpret_steal<py::object>(wrap(std::move(a))); }
+
+Array& checked(py::handle x) {
+  if (!is_ndarray(x.ptr()))
+    throw Error(ErrorKind::kType, std::string("array: expected an ndarray, got ") + Py_TYPE(x.ptr())->tp_name + ". Convert it with np.array.");
+  return array_of(x.ptr());
+}
+
+/// An array over NumPy's memory, which stays alive as long as the array does.
+py::object borrow(py::array source, const std::string& dtype) {
+  Array a;
+  a.dtype = dtype_code(py::str(dtype));
+  int64_t size = itemsize(a.dtype), low = 0, high = size;
+  for (py::ssize_t i = 0; i < source.ndim(); ++i) {
+    a.shape.push_back(source.shape(i));
+    if (source.strides(i) % size)
+      throw Error(ErrorKind::kValue, "from_numpy: expected strides that are multiples of the element size, got others. Copy the array first.");
+    a.strides.push_back(source.strides(i) / size);
+    int64_t reach = std::max<int64_t>(source.shape(i) - 1, 0) * source.strides(i);
+    (reach < 0 ? low : high) += reach;
+  }
+  char* base = static_cast<char*>(const_cast<void*>(source.data()));
+  a.offset = -low / size;
+  PyObject* owner = source.ptr();
+  Py_INCREF(owner);
+  auto done = [owner] {
+    if (!Py_IsInitialized()) return;
+    py::gil_scoped_acquire gil;
+    Py_DECREF(owner);
+  };
+  a.storage = Storage::borrow(base + low, static_cast<size_t>(high - low), {}, done, !source.writeable());
+  return take(std::move(a));
+}
+
+py::object empty(const std::vector<int64_t>& shape, const std::string& dtype) {
+  for (int64_t n : shape)
+    if (n < 0) throw Error(ErrorKind::kShape, "empty: expected dimensions of at least 0, got " + Dims(shape).str() + ". Check the shape.");
+  return take(Array::empty(Dims(shape), dtype_code(py::str(dtype)), {}));
+}
+
+}  // namespace
+
+void add_arrays(py::module_& m) {
+  m.def("borrow", borrow);
+  m.def("empty", empty);
+  m.def("bits", [](py::handle x) {  // 16-bit floats as int16, sharing memory
+    Array a = checked(x).detached();
+    a.dtype = DType::kInt16;
+    return take(a);
+  });
+  m.def("dtype_name", [](py::handle x) { return dtype_name(checked(x).dtype); });
+  m.def("shares_memory", [](py::handle x, py::handle y) { return checked(x).storage && checked(x).storage == checked(y).storage; });
+  m.def("is_contiguous", [](py::handle x) { return checked(x).contiguous(); });
+  m.def("address", [](py::handle x) { return reinterpret_cast<uintptr_t>(checked(x).data()); });
+  m.def("element_strides", [](py::handle x) { return std::vector<int64_t>(checked(x).strides.begin(), checked(x).strides.end()); });
+  m.def("copy_into", [](py::handle from, py::handle to) {
+    if (checked(from).shape != checked(to).shape)
+      throw Error(ErrorKind::kShape, "copyto: expected a target of shape " + checked(from).shape.str() + ", got " + checked(to).shape.str() + ". Make one with empty_like.");
+    copy_into(checked(from), checked(to));
+    checked(to).storage->bump_version();
+  });
+  m.def("rebind", [](py::handle x, py::handle to) { checked(x) = checked(to); }, "Makes the object x stand for the array of `to`.");
+  m.def("wait_to_write", [](py::handle x) { engine::wait_to_write(checked(x).var()); });
+  m.def("memory_info", [] {
+    MemoryInfo i = memory_info();
+    py::dict d;
+    d["used"] = i.used, d["cached"] = i.cached, d["peak"] = i.peak;
+    return d;
+  });
+  m.def("reset_peak_memory", reset_peak_memory);
+  m.def("empty_memory_cache", empty_memory_cache);
+  m.def("random_state", [] { return std::make_pair(random_state().seed, random_state().call); });
+  m.def("set_random_state", [](uint64_t seed, uint64_t call) { random_state() = {seed, call}; });
+  m.def("plan_count", [](const std::string& op) { return op_named(op).plan_count(); });
+  m.def("row_of", [](const std::string& op) { return py::reinterpret_borrow<py::object>(static_cast<PyObject*>(op_named(op).row)); });
+}
+
+}  // namespace minimx::bind

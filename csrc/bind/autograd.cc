@@ -1,0 +1,102 @@
+// The tape for Python: modes, leaves, the walk back, and nodes whose gradient is a Python function.
+#include <pybind11/stl.h>
+
+#include "bind/rules.h"
+#include "bind/submodules.h"
+#include "runtime/tape.h"
+
+namespace minimx::bind {
+namespace {
+
+py::object take(Array a) { return py::reinterpret_steal<py::object>(wrap(std::move(a))); }
+
+std::vector<Array> arrays_from(const py::sequence& xs, const char* what) {
+  std::vector<Array> out;
+  for (py::handle x : xs) {
+    if (!is_ndarray(x.ptr()))
+      throw Error(ErrorKind::kType, std::string(what) + ": expected ndarrays, got " + Py_TYPE(x.ptr())->tp_name + ". Convert with np.array.");
+    out.push_back(array_of(x.ptr()));
+  }
+  return out;
+}
+
+std::vector<std::optional<Array>> optional_arrays(const py::sequence& xs, const char* what) {
+  std::vector<std::optional<Array>> out;
+  for (py::handle x : xs) {
+    if (x.is_none())
+      out.emplace_back();
+    else
+      out.emplace_back(arrays_from(py::make_tuple(x), what)[0]);
+  }
+  return out;
+}
+
+py::list list_of(std::vector<std::optional<Array>> xs) {
+  py::list out;
+  for (auto& x : xs) out.append(x ? take(std::move(*x)) : py::object(py::none()));
+  return out;
+}
+
+/// A gradient that is a Python function: f(output gradients) -> gradients of the inputs.
+class PyBackward : public Backward {
+ public:
+  explicit PyBackward(py::object f) : f_(std::move(f)) {}
+  ~PyBackward() override {
+    if (!Py_IsInitialized()) {
+      f_.release();
+      return;
+    }
+    py::gil_scoped_acquire gil;
+    f_ = py::object();
+  }
+  std::vector<std::optional<Array>> run(const TapeNode& node, std::span<const std::optional<Array>> gs) const override {
+    if (node.released)
+      throw Error(ErrorKind::kAutograd, "backward: expected a graph that is still there, got '" + node.name +
+                                            "' whose saved arrays an earlier backward freed. Pass retain_graph=True to that one.");
+    py::sequence answer = f_(list_of({gs.begin(), gs.end()}));
+    auto out = optional_arrays(answer, node.name.c_str());
+    if (out.size() != node.edges.size())
+      throw Error(ErrorKind::kAutograd, node.name + ": expected backward to give " + std::to_string(node.edges.size()) +
+                                            " gradients, got " + std::to_string(out.size()) + ". Return one per input (None for none).");
+    return out;
+  }
+
+ private:
+  py::object f_;
+};
+
+bool swap_flag(bool Mode::* flag, bool value) { return std::exchange(mode().*flag, value); }
+
+}  // namespace
+
+void add_autograd(py::module_& m) {
+  m.def("set_recording", [](bool v) { return swap_flag(&Mode::recording, v); });
+  m.def("set_training", [](bool v) { return swap_flag(&Mode::training, v); });
+  m.def("is_recording", [] { return mode().recording; });
+  m.def("is_training", [] { return mode().training; });
+  m.def("attach_grad", [](py::handle x, int req, py::handle grad) {
+    Array g = grad.is_none() ? Array{} : arrays_from(py::make_tuple(grad), "attach_grad")[0];
+    attach_grad(array_of(x.ptr()), static_cast<GradReq>(req), g);
+  });
+  m.def("grad_req", [](py::handle x) {
+    const Array& a = array_of(x.ptr());
+    return a.edge.leaf ? static_cast<int>(a.edge.leaf->req) : 0;
+  });
+  m.def("set_grad_req", [](py::handle x, int req) { array_of(x.ptr()).edge.leaf->req = static_cast<GradReq>(req); });
+  m.def("grad_updates", [](py::handle x) {
+    const Array& a = array_of(x.ptr());
+    return a.edge.leaf ? a.edge.leaf->fresh : 0;
+  }, "How many backward passes wrote this variable's gradient.");
+  m.def("on_tape", [](py::handle x) { return static_cast<bool>(array_of(x.ptr()).edge); });
+  m.def("detach", [](py::handle x) { return take(array_of(x.ptr()).detached()); });
+  m.def("backward", [](const py::sequence& heads, const py::sequence& head_grads, const py::sequence& wrt, bool retain, bool create) {
+    return list_of(backward(arrays_from(heads, "backward"), optional_arrays(head_grads, "backward"), arrays_from(wrt, "grad"), retain, create));
+  });
+  m.def("record_python", [](const std::string& name, py::object f, const py::sequence& ins, const py::sequence& outs) {
+    std::vector<Array> arrays = arrays_from(outs, name.c_str());
+    record_node(name, make_ref<PyBackward>(std::move(f)), arrays_from(ins, name.c_str()), arrays);
+    for (size_t i = 0; i < arrays.size(); ++i) array_of(outs[i].ptr()) = arrays[i];
+  }, "Puts `outs` on the tape with f(output gradients) -> input gradients.");
+}
+
+}  // namespace minimx::bind

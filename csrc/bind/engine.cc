@@ -1,0 +1,69 @@
+// The engine's settings and waits for Python; Python callbacks as engine operators.
+#include <pybind11/stl.h>
+
+#include "bind/rules.h"
+#include "bind/submodules.h"
+
+namespace minimx::bind {
+namespace {
+
+/// A Python callable that any thread may drop.
+struct Callback {
+  py::object f;
+  explicit Callback(py::object g) : f(std::move(g)) {}
+  Callback(Callback&&) = default;
+  ~Callback() {
+    if (!f) return;
+    py::gil_scoped_acquire gil;
+    f = py::object();
+  }
+};
+
+std::vector<engine::Var*> vars_of(const py::sequence& xs, std::vector<Ref<Storage>>& keep) {
+  std::vector<engine::Var*> out;
+  for (py::handle x : xs) {
+    keep.push_back(array_of(x.ptr()).storage);
+    out.push_back(keep.back()->var());
+  }
+  return out;
+}
+
+void push_callback(py::object f, const py::sequence& reads, const py::sequence& writes, const std::string& name, int priority) {
+  static auto* names = new std::map<std::string, int>;  // interned: the engine keeps the pointer
+  engine::PushInfo info;
+  info.name = names->emplace(name, 0).first->first.c_str();
+  info.lane = engine::Lane::kHost;
+  info.priority = priority;
+  info.site = rules().site();
+  std::vector<Ref<Storage>> keep;
+  auto r = vars_of(reads, keep), w = vars_of(writes, keep);
+  auto call = std::make_unique<Callback>(std::move(f));
+  engine::push([call = std::move(call), keep = std::move(keep)] {
+    py::gil_scoped_acquire gil;
+    call->f();
+  }, r, w, info);
+}
+
+}  // namespace
+
+void add_engine(py::module_& m) {
+  m.def("wait_all", engine::wait_all);
+  m.def("push", push_callback);
+  m.def("set_naive", [](bool naive) {
+    bool before = engine::policy() == engine::Policy::kNaive;
+    engine::set_policy(naive ? engine::Policy::kNaive : engine::Policy::kThreaded);
+    return before;
+  });
+  py::class_<engine::SyncScope>(m, "SyncScope").def(py::init<>());
+  m.def("set_num_threads", engine::set_num_threads);
+  m.def("num_threads", engine::num_threads);
+  m.def("set_host_threads", engine::set_host_threads);
+  m.def("host_threads", engine::host_threads);
+  m.def("set_inline_threshold_ns", engine::set_inline_threshold_ns);
+  m.def("inline_threshold_ns", engine::inline_threshold_ns);
+  m.def("set_inflight_limit", engine::set_inflight_limit);
+  m.def("in_flight", [] { return std::make_pair(engine::in_flight().ops, engine::in_flight().bytes); });
+  m.def("shutdown", [] { engine::shutdown(); });
+}
+
+}  // namespace minimx::bind

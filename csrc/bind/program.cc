@@ -1,0 +1,125 @@
+// Programs and kernels for minimx/graph and minimx/rtc.
+#include <pybind11/stl.h>
+
+#include "bind/rules.h"
+#include "bind/submodules.h"
+#include "cpu/dnnl_layout.h"
+#include "runtime/program.h"
+
+namespace minimx::bind {
+namespace {
+
+py::object take(Array a) { return py::reinterpret_steal<py::object>(wrap(std::move(a))); }
+
+/// (shape, dtype, element strides, layout) -> Spec; empty strides without a layout mean C order.
+Spec spec_from(py::handle h) {
+  py::sequence t = py::reinterpret_borrow<py::sequence>(h);
+  Spec s{dtype_code(t[1]), Dims(t[0].cast<std::vector<int64_t>>()), {}, t.size() > 3 ? t[3].cast<std::string>() : ""};
+  if (t.size() > 2) s.strides = Dims(t[2].cast<std::vector<int64_t>>());
+  if (s.layout.empty() && s.strides.size() != s.shape.size()) s.strides = s.shape.contiguous_strides();
+  return s;
+}
+
+std::vector<Spec> specs_from(const py::sequence& xs) {
+  std::vector<Spec> out;
+  for (py::handle x : xs) out.push_back(spec_from(x));
+  return out;
+}
+
+std::vector<OutSpec> types_from(const py::sequence& xs) {
+  std::vector<OutSpec> out;
+  for (py::handle x : xs) {
+    Spec s = spec_from(x);
+    out.push_back({s.dtype, s.shape});
+  }
+  return out;
+}
+
+struct PyKernelHandle {
+  KernelPtr kernel;
+};
+
+struct PyProgram {
+  Ref<Program> program = make_ref<Program>();
+  std::string name;
+  Ref<Storage> arena;
+
+  PyProgram(std::string name, const py::sequence& ins, const std::vector<bool>& written, const py::sequence& outs, size_t arena_bytes)
+      : name(std::move(name)) {
+    program->inputs = types_from(ins);
+    program->written = written;
+    program->outputs = types_from(outs);
+    program->arena_bytes = arena_bytes;
+  }
+  int add_constant(const py::bytes& data) {
+    std::string_view v = data;
+    return program->add_constant(v.data(), v.size());
+  }
+  void add_step(const PyKernelHandle& kernel, const py::sequence& slots, const std::string& step_name, bool random) {
+    Program::Step step{kernel.kernel, {}, step_name, random};
+    for (py::handle h : slots) {
+      auto [kind, index, offset] = h.cast<std::tuple<std::string, int, size_t>>();
+      Program::Slot::Kind k = kind == "in" ? Program::Slot::Kind::kInput : kind == "out" ? Program::Slot::Kind::kOutput
+                              : kind == "arena" ? Program::Slot::Kind::kArena : Program::Slot::Kind::kConstant;
+      step.operands.push_back({k, index, offset});
+    }
+    program->add_step(std::move(step));
+  }
+  py::list run(const py::sequence& ins, bool static_alloc) {
+    std::vector<Array> arrays;
+    for (py::handle x : ins) arrays.push_back(array_of(x.ptr()));
+    if (static_alloc && !arena && program->arena_bytes) arena = Storage::allocate(program->arena_bytes, {});
+    py::list out;
+    static auto* names = new std::map<std::string, int>;
+    const char* kept = names->emplace(name, 0).first->first.c_str();
+    for (Array& a : program->run(arrays, static_alloc ? arena : Ref<Storage>(), kept)) out.append(take(std::move(a)));
+    return out;
+  }
+};
+
+}  // namespace
+
+void add_program(py::module_& m) {
+  py::class_<PyKernelHandle>(m, "Kernel")
+      .def_property_readonly("cost_ns", [](const PyKernelHandle& k) { return k.kernel->cost_ns(); })
+      .def_property_readonly("workspace_bytes", [](const PyKernelHandle& k) { return k.kernel->workspace_bytes(); })
+      .def_property_readonly("compiled", [](const PyKernelHandle& k) {
+        auto* f = dynamic_cast<const FusedKernel*>(k.kernel.get());
+        return f && f->compiled();
+      })
+      .def("set_function", [](const PyKernelHandle& k, uintptr_t address) {
+        dynamic_cast<const FusedKernel&>(*k.kernel).set_function(reinterpret_cast<FusedKernel::Function>(address));
+      });
+  m.def("make_kernel", [](const std::string& name, const py::sequence& ins, const py::sequence& outs, const py::dict& attrs) {
+    auto i = specs_from(ins), o = specs_from(outs);
+    return PyKernelHandle{make_kernel(name, i, o, attrs_from(attrs))};
+  });
+  m.def("make_fused", [](int operands, int64_t elements, double cost_ns, const py::sequence& members, const std::vector<size_t>& temporaries) {
+    std::vector<FusedKernel::Member> list;
+    for (py::handle h : members) {
+      py::sequence pair = py::reinterpret_borrow<py::sequence>(h);
+      list.push_back({pair[0].cast<PyKernelHandle&>().kernel, pair[1].cast<std::vector<int>>()});
+    }
+    return PyKernelHandle{std::make_shared<FusedKernel>(operands, elements, cost_ns, std::move(list), temporaries)};
+  }, "A fused kernel; members are (kernel, operand indices, ~i for temporary i).");
+  m.def("layout_bytes", [](py::handle spec) { return layout_bytes(spec_from(spec)); });
+  m.def("conv_layouts", [](const py::sequence& ins, const py::sequence& outs, const py::dict& attrs, const std::string& direction) {
+    auto i = specs_from(ins), o = specs_from(outs);
+    ConvLayouts l = conv_layouts(i, o, attrs_from(attrs), direction);
+    return std::make_tuple(l.src, l.weights, l.dst);
+  }, "Layouts oneDNN prefers for (src, weights, dst) of a convolution.");
+  py::class_<PyProgram>(m, "Program")
+      .def(py::init<std::string, const py::sequence&, const std::vector<bool>&, const py::sequence&, size_t>())
+      .def("add_constant", &PyProgram::add_constant)
+      .def("add_step", &PyProgram::add_step)
+      .def("run", &PyProgram::run)
+      .def_property_readonly("cost_ns", [](const PyProgram& p) { return p.program->cost_ns(); })
+      .def_property_readonly("arena_bytes", [](const PyProgram& p) { return p.program->arena_bytes; })
+      .def_property_readonly("steps", [](const PyProgram& p) {
+        std::vector<std::string> names;
+        for (const auto& s : p.program->steps()) names.push_back(s.name);
+        return names;
+      });
+}
+
+}  // namespace minimx::bind

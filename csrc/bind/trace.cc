@@ -1,0 +1,91 @@
+// Traces for minimx/graph: begin and end one, read its nodes.
+#include <pybind11/stl.h>
+
+#include "bind/rules.h"
+#include "bind/submodules.h"
+#include "runtime/trace.h"
+
+namespace minimx::bind {
+namespace {
+
+py::object take(Array a) { return py::reinterpret_steal<py::object>(wrap(std::move(a))); }
+
+py::object scalar_object(const Scalar& s) {
+  if (s.kind == 'b') return py::bool_(s.i != 0);
+  if (s.kind == 'i') return py::int_(s.i);
+  return py::float_(s.f);
+}
+
+/// A traced graph as Python sees it while it is being made.
+class PyTrace {
+ public:
+  PyTrace() : trace_(make_ref<Trace>()) {}
+  py::object input(const std::vector<int64_t>& shape, const std::string& dtype) {
+    return take(trace_->input(Dims(shape), dtype_code(py::str(dtype))));
+  }
+  py::object array(int id) { return take(trace_->array(id)); }
+  int value_of(py::handle x) { return trace_->value_of(array_of(x.ptr())); }
+  void enter(bool training) {
+    saved_.push_back(mode());
+    mode() = {true, training, trace_.get()};
+  }
+  void leave() {
+    mode() = saved_.back();
+    saved_.pop_back();
+  }
+  /// (shape, dtype, detached) by value id.
+  py::list values() const {
+    py::list out;
+    for (const auto& v : trace_->values) {
+      py::tuple shape(v.shape.size());
+      for (int i = 0; i < v.shape.size(); ++i) shape[i] = v.shape[i];
+      out.append(py::make_tuple(shape, dtype_name(v.dtype), v.detached));
+    }
+    return out;
+  }
+  /// (op name, attributes, arguments: value id as ("v", id), number, or None; output ids, site), from node `first` on.
+  py::list nodes(size_t first) const {
+    py::list out;
+    for (size_t i = first; i < trace_->nodes.size(); ++i) {
+      const Trace::Node& n = trace_->nodes[i];
+      py::list args;
+      for (const auto& a : n.args) {
+        if (a.kind == Trace::Arg::Kind::kValue) args.append(py::make_tuple("v", a.value));
+        else if (a.kind == Trace::Arg::Kind::kScalar) args.append(scalar_object(a.scalar));
+        else args.append(py::none());
+      }
+      out.append(py::make_tuple(n.op->name, attributes_dict(n.attrs.get()), args, n.outs, n.site ? *n.site : std::string()));
+    }
+    return out;
+  }
+  /// (array, input value, value at the end) of every concrete array that was used.
+  py::list captures() const {
+    py::list out;
+    for (const auto& c : trace_->captures) out.append(py::make_tuple(take(c.array), c.input, c.value));
+    return out;
+  }
+  size_t node_count() const { return trace_->nodes.size(); }
+
+ private:
+  Ref<Trace> trace_;
+  std::vector<Mode> saved_;
+};
+
+}  // namespace
+
+void add_trace(py::module_& m) {
+  py::class_<PyTrace>(m, "Trace")
+      .def(py::init<>())
+      .def("input", &PyTrace::input)
+      .def("array", &PyTrace::array)
+      .def("value_of", &PyTrace::value_of)
+      .def("enter", &PyTrace::enter)
+      .def("leave", &PyTrace::leave)
+      .def("values", &PyTrace::values)
+      .def("nodes", &PyTrace::nodes)
+      .def("captures", &PyTrace::captures)
+      .def("node_count", &PyTrace::node_count);
+  m.def("is_tracing", [] { return mode().trace != nullptr; });
+}
+
+}  // namespace minimx::bind

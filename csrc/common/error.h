@@ -1,0 +1,20 @@
+// The C++ exception of minimx. The bind layer turns its kind into a class of minimx/errors.py.
+// Messages read `<where>: expected <rule>, got <values>. <Way out>.`
+#pragma once
+#include <stdexcept>
+#include <string>
+
+namespace minimx {
+
+enum class ErrorKind { kInternal, kValue, kShape, kType, kIndex, kMemory, kDevice, kAutograd, kGraph, kNotImplemented };
+
+class Error : public std::runtime_error {
+ public:
+  Error(ErrorKind kind, const std::string& message) : std::runtime_error(message), kind_(kind) {}
+  ErrorKind kind() const { return kind_; }
+
+ private:
+  ErrorKind kind_;
+};
+
+}  // namespace minimx

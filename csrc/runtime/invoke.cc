@@ -1,0 +1,198 @@
+#include "runtime/invoke.h"
+
+#include <algorithm>
+
+#include "runtime/launch.h"
+#include "runtime/tape.h"
+#include "runtime/trace.h"
+
+namespace minimx {
+namespace {
+
+Rules g_rules;
+
+[[noreturn]] void wrong_output(const Op& op, const Array& got, const OutSpec& want) {
+  throw Error(ErrorKind::kShape, op.name + ": expected an output of shape " + want.shape.str() + ", got " +
+                                     got.shape.str() + ". Pass an array of that shape, or none.");
+}
+
+/// True if writing `into` could change an operand before it is read.
+bool overlaps(const Plan& plan, const Array& into, std::span<const Operand> ins) {
+  for (const Operand& x : ins) {
+    if (!x.is_array() || x.array->storage.get() != into.storage.get()) continue;
+    bool same = x.array->offset == into.offset && x.array->dtype == into.dtype && x.array->shape == into.shape &&
+                x.array->strides == into.strides;
+    if (!same || !plan.pointwise) return true;
+  }
+  return false;
+}
+
+Array view_of(const Plan& plan, const Array& x) {
+  Array v = x.detached();
+  v.shape = plan.outs[0].shape;
+  v.strides = plan.view_strides;
+  v.offset += plan.view_offset;
+  return v;
+}
+
+void run_plan(Plan& plan, std::span<const Operand> ins, std::vector<Array>& outs) {
+  const KernelPtr& kernel = plan.kernel();
+  bool nothing = std::ranges::all_of(outs, [](const Array& o) { return o.size() == 0; });
+  if (nothing || !kernel) return;
+  uint64_t state[4];
+  if (plan.random) {
+    RandomState& r = random_state();
+    state[0] = r.seed, state[1] = r.call++, state[2] = state[3] = 0;
+  }
+  launch(kernel, plan.op->name.c_str(), ins, plan.casts, outs, plan.random ? state : nullptr);
+}
+
+/// Results go to arrays of the caller: directly where the kernel can write there, else through a temporary.
+void run_into(Plan& plan, std::span<const Operand> ins, std::vector<Array>& outs, std::span<const Array> into) {
+  outs.clear();
+  bool direct = !plan.is_view;
+  for (size_t i = 0; i < plan.outs.size(); ++i) {
+    if (into[i].shape != plan.outs[i].shape) wrong_output(*plan.op, into[i], plan.outs[i]);
+    if (into[i].storage->read_only())
+      throw Error(ErrorKind::kValue, plan.op->name + ": expected an array that may be written to, got a read-only one. Copy it first.");
+    direct = direct && into[i].dtype == plan.outs[i].dtype && into[i].contiguous() && !overlaps(plan, into[i], ins);
+  }
+  for (size_t i = 0; i < plan.outs.size(); ++i)
+    outs.push_back(direct ? into[i].detached() : Array::empty(plan.outs[i].shape, plan.outs[i].dtype, into[i].device()));
+  if (plan.is_view)
+    outs[0] = view_of(plan, *ins[0].array);
+  else
+    run_plan(plan, ins, outs);
+  for (size_t i = 0; i < outs.size(); ++i) {
+    if (!direct) {
+      copy_into(outs[i], into[i]);
+      outs[i] = into[i].detached();
+    }
+    outs[i].storage->bump_version();
+  }
+}
+
+Device device_of(const Op& op, std::span<const Operand> ins) {
+  const Array* first = nullptr;
+  for (const Operand& x : ins) {
+    if (!x.is_array()) continue;
+    if (!first) first = x.array;
+    if (!(x.array->device() == first->device()))
+      throw Error(ErrorKind::kDevice, op.name + ": expected operands on one device, got " + first->device().str() +
+                                         " and " + x.array->device().str() + ". Move one with to_device().");
+  }
+  return first ? first->device() : Device{};
+}
+
+/// Brings the operands to the types and layout the plan asks for. Returns the span to use; `keep` owns new arrays.
+std::span<const Operand> prepare(const Plan& plan, std::span<const Operand> ins, std::vector<Operand>& prepared,
+                                 std::vector<Array>& keep, bool layout) {
+  auto wants_cast = [&](size_t i) {
+    return i < plan.casts.size() && plan.casts[i] >= 0 && ins[i].is_array() &&
+           ins[i].array->dtype != static_cast<DType>(plan.casts[i]);
+  };
+  bool any = false;
+  for (size_t i = 0; i < ins.size() && !any; ++i)
+    any = wants_cast(i) || (layout && plan.contiguous && ins[i].is_array() && !ins[i].array->contiguous());
+  if (!any) return ins;
+  keep.reserve(ins.size());
+  prepared.assign(ins.begin(), ins.end());
+  for (size_t i = 0; i < ins.size(); ++i) {
+    if (wants_cast(i)) {
+      DType t = static_cast<DType>(plan.casts[i]);
+      keep.push_back(invoke1(*core_ops().cast, core_ops().cast_attrs(t).get(), {ins[i]}));
+      prepared[i] = Operand(keep.back());
+    } else if (layout && plan.contiguous && ins[i].is_array() && !ins[i].array->contiguous()) {
+      keep.push_back(contiguous(*ins[i].array));
+      prepared[i] = Operand(keep.back());
+    }
+  }
+  return prepared;
+}
+
+}  // namespace
+
+Mode& mode() {
+  thread_local Mode m;
+  return m;
+}
+
+void set_rules(const Rules& rules) { g_rules = rules; }
+const Rules& rules() { return g_rules; }
+
+CoreOps& core_ops() {
+  static auto* ops = new CoreOps;
+  return *ops;
+}
+
+RandomState& random_state() {
+  static RandomState state;
+  return state;
+}
+
+Plan& plan_for(Op& op, const AttrSet* attrs, std::span<const Operand> ins) {
+  Signature s;
+  for (const Operand& x : ins) s.add(x);
+  if (!s.fits()) throw Error(ErrorKind::kValue, op.name + ": expected fewer than 300 operands, got " + std::to_string(ins.size()) + ". Join them in steps.");
+  if (Plan* found = op.find(attrs, s)) return *found;
+  Ref<Plan> plan = rules().plan(op, attrs, ins);
+  Plan& p = *plan;
+  op.insert(attrs, s, std::move(plan));
+  return p;
+}
+
+void invoke(Op& op, const AttrSet* attrs, std::span<const Operand> ins, std::vector<Array>& outs,
+            std::span<const Array> into) {
+  Mode& m = mode();
+  if (m.trace) return m.trace->call(op, attrs, ins, outs, into);
+  Device device = device_of(op, ins);
+  Plan* plan = &plan_for(op, attrs, ins);
+  Ref<Plan> hold(plan);  // a nested call may start the table anew
+  std::vector<Operand> prepared;
+  std::vector<Array> keep;
+  std::span<const Operand> used = prepare(*plan, ins, prepared, keep, true);
+  if (used.data() != ins.data()) {
+    plan = &plan_for(op, attrs, used);
+    hold = Ref<Plan>(plan);
+  }
+  if (into.empty()) {
+    outs.clear();
+    if (plan->is_view) {
+      outs.push_back(view_of(*plan, *used[0].array));
+    } else {
+      for (const OutSpec& o : plan->outs) outs.push_back(Array::empty(o.shape, o.dtype, device));
+      run_plan(*plan, used, outs);
+    }
+  } else {
+    if (into.size() != plan->outs.size())
+      throw Error(ErrorKind::kValue, op.name + ": expected " + std::to_string(plan->outs.size()) + " output arrays, got " +
+                                         std::to_string(into.size()) + ". Pass one per output.");
+    for (const Array& a : into)
+      if (m.recording && a.edge.leaf)
+        throw Error(ErrorKind::kAutograd, op.name + ": expected no in-place write to a variable while recording, got one to an array with "
+                                                 "attach_grad(). Write outside autograd.record(), or to a copy.");
+    run_into(*plan, used, outs, into);
+  }
+  if (m.recording) record(*plan, used, outs);
+}
+
+Array invoke1(Op& op, const AttrSet* attrs, std::initializer_list<Operand> ins) {
+  std::vector<Array> outs;
+  invoke(op, attrs, {ins.begin(), ins.size()}, outs);
+  return std::move(outs[0]);
+}
+
+void copy_into(const Array& from, const Array& to) {
+  if (to.size() == 0) return;
+  if (from.storage == to.storage && from.offset == to.offset && from.strides == to.strides && from.dtype == to.dtype) return;
+  Spec in{from.dtype, from.shape, from.strides, ""}, out{to.dtype, to.shape, to.strides, ""};
+  Operand x(from);
+  launch(make_kernel("cast", {&in, 1}, {&out, 1}, {}), "copy", {&x, 1}, {}, {&to, 1});
+}
+
+Array contiguous(const Array& a) {
+  if (a.contiguous()) return a;
+  return invoke1(*core_ops().copy, nullptr, {Operand(a)});
+}
+
+}  // namespace minimx

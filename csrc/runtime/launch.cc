@@ -1,0 +1,125 @@
+#include "runtime/launch.h"
+
+#include <cstdlib>
+#include <memory>
+
+#include "runtime/invoke.h"
+
+namespace minimx {
+namespace {
+
+constexpr int kInlineOperands = 16;
+
+/// Everything a kernel run needs, laid out so that a queued run can own it: pointers, scalars by value, storages.
+struct Operands {
+  void* data[kInlineOperands];
+  alignas(8) char scalars[kInlineOperands][8];
+  engine::Var* reads[kInlineOperands];
+  engine::Var* writes[kInlineOperands];
+  int n = 0, n_reads = 0, n_writes = 0;
+};
+
+/// A run that has to wait: owns its storages and copies of the scalars.
+struct Queued {
+  KernelPtr kernel;
+  std::vector<Ref<Storage>> keep;
+  std::vector<void*> data;
+  std::vector<std::array<char, 8>> scalars;
+  uint64_t state[4];
+};
+
+void run_here(const Kernel& kernel, void* const* data) {
+  size_t bytes = kernel.workspace_bytes();
+  kernel.run(data, bytes ? thread_workspace(bytes) : nullptr);
+}
+
+void push_queued(const KernelPtr& kernel, const char* name, std::span<const Operand> ins,
+                 std::span<const int8_t> scalar_types, std::span<const Array> outs, const uint64_t* state) {
+  auto q = std::make_unique<Queued>();
+  q->kernel = kernel;
+  q->scalars.resize(ins.size());
+  std::vector<engine::Var*> reads, writes;
+  size_t bytes = 0;
+  if (state) {
+    std::copy(state, state + 4, q->state);
+    q->data.push_back(q->state);
+  }
+  for (size_t i = 0; i < ins.size(); ++i) {
+    if (ins[i].is_array()) {
+      q->data.push_back(ins[i].array->data());
+      q->keep.push_back(ins[i].array->storage);
+      reads.push_back(ins[i].array->var());
+    } else if (ins[i].kind == Operand::Kind::kScalar) {
+      ins[i].scalar.store(static_cast<DType>(scalar_types[i]), q->scalars[i].data());
+      q->data.push_back(q->scalars[i].data());
+    }
+  }
+  for (const Array& o : outs) {
+    q->data.push_back(o.data());
+    q->keep.push_back(o.storage);
+    writes.push_back(o.var());
+    bytes += o.bytes();
+  }
+  engine::PushInfo info;
+  info.name = name;
+  info.cost_ns = kernel->cost_ns();
+  info.bytes = bytes;
+  info.site = rules().site ? rules().site() : nullptr;
+  engine::push([q = std::move(q)] { run_here(*q->kernel, q->data.data()); }, reads, writes, info);
+}
+
+}  // namespace
+
+void* thread_workspace(size_t bytes) {
+  struct Scratch {
+    void* p = nullptr;
+    size_t bytes = 0;
+    ~Scratch() { std::free(p); }
+  };
+  thread_local Scratch scratch;
+  if (scratch.bytes < bytes) {
+    std::free(scratch.p);
+    scratch.bytes = (bytes + 4095) / 4096 * 4096;
+    scratch.p = std::aligned_alloc(64, scratch.bytes);
+    if (!scratch.p) {
+      scratch.bytes = 0;
+      throw Error(ErrorKind::kMemory, "operator: expected " + std::to_string(bytes) +
+                                          " bytes of scratch memory, got none. Free arrays or use a smaller batch.");
+    }
+  }
+  return scratch.p;
+}
+
+void launch(const KernelPtr& kernel, const char* name, std::span<const Operand> ins, std::span<const int8_t> scalar_types,
+            std::span<const Array> outs, const uint64_t* state) {
+  bool fits = ins.size() + outs.size() + 1 <= kInlineOperands;
+  if (!fits || kernel->cost_ns() >= engine::inline_threshold_ns())
+    return push_queued(kernel, name, ins, scalar_types, outs, state);
+  Operands a;
+  if (state) a.data[a.n++] = const_cast<uint64_t*>(state);
+  for (size_t i = 0; i < ins.size(); ++i) {
+    if (ins[i].is_array()) {
+      a.data[a.n++] = ins[i].array->data();
+      a.reads[a.n_reads++] = ins[i].array->var();
+    } else if (ins[i].kind == Operand::Kind::kScalar) {
+      ins[i].scalar.store(static_cast<DType>(scalar_types[i]), a.scalars[i]);
+      a.data[a.n++] = a.scalars[i];
+    }
+  }
+  for (const Array& o : outs) {
+    a.data[a.n++] = o.data();
+    a.writes[a.n_writes++] = o.var();
+  }
+  auto run = engine::try_inline({a.reads, static_cast<size_t>(a.n_reads)}, {a.writes, static_cast<size_t>(a.n_writes)});
+  if (!run) return push_queued(kernel, name, ins, scalar_types, outs, state);
+  try {
+    run_here(*kernel, a.data);
+  } catch (...) {
+    engine::PushInfo info;
+    info.name = name;
+    run.fail(std::current_exception(), info);
+    throw;
+  }
+}
+
+}  // namespace minimx

@@ -1,0 +1,82 @@
+// Program: a compiled graph, as the engine runs it. A fixed list of bound kernels over buffers whose places were planned
+// once; one engine operator whatever its length. Built by minimx/graph/lower.py. Immutable once built: many threads and
+// many calls may run one Program at once, each with outputs and an arena of its own.
+#pragma once
+#include <atomic>
+#include <string>
+#include <vector>
+
+#include "runtime/array.h"
+#include "runtime/kernel.h"
+#include "runtime/plan.h"
+
+namespace minimx {
+
+class Program : public RefCounted {
+ public:
+  /// Where an operand of a step lies: in an input, an output, the arena of intermediates, or a constant.
+  struct Slot {
+    enum class Kind : uint8_t { kInput, kOutput, kArena, kConstant } kind;
+    int index = 0;
+    size_t offset = 0;  // bytes
+  };
+  struct Step {
+    KernelPtr kernel;
+    std::vector<Slot> operands;
+    std::string name;
+    bool random = false;  // takes the next call number of the random stream
+  };
+
+  std::vector<OutSpec> inputs;   // what run() expects; arrays must be C-contiguous
+  std::vector<bool> written;     // inputs that steps write to (batch-norm statistics)
+  std::vector<OutSpec> outputs;  // what run() makes
+  size_t arena_bytes = 0;
+
+  int add_constant(const void* data, size_t bytes);
+  void add_step(Step step);
+  const std::vector<Step>& steps() const { return steps_; }
+  double cost_ns() const { return cost_ns_; }
+
+  /// Queues a run, or runs at once if it is small and nothing is pending. `arena` is memory for intermediates to reuse
+  /// (static_alloc), or null. `name` must outlive the run.
+  std::vector<Array> run(std::span<const Array> ins, const Ref<Storage>& arena, const char* name) const;
+
+ private:
+  void execute(void* const* ins, void* const* outs, char* arena, uint64_t seed, uint64_t call) const;
+
+  std::vector<Step> steps_;
+  std::vector<Ref<Storage>> constants_;
+  double cost_ns_ = 0;
+  size_t max_operands_ = 0, workspace_ = 0;
+  int random_steps_ = 0;
+};
+
+/// A kernel whose function may be replaced while it is in use: a fused group. Until the run-time compiler delivers, it
+/// runs the plain kernels of its members, one after the other.
+class FusedKernel : public Kernel {
+ public:
+  /// Compiled form: data as for Kernel::run, over elements [begin, end) of the flattened output.
+  using Function = void (*)(void* const* data, int64_t begin, int64_t end);
+  struct Member {
+    KernelPtr kernel;
+    std::vector<int> operands;  // index into the fused kernel's operands, or ~index into `temporaries`
+  };
+  FusedKernel(int operands, int64_t elements, double cost_ns, std::vector<Member> members, std::vector<size_t> temporaries);
+
+  void run(void* const* data, void* workspace) const override;
+  size_t workspace_bytes() const override { return workspace_; }
+  double cost_ns() const override { return cost_ns_; }
+  /// Safe while runs are in flight: they finish with what they started with.
+  void set_function(Function f) const { function_.store(f, std::memory_order_release); }
+  bool compiled() const { return function_.load(std::memory_order_acquire) != nullptr; }
+
+ private:
+  mutable std::atomic<Function> function_{nullptr};
+  int64_t elements_;
+  double cost_ns_;
+  std::vector<Member> members_;
+  std::vector<size_t> offsets_;  // of the temporaries in the workspace
+  size_t workspace_ = 0;
+};
+
+}  // namespace minimx

@@ -1,0 +1,131 @@
+// The caching allocator: size classes of a quarter of a power of two, one lock, nothing clever.
+#include "runtime/storage.h"
+
+#include <sys/mman.h>
+
+#include <bit>
+#include <cstdlib>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+#include "common/error.h"
+
+namespace minimx {
+namespace {
+
+constexpr size_t kAlign = 64;
+constexpr size_t kHugePage = size_t{2} << 20;
+
+/// Rounds up so that at most a quarter is wasted and a size class is met again by similar requests.
+size_t size_class(size_t bytes) {
+  if (bytes <= kAlign) return kAlign;
+  size_t step = std::max(kAlign, std::bit_floor(bytes - 1) / 4);
+  return (bytes + step - 1) / step * step;
+}
+
+class Cache {
+ public:
+  static Cache& get() {
+    static Cache* cache = new Cache;  // leaked: arrays may be freed after static destructors ran
+    return *cache;
+  }
+
+  void* take(size_t bytes) {
+    std::lock_guard lock(mutex_);
+    info_.used += bytes;
+    info_.peak = std::max(info_.peak, info_.used);
+    auto& list = free_[bytes];
+    if (list.empty()) return nullptr;
+    void* p = list.back();
+    list.pop_back();
+    info_.cached -= bytes;
+    return p;
+  }
+  void give(void* p, size_t bytes) {
+    std::lock_guard lock(mutex_);
+    info_.used -= bytes;
+    info_.cached += bytes;
+    free_[bytes].push_back(p);
+  }
+  void forget(size_t bytes) {
+    std::lock_guard lock(mutex_);
+    info_.used -= bytes;
+  }
+  void clear() {
+    std::lock_guard lock(mutex_);
+    for (auto& [bytes, list] : free_)
+      for (void* p : list) std::free(p);
+    free_.clear();
+    info_.cached = 0;
+  }
+  MemoryInfo info() {
+    std::lock_guard lock(mutex_);
+    return info_;
+  }
+  void reset_peak() {
+    std::lock_guard lock(mutex_);
+    info_.peak = info_.used;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::unordered_map<size_t, std::vector<void*>> free_;
+  MemoryInfo info_{0, 0, 0};
+};
+
+void* system_allocate(size_t bytes) {
+  bool huge = bytes >= kHugePage;
+  void* p = std::aligned_alloc(huge ? kHugePage : kAlign, huge ? (bytes + kHugePage - 1) / kHugePage * kHugePage : bytes);
+  if (p && huge) madvise(p, bytes, MADV_HUGEPAGE);
+  return p;
+}
+
+}  // namespace
+
+Ref<Storage> Storage::allocate(size_t bytes, Device device) {
+  if (device.kind != Device::Kind::kCpu)
+    throw Error(ErrorKind::kValue, "array: expected a device of this build, got " + device.str() + ". Use mx.cpu().");
+  size_t rounded = size_class(bytes);
+  void* p = Cache::get().take(rounded);
+  if (!p) p = system_allocate(rounded);
+  if (!p) {
+    empty_memory_cache();
+    p = system_allocate(rounded);
+  }
+  if (!p) {
+    Cache::get().forget(rounded);
+    throw Error(ErrorKind::kMemory, "array: expected " + std::to_string(bytes) + " free bytes on " + device.str() +
+                                        ", got none. Free arrays or use a smaller batch.");
+  }
+  Ref<Storage> s(new Storage);
+  s->data_ = p;
+  s->bytes_ = rounded;
+  s->device_ = device;
+  s->var_ = engine::make_var();
+  return s;
+}
+
+Ref<Storage> Storage::borrow(void* data, size_t bytes, Device device, std::function<void()> done, bool read_only) {
+  Ref<Storage> s(new Storage);
+  s->data_ = data;
+  s->bytes_ = bytes;
+  s->device_ = device;
+  s->read_only_ = read_only;
+  s->var_ = engine::make_var();
+  s->done_ = std::move(done);
+  return s;
+}
+
+Storage::~Storage() {
+  if (done_)
+    done_();
+  else if (data_)
+    Cache::get().give(data_, bytes_);
+}
+
+MemoryInfo memory_info() { return Cache::get().info(); }
+void reset_peak_memory() { Cache::get().reset_peak(); }
+void empty_memory_cache() { Cache::get().clear(); }
+
+}  // namespace minimx

@@ -1,0 +1,93 @@
+// The autograd tape: nodes made by recorded operators, leaves made by attach_grad, and the walk back.
+// A node keeps what its gradient needs (the saved set) and nothing else, without Python objects. The gradient itself is
+// a short program of operator calls, traced once per signature from the row's rule and run through the same invoke;
+// so a gradient of a gradient is that program being recorded. Read next: tape.cc, minimx/autograd.py.
+#pragma once
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "runtime/array.h"
+#include "runtime/plan.h"
+
+namespace minimx {
+
+enum class GradReq : uint8_t { kNull, kWrite, kAdd };
+
+/// A variable made by attach_grad: where its gradient is to be put.
+struct Leaf : RefCounted {
+  Array grad;
+  GradReq req = GradReq::kWrite;
+  uint64_t fresh = 0;  // number of backward passes that wrote `grad`: Trainer looks for stale gradients
+};
+
+/// An operand or output as a node keeps it: the elements and the version they had, without their place on the tape.
+struct Saved {
+  Array array;
+  Scalar scalar;
+  bool is_array = false;
+  uint32_t version = 0;
+};
+
+class TapeNode;
+
+/// How a node's gradients are computed from those of its outputs.
+class Backward : public RefCounted {
+ public:
+  /// Gradients of the node's operands that have an edge; an absent one is zero. `gs` may be absent too.
+  virtual std::vector<std::optional<Array>> run(const TapeNode& node, std::span<const std::optional<Array>> gs) const = 0;
+};
+
+class TapeNode : public RefCounted {
+ public:
+  std::string name;           // of the operator, for messages
+  uint64_t sequence = 0;      // invariant: larger than that of every node it depends on
+  Ref<const Backward> backward;
+  std::vector<GradEdge> edges;  // one per operand; empty for operands that need no gradient
+  std::vector<Saved> ins, outs;  // the saved set: indexed by operand, by output; not saved ones are empty
+  std::vector<OutSpec> out_specs;
+  Device device;
+  bool released = false;  // after a backward without retain_graph
+
+  /// Operand or output as an array that is on the tape again. Throws if it was written to since it was saved.
+  Array saved_in(int i) const;
+  Array saved_out(int i) const;
+};
+
+/// A gradient rule, traced: operator calls over the saved set and the output gradients.
+class GradProgram : public Backward {
+ public:
+  struct Arg {
+    enum class Kind : uint8_t { kIn, kOut, kGrad, kStep, kScalar, kConstant, kNone } kind = Kind::kNone;
+    int index = 0, output = 0;  // operand, output, or step and its output; or constant
+    Scalar scalar;
+  };
+  struct Step {
+    Ref<Op> op;
+    Ref<const AttrSet> attrs;
+    std::vector<Arg> args;
+    int outputs = 1;
+  };
+  std::vector<Step> steps;
+  std::vector<Arg> results;  // per operand of the forward operator; kNone: zero
+  std::vector<Array> constants;
+  uint64_t saves_in = 0, saves_out = 0;  // the saved set, as masks
+
+  std::vector<std::optional<Array>> run(const TapeNode& node, std::span<const std::optional<Array>> gs) const override;
+};
+
+/// Puts a call on the tape: `outs` get edges to a new node. `needs` has a bit per operand with an edge.
+void record(Plan& plan, std::span<const Operand> ins, std::span<Array> outs);
+/// Same for a node with a Backward of its own (custom Function, hybridized block).
+Ref<TapeNode> record_node(const std::string& name, Ref<const Backward> backward, std::span<const Array> ins,
+                          std::span<Array> outs);
+
+/// Makes `a` a leaf. The gradient array is zero-filled by the caller.
+void attach_grad(Array& a, GradReq req, const Array& grad);
+
+/// Walks back from `heads`. With `wrt` empty, gradients go to the leaves; else they are returned for `wrt`, absent
+/// where a head does not depend on it. Head gradients default to ones.
+std::vector<std::optional<Array>> backward(std::span<const Array> heads, std::span<const std::optional<Array>> head_grads,
+                                           std::span<const Array> wrt, bool retain_graph, bool create_graph);
+
+}  // namespace minimx

@@ -1,0 +1,53 @@
+// A Trace notes operator calls instead of running them: the values and nodes from which minimx/graph builds its IR.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "runtime/array.h"
+#include "runtime/plan.h"
+
+namespace minimx {
+
+class Trace : public RefCounted {
+ public:
+  struct Value {
+    DType dtype;
+    Dims shape;
+    bool weak = false;      // stands for a Python scalar whose value is not known
+    bool detached = false;  // made while recording was paused: no gradient passes
+  };
+  struct Arg {
+    enum class Kind : uint8_t { kNone, kValue, kScalar } kind = Kind::kNone;
+    int value = 0;
+    Scalar scalar;
+  };
+  struct Node {
+    Ref<Op> op;
+    Ref<const AttrSet> attrs;
+    std::vector<Arg> args;
+    std::vector<int> outs;
+    std::shared_ptr<const std::string> site;
+  };
+  std::vector<Value> values;
+  std::vector<Node> nodes;
+  /// A concrete array that traced code used: an input of the graph, read anew at every run. `value` is what the array
+  /// stands for now: `input`, until the code writes to it in place; then the graph writes it back at the end of a run.
+  struct Capture {
+    Array array;
+    int input;
+    int value;
+  };
+  std::vector<Capture> captures;
+
+  /// A new input of the graph.
+  Array input(const Dims& shape, DType dtype, bool weak = false);
+  /// The array that stands for value `id`.
+  Array array(int id);
+  /// The value an array stands for; a concrete one is captured.
+  int value_of(const Array& a);
+  /// The interpreter behind invoke while this trace is active.
+  void call(Op& op, const AttrSet* attrs, std::span<const Operand> ins, std::vector<Array>& outs,
+            std::span<const Array> into);
+};
+
+}  // namespace minimx
