@@ -1,0 +1,234 @@
+// Matrix products, batched.
+//
+//   matmul(a, b[, bias]) -> c     a (*batch, m, k), b (*batch, k, n), bias (n,), c (*batch, m, n)
+//
+// Batch axes broadcast as NumPy's do: fewer axes, extent 1 or a zero stride. Transposes are strides. c has no zero
+// strides. All operands are of one type. Types: float32 (oneDNN; small ones by matmul_plain.h), bfloat16 and float16
+// (oneDNN natively where optimised, else through float32), float64, integers and bool (matmul_plain.h). No attributes.
+#include <algorithm>
+
+#include "cpu/dnnl_engine.h"
+#include "cpu/dnnl_kernel.h"
+#include "cpu/dnnl_layout.h"
+#include "cpu/matmul_plain.h"
+
+namespace minimx {
+namespace onednn {
+namespace {
+
+using Type = dnnl::memory::data_type;
+
+/// Below this many multiply-adds in a matrix oneDNN's 0.5 us a call outweighs its better kernel (measured).
+constexpr int64_t kSmall = 40 * 40 * 40;
+
+/// The product with all operands brought to c's number of batch axes; strides of broadcast axes are 0.
+struct Product {
+  int64_t m, n, k;
+  Dims batch, a_batch, b_batch, c_batch;  // extents of c, then strides
+  Spec a, b, c;                           // with the batch axes that broadcast of extent 1
+};
+
+Spec with_batch(const Spec& spec, int batch_axes) {
+  Spec out = spec;
+  const int missing = batch_axes + 2 - spec.shape.size();
+  out.shape = Dims::filled(missing, 1);
+  out.strides = Dims::filled(missing, 0);
+  for (int i = 0; i < spec.shape.size(); ++i) {
+    const bool broadcast = i + 2 < spec.shape.size() && (spec.strides[i] == 0 || spec.shape[i] == 1);
+    out.shape.push_back(broadcast ? 1 : spec.shape[i]);
+    out.strides.push_back(broadcast ? 0 : spec.strides[i]);
+  }
+  return out;
+}
+
+/// Merges neighbouring batch axes that are one run in all three operands: oneDNN is faster with fewer axes.
+void merge_batch(Product& p) {
+  for (int i = static_cast<int>(p.batch.size()) - 2; i >= 0; --i) {
+    const int64_t inner = p.batch[i + 1];
+    auto one_run = [&](const Spec& s) {
+      return s.shape[i] == p.batch[i] && s.shape[i + 1] == inner ? s.strides[i] == s.strides[i + 1] * inner
+                                                                 : s.shape[i] == 1 && s.shape[i + 1] == 1;
+    };
+    if (!one_run(p.a) || !one_run(p.b) || !one_run(p.c)) continue;
+    for (Spec* s : {&p.a, &p.b, &p.c}) {
+      Spec merged = *s;
+      merged.shape = merged.strides = Dims();
+      for (int d = 0; d < s->shape.size(); ++d) {
+        if (d == i) continue;
+        merged.shape.push_back(d == i + 1 ? s->shape[i] * s->shape[i + 1] : s->shape[d]);
+        merged.strides.push_back(s->strides[d]);
+      }
+      *s = merged;
+    }
+    p.batch = Dims(std::span(p.c.shape.begin(), p.c.shape.size() - 2));
+  }
+}
+
+Product product_of(std::span<const Spec> ins, const Spec& c) {
+  const int axes = c.shape.size(), batch = axes - 2;
+  const auto &a = ins[0].shape, &b = ins[1].shape;
+  bool ok = axes >= 2 && a.size() >= 2 && b.size() >= 2 && a.size() <= axes && b.size() <= axes;
+  ok = ok && a.back() == b[b.size() - 2] && a[a.size() - 2] == c.shape[batch] && b.back() == c.shape.back();
+  if (!ok)
+    throw Error(ErrorKind::kValue, "matmul: expected (*batch, m, k) and (*batch, k, n) for (*batch, m, n), got " +
+                                       a.str() + ", " + b.str() + " and " + c.shape.str() + ". Transpose or reshape.");
+  Product p{c.shape[batch],
+            c.shape.back(),
+            a.back(),
+            {},
+            {},
+            {},
+            {},
+            with_batch(ins[0], batch),
+            with_batch(ins[1], batch),
+            c};
+  p.batch = Dims(std::span(c.shape.begin(), static_cast<size_t>(batch)));
+  merge_batch(p);
+  for (int i = 0; i < p.batch.size(); ++i) {
+    p.a_batch.push_back(p.a.shape[i] == 1 ? 0 : p.a.strides[i]);
+    p.b_batch.push_back(p.b.shape[i] == 1 ? 0 : p.b.strides[i]);
+    p.c_batch.push_back(p.c.strides[i]);
+  }
+  return p;
+}
+
+/// Plain C++ over the batch, on the calling thread.
+template <class T>
+class PlainMatmul : public Kernel {
+ public:
+  PlainMatmul(const Product& p, const Spec* bias, double cost)
+      : p_(p), bias_stride_(bias ? bias->strides.back() : 0), has_bias_(bias != nullptr), cost_(cost) {
+    const int d = p.batch.size();
+    base_ = {p.m,
+             p.n,
+             p.k,
+             nullptr,
+             nullptr,
+             nullptr,
+             nullptr,
+             p.a.strides[d],
+             p.a.strides[d + 1],
+             p.b.strides[d],
+             p.b.strides[d + 1],
+             p.c.strides[d],
+             p.c.strides[d + 1],
+             bias_stride_};
+  }
+  size_t workspace_bytes() const override { return matmul_plain_scratch(p_.k, p_.n) * sizeof(T); }
+  double cost_ns() const override { return cost_; }
+
+  void run(void* const* data, void* workspace) const override {
+    MatmulArgs<T> args = base_;
+    args.bias = has_bias_ ? static_cast<const T*>(data[2]) : nullptr;
+    const int64_t count = p_.batch.product();
+    for (int64_t i = 0; i < count; ++i) {
+      int64_t rest = i, a = 0, b = 0, c = 0;
+      for (int d = p_.batch.size() - 1; d >= 0; --d) {
+        const int64_t at = rest % p_.batch[d];
+        rest /= p_.batch[d];
+        a += at * p_.a_batch[d], b += at * p_.b_batch[d], c += at * p_.c_batch[d];
+      }
+      args.a = static_cast<const T*>(data[0]) + a;
+      args.b = static_cast<const T*>(data[1]) + b;
+      args.c = static_cast<T*>(data[has_bias_ ? 3 : 2]) + c;
+      matmul_plain(args, static_cast<T*>(workspace));
+    }
+  }
+
+ private:
+  Product p_;
+  MatmulArgs<T> base_;
+  int64_t bias_stride_;
+  bool has_bias_;
+  double cost_;
+};
+
+/// The operand's own layout where a BLAS could take it (rows or columns contiguous), else C order.
+Desc matrix_desc(const Spec& spec, Type type) {
+  const int r = spec.shape.size() - 2;
+  const bool rows = spec.strides[r + 1] == 1 && spec.strides[r] >= spec.shape[r + 1];
+  const bool columns = spec.strides[r] == 1 && spec.strides[r + 1] >= spec.shape[r];
+  const auto own = rows || columns ? try_desc(spec) : std::nullopt;
+  return own ? with_type(*own, type) : plain_desc(spec.shape, type);
+}
+
+dnnl::matmul::primitive_desc matmul_desc(const Product& p, const Desc& bias, Type type) {
+  return {cpu_engine(), matrix_desc(p.a, type), matrix_desc(p.b, type), bias, matrix_desc(p.c, type), default_attr(),
+          true};
+}
+
+KernelPtr library_matmul(const Product& p, const Spec* bias, double cost) {
+  const int threads = threads_for(cost);
+  const ThreadScope scope(threads);
+  Spec bias_row;
+  if (bias) {
+    bias_row = {bias->dtype, Dims::filled(p.c.shape.size(), 1), Dims::filled(p.c.shape.size(), 0), ""};
+    bias_row.shape[p.c.shape.size() - 1] = p.n;
+    bias_row.strides = bias_row.shape.contiguous_strides();
+    bias_row.strides[p.c.shape.size() - 1] = bias->strides.back();
+  }
+  Type type = data_type(p.a.dtype);
+  const auto bias_desc = [&] { return bias ? plain_desc(bias_row.shape, type) : Desc(); };
+  auto pd = matmul_desc(p, bias_desc(), type);
+  if (type != Type::f32 && (!pd.get(true) || std::string(pd.impl_info_str()).rfind("ref", 0) == 0)) {
+    type = Type::f32;
+    pd = matmul_desc(p, bias_desc(), type);
+  }
+  if (!pd.get(true))
+    throw Error(ErrorKind::kNotImplemented, std::string("matmul: expected operands oneDNN takes, got ") +
+                                                p.a.shape.str() + " and " + p.b.shape.str() +
+                                                ". Make them contiguous.");
+  std::vector<Spec> ins{p.a, p.b};
+  if (bias) ins.push_back(bias_row);
+  auto kernel = std::make_shared<StagedKernel>(ins, std::span(&p.c, 1), cost, threads);
+  std::vector<StagedKernel::Arg> args{{DNNL_ARG_SRC, kernel->read(0, pd.src_desc())},
+                                      {DNNL_ARG_WEIGHTS, kernel->read(1, pd.weights_desc())}};
+  if (bias) args.push_back({DNNL_ARG_BIAS, kernel->read(2, pd.bias_desc())});
+  args.push_back({DNNL_ARG_DST, kernel->write(0, pd.dst_desc())});
+  kernel->add(dnnl::matmul(pd), std::move(args));
+  kernel->finish();
+  return kernel;
+}
+
+/// A product over an axis of extent 0: c is the bias, seen through zero strides.
+KernelPtr bias_only(std::span<const Spec> ins, std::span<const Spec> outs) {
+  std::vector<Spec> seen(ins.begin(), ins.end());
+  seen[2].shape = outs[0].shape;
+  seen[2].strides = Dims::filled(outs[0].shape.size(), 0);
+  seen[2].strides[outs[0].shape.size() - 1] = ins[2].strides.back();
+  auto kernel = std::make_shared<StagedKernel>(seen, outs, 500, 1);
+  kernel->move(2, 0);
+  kernel->finish();
+  return kernel;
+}
+
+KernelPtr make_matmul(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs&) {
+  const Product p = product_of(ins, outs[0]);
+  for (const Spec& s : ins)
+    if (s.dtype != outs[0].dtype)
+      throw Error(ErrorKind::kType, std::string("matmul: expected operands of one type, got ") + dtype_name(s.dtype) +
+                                        " and " + dtype_name(outs[0].dtype) + ". Cast with astype.");
+  if (outs[0].size() == 0) return zero_kernel(ins, outs);
+  const Spec* bias = ins.size() > 2 ? &ins[2] : nullptr;
+  if (p.k == 0) return bias ? bias_only(ins, outs) : zero_kernel(ins, outs);
+  const double macs = static_cast<double>(p.m) * p.n * p.k * p.batch.product();
+  const double bytes = static_cast<double>(itemsize(ins[0].dtype)) * (ins[0].size() + ins[1].size() + outs[0].size());
+  const bool sixteen = ins[0].dtype == DType::kBFloat16 || ins[0].dtype == DType::kFloat16;
+  const bool small = p.m * p.n * p.k <= kSmall && p.batch.product() * p.m * p.n * p.k <= 4 * kSmall;
+  if (sixteen || (ins[0].dtype == DType::kFloat32 && !small))
+    return wrapped("matmul", [&] { return library_matmul(p, bias, 500 + 2 * macs / 50 + bytes / 8); });
+  KernelPtr kernel;
+  dispatch(ins[0].dtype, [&](auto zero) {
+    using T = decltype(zero);
+    if constexpr (!std::is_same_v<T, BFloat16> && !std::is_same_v<T, Half>)
+      kernel = std::make_shared<PlainMatmul<T>>(p, bias, 50 + 2 * macs / 20 + bytes / 8);
+  });
+  return kernel;
+}
+
+}  // namespace
+}  // namespace onednn
+
+void register_matmul_kernels() { register_kernel("matmul", onednn::make_matmul); }
+
+}  // namespace minimx
