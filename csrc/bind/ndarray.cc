@@ -58,7 +58,9 @@ PyObject* call_op(PyOp& op, PyObject* const* args, int n, PyObject* into = nullp
     static PyOp& op = op_named(name);                                         \
     PyObject* args[] = {x, y};                                                \
     return guard(static_cast<PyObject*>(nullptr), [&] { return call_op(op, args, 2); }); \
-  }                                                                           \
+  }
+#define MINIMX_BINARY_INPLACE(slot, name)                                     \
+  MINIMX_BINARY(slot, name)                                                   \
   PyObject* inplace_##slot(PyObject* x, PyObject* y) {                        \
     static PyOp& op = op_named(name);                                         \
     PyObject* args[] = {x, y};                                                \
@@ -68,19 +70,19 @@ PyObject* call_op(PyOp& op, PyObject* const* args, int n, PyObject* into = nullp
 MINIMX_UNARY(nb_negative, "negative")
 MINIMX_UNARY(nb_absolute, "abs")
 MINIMX_UNARY(nb_invert, "bitwise_not")
-MINIMX_BINARY(nb_add, "add")
-MINIMX_BINARY(nb_subtract, "subtract")
-MINIMX_BINARY(nb_multiply, "multiply")
-MINIMX_BINARY(nb_true_divide, "divide")
-MINIMX_BINARY(nb_floor_divide, "floor_divide")
-MINIMX_BINARY(nb_remainder, "remainder")
-MINIMX_BINARY(nb_and, "bitwise_and")
-MINIMX_BINARY(nb_or, "bitwise_or")
-MINIMX_BINARY(nb_xor, "bitwise_xor")
-MINIMX_BINARY(nb_lshift, "left_shift")
-MINIMX_BINARY(nb_rshift, "right_shift")
-MINIMX_BINARY(power2, "power")
-MINIMX_BINARY(nb_matrix_multiply, "matmul")
+MINIMX_BINARY_INPLACE(nb_add, "add")
+MINIMX_BINARY_INPLACE(nb_subtract, "subtract")
+MINIMX_BINARY_INPLACE(nb_multiply, "multiply")
+MINIMX_BINARY_INPLACE(nb_true_divide, "divide")
+MINIMX_BINARY_INPLACE(nb_floor_divide, "floor_divide")
+MINIMX_BINARY_INPLACE(nb_remainder, "remainder")
+MINIMX_BINARY_INPLACE(nb_and, "bitwise_and")
+MINIMX_BINARY_INPLACE(nb_or, "bitwise_or")
+MINIMX_BINARY_INPLACE(nb_xor, "bitwise_xor")
+MINIMX_BINARY_INPLACE(nb_lshift, "left_shift")
+MINIMX_BINARY_INPLACE(nb_rshift, "right_shift")
+MINIMX_BINARY_INPLACE(power2, "power")
+MINIMX_BINARY_INPLACE(nb_matrix_multiply, "matmul")
 MINIMX_BINARY(compare_lt, "less")
 MINIMX_BINARY(compare_le, "less_equal")
 MINIMX_BINARY(compare_eq, "equal")
@@ -88,6 +90,7 @@ MINIMX_BINARY(compare_ne, "not_equal")
 MINIMX_BINARY(compare_gt, "greater")
 MINIMX_BINARY(compare_ge, "greater_equal")
 #undef MINIMX_UNARY
+#undef MINIMX_BINARY_INPLACE
 #undef MINIMX_BINARY
 
 PyObject* nb_power(PyObject* x, PyObject* y, PyObject*) { return power2(x, y); }

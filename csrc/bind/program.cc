@@ -3,7 +3,7 @@
 
 #include "bind/rules.h"
 #include "bind/submodules.h"
-#include "cpu/dnnl_layout.h"
+#include "cpu/layout.h"
 #include "runtime/program.h"
 
 namespace minimx::bind {

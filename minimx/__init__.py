@@ -1,0 +1,35 @@
+"""minimx: a small, complete deep-learning framework with Gluon's API. ``import minimx as mx``.
+
+Where things are: arrays ``mx.np``, ``mx.npx``; differentiation ``mx.autograd``; layers and training ``mx.gluon``; how it
+works: docs/. Gluon and what stands on it are imported on first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from . import autograd, engine, errors, functions, nd, np, npx, random
+from .config import settings
+from .device import Context, Device, cpu, cpu_pinned, current_context, current_device, gpu, num_gpus
+from .errors import MXError
+from .ndarray import ndarray
+from .version import __version__
+
+_LAZY = {
+    "gluon": "gluon", "init": "initializer", "initializer": "initializer", "optimizer": "optimizer", "lr_scheduler": "lr_scheduler",
+    "models": "models", "image": "image", "serialization": "serialization", "graph": "graph", "rtc": "rtc", "metric": "gluon.metric",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return importlib.import_module(f"minimx.{_LAZY[name]}")
+    raise AttributeError(f"module 'minimx' has no attribute {name!r}")
+
+
+waitall = engine.wait_all
+MXNetError = MXError
+
+__all__ = ["Context", "Device", "MXError", "autograd", "cpu", "cpu_pinned", "current_context", "current_device", "engine", "errors",
+           "functions", "gpu", "nd", "ndarray", "np", "npx", "num_gpus", "random", "settings", "waitall", *_LAZY]  # fmt: skip

@@ -1,0 +1,85 @@
+"""The dependency engine's settings: threads, synchronous mode, bounds. Essay: docs/engine.md.
+
+>>> import minimx as mx
+>>> with mx.engine.sync():            # every operator runs at once, on this thread: for debugging
+...     y = mx.np.ones(3) + 1
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from .config import settings
+from .ndarray import _core
+
+wait_all = _core.wait_all
+num_threads = _core.num_threads
+set_num_threads = _core.set_num_threads
+set_inflight_limit = _core.set_inflight_limit
+
+
+@contextlib.contextmanager
+def sync() -> Iterator[None]:
+    """``with`` block in which this thread's operators run at once, in program order, and raise where they are called."""
+    scope = _core.SyncScope()
+    try:
+        yield
+    finally:
+        del scope
+
+
+def set_engine(name: str) -> str:
+    """"threaded" (default) or "naive" (everything at once, on the caller). Waits for work in flight; returns the former."""
+    return "naive" if _core.set_naive(name == "naive") else "threaded"
+
+
+_bulk_size = 15
+
+
+def set_bulk_size(size: int) -> int:
+    """How many operators may be queued together; returns the former value. Hybridized code is always one operator."""
+    global _bulk_size
+    _bulk_size, before = size, _bulk_size
+    return before
+
+
+@contextlib.contextmanager
+def bulk(size: int) -> Iterator[None]:
+    """``with`` block with another bulk size."""
+    before = set_bulk_size(size)
+    try:
+        yield
+    finally:
+        set_bulk_size(before)
+
+
+def push(function: Callable[[], Any], reads: Sequence = (), writes: Sequence = (), name: str = "callback", priority: int = 0) -> None:
+    """Queues a Python callable that runs on a host thread once the arrays it reads and writes are free for it.
+
+    An exception it raises surfaces, in its own class, where an array of ``writes`` is read.
+    """
+    _core.push(function, list(reads), list(writes), name, priority)
+
+
+def _start() -> None:
+    import atexit
+    import os
+
+    set_num_threads(settings.num_threads)
+    _core.set_inflight_limit(settings.inflight_mb << 20, 4096)
+    if settings.engine == "naive":
+        set_engine("naive")
+    atexit.register(_core.shutdown)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(before=_quiet_wait)
+
+
+def _quiet_wait() -> None:
+    """Before a fork: finish what is in flight. Failures stay with their arrays."""
+    with contextlib.suppress(Exception):
+        wait_all()
+
+
+_start()

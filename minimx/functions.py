@@ -1,0 +1,107 @@
+"""From rows to functions: every row becomes one callable, and np, npx, nd and the methods are those names of it.
+
+An operator's callable is a C object (csrc/bind/function.cc); a composite's is its own Python function; a dynamic host row's
+runs NumPy at once, since its shape depends on the values.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+from collections.abc import Callable
+from typing import Any
+
+from . import device as _device
+from . import ndarray as _array
+from .errors import GraphError
+from .ops import primitives, rows
+from .ops.kinds.composite import Composite
+from .ops.kinds.host import Host
+from .ops.table import OPS, Op, f
+
+_core = _array._core
+
+
+def load_rows() -> None:
+    """Imports every module of minimx/ops/rows: that fills the table."""
+    for module in pkgutil.iter_modules(rows.__path__):
+        importlib.import_module(f"{rows.__name__}.{module.name}")
+
+
+def _dynamic(row: Host) -> Callable[..., Any]:
+    signature = row.signature()
+
+    def function(*args: Any, **kwargs: Any) -> Any:
+        if _core.is_tracing():
+            raise GraphError(row.name, "a shape that does not depend on values while a graph is traced", "a data-dependent one",
+                             "Do not hybridize this block, or use a mask")  # fmt: skip
+        import numpy
+
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        operands = [_array._map(_array.asnumpy, bound.arguments[p.name]) for p in row.operands]
+        attrs = {p.name: bound.arguments[p.name] for p in row.attributes}
+        made = row.body(numpy, *operands, **attrs)
+        return tuple(map(_array.asarray, made)) if isinstance(made, tuple) else _array.asarray(made)
+
+    return function
+
+
+def _placed(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """A creation function also takes device= and ctx=."""
+
+    @functools.wraps(function)
+    def create(*args: Any, device: Any = None, ctx: Any = None, **kwargs: Any) -> Any:
+        _device.checked(device if device is not None else ctx, name)
+        return function(*args, **kwargs)
+
+    return create
+
+
+def make(name: str) -> Callable[..., Any]:
+    """The callable of the row ``name``."""
+    if name not in OPS:
+        raise AttributeError(f"operator: expected a row of the table, got {name!r}. See `python -m minimx.ops`.")
+    row: Op = OPS[name]
+    if isinstance(row, Composite):
+        function: Callable[..., Any] = row.function
+    elif isinstance(row, Host) and row.dynamic:
+        function = _dynamic(row)
+    else:
+        function = _core.make_function(name)
+    function.__name__ = name
+    function.__doc__ = row.doc
+    if not isinstance(row, Composite):
+        function.__signature__ = row.signature()  # type: ignore[attr-defined]
+    return function
+
+
+def public(name: str) -> Callable[..., Any]:
+    """The callable as users get it: functions without array operands take a device."""
+    row = OPS[name]
+    function = getattr(f, name)
+    creates = not row.operands and (not isinstance(row, Composite) or row.row.np in _CREATION)
+    return _placed(function, name) if creates or row.random else function
+
+
+_CREATION = ("full", "linspace", "logspace", "identity", "indices", "tri", "full_like", "empty_like")
+
+
+def names(space: str) -> dict[str, Callable[..., Any]]:
+    """The functions of one namespace ("np", "npx", "nd") or the methods ("method"), by public name."""
+    return {alias: public(op) for op, row in OPS.items() for alias in getattr(row.row, space).split()}
+
+
+def _register() -> None:
+    load_rows()
+    for row in OPS.values():
+        if not isinstance(row, Composite):
+            _core.register_op(row)
+    f._bind(make)
+    primitives.array_call = lambda name, *args: getattr(f, name)(*args)
+    methods = names("method")
+    _array.set_methods({k: v for k, v in methods.items() if k not in ("reshape", "transpose", "astype", "detach")})
+
+
+_register()

@@ -1,0 +1,315 @@
+"""The array: what Python adds to the C type ``ndarray`` of minimx._core. Conversions, NumPy's protocols, printing, methods.
+
+Operators and indexing are slots in C++ (csrc/bind/ndarray.cc); functions come from the table (minimx/functions.py). An array
+is asynchronous: an operator returns at once, and whoever reads the values waits for them.
+"""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ml_dtypes
+import numpy
+
+from . import device as _device
+from . import errors
+from .libraries import import_core
+from .ops.dtypes import BY_NAME, DTYPES
+from .ops.keys import canonical_key
+from .ops.table import f
+
+_core = import_core()
+ndarray = _core.ndarray
+NUMPY_DTYPES = tuple(numpy.dtype(ml_dtypes.bfloat16 if d.name == "bfloat16" else d.name) for d in DTYPES)
+_RARE = {"uint16": "int32", "uint32": "int64", "uint64": "int64", "float128": "float64", "longdouble": "float64"}
+
+
+def dtype_name(dtype: Any, default: str = "float32") -> str:
+    """Name of an element type given as a string, NumPy type, dtype or Python type; DTypeError if minimx lacks it."""
+    if dtype is None:
+        return default
+    name = {float: "float32", int: "int64", bool: "bool"}.get(dtype) or getattr(dtype, "name", None) or str(dtype)
+    if name not in BY_NAME:
+        try:
+            name = numpy.dtype(dtype).name
+        except TypeError:
+            pass
+    if name not in BY_NAME:
+        raise errors.DTypeError("dtype", "one of " + ", ".join(BY_NAME), repr(dtype), "Cast the data first")
+    return name
+
+
+def array(obj: Any, dtype: Any = None, device: Any = None, ctx: Any = None, copy: bool = True) -> ndarray:
+    """A new array with the values of ``obj`` (numbers, nested lists, NumPy or minimx arrays).
+
+    dtype: by default that of ``obj`` if it is an array, else float32 (integers and bools of Python: float32 too, as
+    in Gluon). Raises ShapeError for ragged lists, DTypeError for other objects.
+
+    >>> array([[1, 2], [3, 4]]).shape
+    (2, 2)
+    """
+    _device.checked(device if device is not None else ctx, "np.array")
+    if isinstance(obj, ndarray):
+        name = _core.dtype_name(obj) if dtype is None else dtype_name(dtype)
+        return f.copy(obj) if name == _core.dtype_name(obj) else f.cast(obj, name)
+    typed = hasattr(obj, "dtype")
+    host = _to_numpy(obj)
+    name = dtype_name(dtype, _own_type(host) if typed else "float32")
+    return _core.borrow(numpy.array(host, dtype=NUMPY_DTYPES[BY_NAME[name].code], order="C"), name)
+
+
+def asarray(obj: Any, dtype: Any = None, device: Any = None, ctx: Any = None) -> ndarray:
+    """``obj`` as an array; no copy if it is one of that type already, and none of a NumPy array's memory where possible."""
+    if isinstance(obj, ndarray) and (dtype is None or dtype_name(dtype) == _core.dtype_name(obj)):
+        return obj
+    if isinstance(obj, numpy.ndarray) and dtype is None and _own_type(obj) == obj.dtype.name and obj.dtype.isnative:
+        if all(s % obj.itemsize == 0 for s in obj.strides):
+            return _core.borrow(obj, obj.dtype.name)
+    return array(obj, dtype, device, ctx)
+
+
+def _to_numpy(obj: Any) -> numpy.ndarray:
+    if isinstance(obj, (list, tuple)) and any(isinstance(x, ndarray) for x in obj):
+        obj = [asnumpy(x) if isinstance(x, ndarray) else x for x in obj]
+    try:
+        host = numpy.asarray(obj)
+    except ValueError as e:
+        raise errors.ShapeError("np.array", "nested lists of equal lengths", str(e), "Pad them to one length") from None
+    if host.dtype.kind not in "buif" and host.dtype.name != "bfloat16":
+        raise errors.DTypeError("np.array", "numbers", f"{type(obj).__name__} ({host.dtype})", "Convert to numbers first")
+    return host
+
+
+def _own_type(host: numpy.ndarray) -> str:
+    """The type of the table for a NumPy array; its rarer ones become the next that holds them."""
+    return _RARE.get(host.dtype.name, host.dtype.name)
+
+
+def asnumpy(x: ndarray) -> numpy.ndarray:
+    """The values as a NumPy array of its own; waits for them. bfloat16 comes as ml_dtypes.bfloat16."""
+    if _core.dtype_name(x) == "bfloat16":
+        return numpy.array(_core.bits(x), copy=True).view(ml_dtypes.bfloat16)
+    return numpy.array(memoryview(x), copy=True)
+
+
+def _operand(obj: Any, strict: bool) -> Any:
+    """What an operator makes of an argument that is neither array nor Python number. NotImplemented lets Python go on."""
+    if isinstance(obj, numpy.generic):
+        return array(obj)
+    if isinstance(obj, numpy.ndarray):
+        return asarray(obj)
+    if isinstance(obj, (list, tuple)):
+        return array(obj)
+    if isinstance(obj, numbers.Integral):
+        return array(int(obj), "int64")
+    if isinstance(obj, numbers.Real):
+        return array(float(obj), "float32")
+    if hasattr(obj, "__array__") or hasattr(obj, "__dlpack__"):
+        return array(numpy.asarray(obj))
+    if not strict:
+        return NotImplemented
+    raise errors.ArgumentTypeError("operator", "an array, a number or a list", type(obj).__name__, "Convert it with np.array")
+
+
+def _index_get(x: ndarray, key: Any) -> ndarray:
+    basic = canonical_key(key)
+    return f.index_get(x, key) if basic is None else f.getitem(x, basic)
+
+
+def _index_set(x: ndarray, key: Any, value: Any) -> None:
+    if not isinstance(value, (ndarray, float, int)):
+        value = asarray(value)
+    basic = canonical_key(key)
+    changed = f.index_set(x, key, value) if basic is None else f.slice_set(x, value, basic)
+    f.copy(changed, out=x)
+
+
+def _repr(x: ndarray) -> str:
+    if x._traced:
+        return f"<traced array {x.shape} {_core.dtype_name(x)}>"
+    text = numpy.array2string(asnumpy(x).astype("float32" if _core.dtype_name(x) in ("bfloat16", "float16") else x.dtype),
+                              separator=", ", prefix="array(")  # fmt: skip
+    extra = "" if _core.dtype_name(x) in ("float32", "bool") else f", dtype={_core.dtype_name(x)}"
+    return f"array({text}{extra})"
+
+
+def _canonical(value: Any) -> Any:
+    """An attribute in a form that can be a dictionary key: tuples for lists, names for types, Python numbers."""
+    if isinstance(value, (list, tuple)):
+        return tuple(_canonical(v) for v in value)
+    if isinstance(value, slice):
+        return (value.start, value.stop, value.step)
+    if isinstance(value, (numpy.dtype, type)):
+        return dtype_name(value)
+    if isinstance(value, (numpy.generic, ndarray)):
+        return value.item()
+    if isinstance(value, numpy.ndarray):
+        return tuple(value.tolist())
+    if value is Ellipsis or value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    if isinstance(value, _device.Device):
+        return repr(_device.checked(value))
+    raise errors.ArgumentTypeError("operator", "an attribute of numbers, strings or lists of them", type(value).__name__,
+                                   "Pass arrays as operands")  # fmt: skip
+
+
+def _host_call(row: Any, attrs: dict, present: list[bool]) -> Callable:
+    """A host row as a kernel: fills NumPy views of the outputs."""
+
+    def run(ins: list, outs: list) -> None:
+        left = iter(ins)
+        arrays = [next(left) if p else None for p in present]
+        for out, y in zip(outs, row.run(numpy, arrays, attrs), strict=True):
+            out[...] = y
+
+    return run
+
+
+_core.set_hooks({"asarray": _operand, "index_get": _index_get, "index_set": _index_set, "repr": _repr, "dtypes": NUMPY_DTYPES,
+                 "canonical": _canonical, "device": _device.Device, "errors": errors, "host_call": _host_call})  # fmt: skip
+
+
+# ---- methods that are not operators -------------------------------------------------------------------------------------
+
+_REQ = {"null": 0, "write": 1, "add": 2}
+
+
+def attach_grad(self: ndarray, grad_req: str = "write", stype: Any = None) -> None:
+    """Makes this array a variable: backward() puts its gradient in ``grad`` ("write"), adds it ("add") or not ("null")."""
+    if grad_req not in _REQ:
+        raise errors.ArgumentError("attach_grad", "grad_req 'write', 'add' or 'null'", repr(grad_req), "Use one of them")
+    _core.attach_grad(self, _REQ[grad_req], f.zeros_like(_core.detach(self)) if grad_req != "null" else None)
+
+
+def backward(self: ndarray, out_grad: Any = None, retain_graph: bool = False, train_mode: bool = True,
+             create_graph: bool = False) -> None:  # fmt: skip
+    """Gradients of this array with respect to the variables it was computed from; ``out_grad`` defaults to ones."""
+    from . import autograd
+
+    autograd.backward([self], [out_grad], retain_graph, train_mode, create_graph)
+
+
+def copyto(self: ndarray, other: Any) -> ndarray:
+    """Copies the elements into ``other``, an array of the same shape, or to a device (a new array there)."""
+    if isinstance(other, ndarray):
+        _core.copy_into(self, other)
+        return other
+    _device.checked(other, "copyto")
+    return f.copy(self)
+
+
+def to_device(self: ndarray, device: Any) -> ndarray:
+    """This array if it is on that device, else a copy there."""
+    _device.checked(device, "to_device")
+    return self
+
+
+def astype(self: ndarray, dtype: Any, copy: bool = True, order: str = "K", casting: str = "unsafe", subok: bool = True) -> ndarray:
+    """The elements converted to another type; with ``copy=False`` the array itself if it has that type."""
+    name = dtype_name(dtype)
+    if name == _core.dtype_name(self):
+        return f.copy(self) if copy else self
+    return f.cast(self, name)
+
+
+def zero_grad(self: ndarray) -> None:
+    """Fills the gradient with zeros."""
+    if self.grad is not None:
+        self.grad[...] = 0
+
+
+def _array_protocol(self: ndarray, dtype: Any = None, copy: bool | None = None) -> numpy.ndarray:
+    """NumPy sees the same memory unless a copy or another type is asked for."""
+    if _core.dtype_name(self) == "bfloat16":
+        host = numpy.asarray(memoryview(_core.bits(self))).view(ml_dtypes.bfloat16)
+    else:
+        host = numpy.asarray(memoryview(self))
+    if dtype is not None and host.dtype != dtype:
+        return host.astype(dtype)
+    return host.copy() if copy else host
+
+
+def _dlpack(self: ndarray, **kwargs: Any) -> Any:
+    return _array_protocol(self).__dlpack__(**kwargs)
+
+
+def _array_ufunc(self: ndarray, ufunc: Any, method: str, *args: Any, **kwargs: Any) -> Any:
+    """numpy.add(x, y) on minimx arrays stays in minimx where it has the function."""
+    from . import np
+
+    mine = getattr(np, ufunc.__name__, None)
+    if method != "__call__" or mine is None:
+        host = [asnumpy(a) if isinstance(a, ndarray) else a for a in args]
+        return array(getattr(ufunc, method)(*host, **kwargs))
+    return mine(*args, **kwargs)
+
+
+def _array_function(self: ndarray, func: Any, types: Any, args: tuple, kwargs: dict) -> Any:
+    from . import np
+
+    mine = getattr(np, func.__name__, None)
+    if mine is not None and func.__module__ == "numpy":
+        return mine(*args, **kwargs)
+    plain = [_map(asnumpy, a) for a in args]
+    return func(*plain, **{k: _map(asnumpy, v) for k, v in kwargs.items()})
+
+
+def _map(function: Callable, x: Any) -> Any:
+    if isinstance(x, ndarray):
+        return function(x)
+    return type(x)(_map(function, v) for v in x) if isinstance(x, (list, tuple)) else x
+
+
+def _rebuild(host: numpy.ndarray) -> ndarray:
+    return array(host)
+
+
+def _reshape(self: ndarray, *shape: Any, order: str = "C") -> ndarray:
+    """The same elements in another shape: ``x.reshape(2, -1)`` or ``x.reshape((2, -1))``."""
+    wanted = shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape
+    return f.reshape(self, wanted)
+
+
+def _transpose(self: ndarray, *axes: Any) -> ndarray:
+    """Axes reversed, or in the given order."""
+    order = axes[0] if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], (tuple, list))) else axes
+    return f.transpose(self, order or None)
+
+
+def _iterate(self: ndarray) -> Any:
+    return (self[i] for i in range(len(self)))
+
+
+def _detach(self: ndarray) -> ndarray:
+    """The same elements, off the tape."""
+    return f.stop_gradient(self) if self._traced else _core.detach(self)
+
+
+def _as_self(self: ndarray) -> ndarray:
+    return self
+
+
+_METHODS: dict[str, Any] = {
+    "attach_grad": attach_grad, "backward": backward, "copyto": copyto, "to_device": to_device, "as_in_ctx": to_device,
+    "as_in_context": to_device, "as_in_device": to_device, "astype": astype, "asnumpy": asnumpy, "detach": _detach,
+    "zero_grad": zero_grad, "__array__": _array_protocol, "__array_ufunc__": _array_ufunc, "__array_function__": _array_function,
+    "__dlpack__": _dlpack, "__dlpack_device__": lambda self: (1, 0), "reshape": _reshape, "transpose": _transpose,
+    "__iter__": _iterate, "asscalar": lambda self: self.item(), "tolist": lambda self: asnumpy(self).tolist(),
+    "as_np_ndarray": _as_self, "as_nd_ndarray": _as_self, "__reduce__": lambda self: (_rebuild, (asnumpy(self),)),
+    "__deepcopy__": lambda self, memo: f.copy(self), "__copy__": lambda self: f.copy(self),
+    "tobytes": lambda self: asnumpy(self).tobytes(), "__format__": lambda self, spec: format(self.item(), spec) if spec else repr(self),
+    "T": property(lambda self: f.transpose(self)), "mT": property(lambda self: f.swapaxes(self, -1, -2)),
+    "stype": property(lambda self: "default"), "nbytes": property(lambda self: self.size * self.itemsize),
+    "fresh_grad": property(lambda self: _core.grad_updates(self) > 0),
+}  # fmt: skip
+
+
+def set_methods(methods: dict[str, Any] | Sequence) -> None:
+    """Adds methods to the array type; the table's come through here too."""
+    for name, function in dict(methods).items():
+        setattr(ndarray, name, function)
+
+
+set_methods(_METHODS)
