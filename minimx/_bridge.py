@@ -6,7 +6,8 @@ minimx is known by its ``asnumpy`` method; no class is imported to ask.
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import numpy
 

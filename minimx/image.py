@@ -50,9 +50,9 @@ def pillow() -> Any:
 
 
 def decode(data: bytes | str | os.PathLike[str], gray: bool = False) -> np.ndarray:
-    """The picture in a file or in bytes, as numpy uint8 (H, W, 3), or (H, W, 1) with ``gray``. EXIF rotation is not applied.
+    """The picture in a file or in bytes, as numpy uint8 (H, W, 3), or (H, W, 1) with ``gray``.
 
-    Raises FileMissing, or FileFormatError where Pillow cannot read it whole.
+    EXIF rotation is not applied. Raises FileMissing, or FileFormatError where Pillow cannot read it whole.
     """
     image_module = pillow()
     name = "image.decode" if isinstance(data, (bytes, bytearray, memoryview)) else os.fspath(data)
@@ -152,12 +152,9 @@ def scale_down(src_size: tuple[int, int], size: tuple[int, int]) -> tuple[int, i
     >>> scale_down((640, 480), (720, 120))
     (640, 106)
     """
-    (sw, sh), (w, h) = src_size, size
-    if sh < h:
-        w, h = w * sh / h, sh
-    if sw < w:
-        w, h = sw, h * sw / w
-    return int(w), int(h)
+    (most_w, most_h), (w, h) = src_size, size
+    ratio = min(1.0, most_w / w, most_h / h)
+    return max(1, int(w * ratio)), max(1, int(h * ratio))
 
 
 def resize_short(src: Any, size: int, interp: int = 2) -> Any:

@@ -72,7 +72,7 @@ class Pad:
                 sizes[axis] = math.ceil(sizes[axis] / self._round_to) * self._round_to
         out = np.full((len(arrays), *sizes), self._val, dtype=np.result_type(*arrays))
         kept = {axis % len(sizes) for axis in axes}
-        for row, array in zip(out, arrays):
+        for row, array in zip(out, arrays, strict=True):
             if any(array.shape[i] != sizes[i] for i in range(len(sizes)) if i not in kept):
                 raise ShapeError("batchify.Pad", f"sizes that differ along axis {self._axis} only", array.shape)
             row[tuple(slice(n) for n in array.shape)] = array
@@ -109,7 +109,7 @@ class Group:
     def __call__(self, data: Sequence[Sequence[Any]]) -> tuple[Any, ...]:
         if len(data[0]) != len(self._fns):
             raise ArgumentError("batchify.Group", f"samples of {len(self._fns)} elements", f"{len(data[0])} elements")
-        return tuple(fn(column) for fn, column in zip(self._fns, zip(*data)))
+        return tuple(fn(column) for fn, column in zip(self._fns, zip(*data, strict=True), strict=True))
 
 
 Tuple = Group
@@ -121,7 +121,7 @@ def default_batchify_fn(data: Sequence[Any]) -> Any:
     if isinstance(first, (tuple, list)):
         if len({len(item) for item in data}) > 1:
             raise ShapeError("default_batchify_fn", "samples of one length", sorted({len(item) for item in data}))
-        return [default_batchify_fn(column) for column in zip(*data)]
+        return [default_batchify_fn(column) for column in zip(*data, strict=True)]
     if isinstance(first, dict):
         return {key: default_batchify_fn([item[key] for item in data]) for key in first}
     if isinstance(first, (str, bytes)) or first is None:

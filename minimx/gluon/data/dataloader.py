@@ -40,13 +40,13 @@ class DataLoader:
     pin_memory, pin_device_id, try_nopython : accepted for compatibility; batches arrive in ordinary host memory.
 
     Workers are fresh processes that run on numpy and do not load the engine; they are started at the first ``iter()``,
-    serve all epochs, and end with the loader (``close()``, garbage collection or exit). A dataset that cannot be pickled
-    (a lambda as transform, a class in a notebook) is served by threads instead, with a warning. An exception in a worker
-    is re-raised here with the worker's traceback as its cause; a worker's death is a ``WorkerError``. Neither
-    hangs, and the next ``iter()`` starts anew.
+    serve all epochs, and end with the loader (``close()``, garbage collection or exit). A dataset that cannot be
+    pickled (a lambda as transform, a class in a notebook) is served by threads instead, with a warning. An exception
+    in a worker is re-raised here with the worker's traceback as its cause; a worker's death is a ``WorkerError``.
+    Neither hangs, and the next ``iter()`` starts anew.
 
-    **Random numbers.** A random transform draws from a generator keyed by (seed, epoch, sample), see rng.py: batches are
-    the same for every ``num_workers``. ``seed`` is that of ``mx.random.seed`` when the first epoch starts.
+    **Random numbers.** A random transform draws from a generator keyed by (seed, epoch, sample), see rng.py: batches
+    are the same for every ``num_workers``. ``seed`` is that of ``mx.random.seed`` when the first epoch starts.
 
     **Resuming.** ``state_dict()`` between two batches is a small dict of numbers and lists; a new loader over the same
     dataset after ``load_state_dict(state)`` gives in its next ``iter()`` the rest of that epoch, the same bit for bit,

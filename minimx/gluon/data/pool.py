@@ -197,7 +197,7 @@ def _process_setup(source: Source) -> dict[str, Any]:
         head = pickle.dumps(source, protocol=5, buffer_callback=lambda _: None)
     except (AttributeError, TypeError) as error:
         raise pickle.PicklingError(str(error)) from error
-    setup = spawn.get_preparation_data("DataLoader worker")
+    setup: dict[str, Any] = dict(spawn.get_preparation_data("DataLoader worker"))
     setup.pop("authkey", None)  # its own pipe needs none
     script = {key: setup.pop(key) for key in ("init_main_from_name", "init_main_from_path") if key in setup}
     if b"__main__" in head:

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-_DEFAULT_SEED = 0
 _WORD = (1 << 64) - 1
 
 
@@ -29,9 +28,9 @@ _free: dict[int, np.random.Generator] = {}
 
 
 def base_seed() -> int:
-    """The seed last given to ``mx.random.seed``; 0 where none was given or in a process without minimx's arrays."""
-    current_seed = getattr(sys.modules.get("minimx.random"), "current_seed", None)
-    return int(current_seed()) if current_seed else _DEFAULT_SEED
+    """The seed of ``mx.random``; 0 in a process without minimx's arrays."""
+    random = sys.modules.get("minimx.random")
+    return int(random.get_state()[0]) if random else 0
 
 
 def keyed(seed: int, *place: int) -> np.random.Generator:

@@ -28,16 +28,17 @@ class _LazyPackage(types.ModuleType):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        self.__class__ = types.ModuleType  # from here on an ordinary module
-        self.__spec__.loader.exec_module(self)
+        self.__class__ = types.ModuleType  # type: ignore[assignment]  # from here on an ordinary module
+        self.__spec__.loader.exec_module(self)  # type: ignore[union-attr]
         return getattr(self, name)
 
 
 def _install_lazy(name: str) -> None:
     spec = importlib.util.find_spec(name)
+    assert spec is not None and spec.submodule_search_locations is not None
     package = _LazyPackage(name)
     package.__spec__, package.__file__, package.__package__ = spec, spec.origin, name
-    package.__path__ = spec.submodule_search_locations
+    package.__path__ = spec.submodule_search_locations  # type: ignore[assignment]
     sys.modules[name] = package
     parent, _, child = name.rpartition(".")
     if parent:

@@ -1,7 +1,7 @@
 """Real handwritten digits that come with the package: small enough to ship, real enough to train on. See digits.txt.
 
 Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998,
-https://doi.org/10.24432/C50P49, licensed CC BY 4.0; the 1,797 images of its test part, as scikit-learn distributes them.
+https://doi.org/10.24432/C50P49, licensed CC BY 4.0: the 1,797 images of its test part, as in scikit-learn.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from ....errors import ArgumentError
 from ....image import resize_matrix
 from .archives import _InMemory
 
-_EVERY = 5  # of five consecutive images the last one is for validation
+_EVERY = 5  # of five consecutive images of one digit the last one is for validation
 
 
 class Digits(_InMemory):
-    """Handwritten digits 0 to 9: 1,438 images for training, 359 for validation, always the same ones.
+    """Handwritten digits 0 to 9: 1,442 images for training, 355 for validation, always the same ones.
 
     Images are uint8 (size, size, channels), 0 background to 255 ink; labels int32. The originals are 8x8 with 17
     grey levels; a larger ``size`` is bilinear interpolation. ``channels`` repeats the one channel.
@@ -44,7 +44,10 @@ class Digits(_InMemory):
             raise ArgumentError("Digits", "size and channels >= 1", f"{size} and {channels}")
         with np.load(Path(__file__).with_name("digits.npz"), allow_pickle=False) as file:
             levels, labels = file["images"], file["labels"]
-        chosen = (np.arange(len(labels)) % _EVERY == _EVERY - 1) != train
+        order = np.argsort(labels, kind="stable")
+        rank = np.empty(len(labels), int)  # image i is the rank[i]-th of its digit
+        rank[order] = np.concatenate([np.arange(n) for n in np.bincount(labels)])
+        chosen = (rank % _EVERY == _EVERY - 1) != train
         images = np.rint(levels[chosen] * (255 / 16)).astype(np.uint8)[..., None]
         images = images if size == 8 else resize_matrix(images, size, size)
         self._data = np.broadcast_to(images, (*images.shape[:3], channels))  # the channels share their memory

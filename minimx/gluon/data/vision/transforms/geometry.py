@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from ..... import image
 from .....errors import ArgumentError
+from .....image import center_crop, fixed_crop, imresize, random_crop, random_size_crop, resize_short, saturate
 from ...rng import generator
 from .base import Transform, probability
 
@@ -29,8 +29,8 @@ class Resize(Transform):
 
     def apply(self, x: np.ndarray) -> np.ndarray:
         if self._short:
-            return image.resize_short(x, self._size[0], self._interpolation)
-        return image.imresize(x, *self._size, self._interpolation)
+            return resize_short(x, self._size[0], self._interpolation)
+        return imresize(x, *self._size, self._interpolation)
 
 
 class CenterCrop(Transform):
@@ -40,7 +40,7 @@ class CenterCrop(Transform):
         self._size, self._interpolation = pair("CenterCrop", size), interpolation
 
     def apply(self, x: np.ndarray) -> np.ndarray:
-        return image.center_crop(x, self._size, self._interpolation)[0]
+        return center_crop(x, self._size, self._interpolation)[0]
 
 
 class CropResize(Transform):
@@ -54,7 +54,7 @@ class CropResize(Transform):
         self._interpolation = 1 if interpolation is None else interpolation
 
     def apply(self, x: np.ndarray) -> np.ndarray:
-        return image.fixed_crop(x, *self._box, self._size, self._interpolation)
+        return fixed_crop(x, *self._box, self._size, self._interpolation)
 
 
 class RandomCrop(Transform):
@@ -69,7 +69,7 @@ class RandomCrop(Transform):
             vertical, horizontal = self._pad
             sides = ((vertical, vertical), (horizontal, horizontal), (0, 0))
             x = np.pad(x, sides, constant_values=self._pad_value)
-        return image.random_crop(x, self._size, self._interpolation)[0]
+        return random_crop(x, self._size, self._interpolation)[0]
 
 
 class RandomResizedCrop(Transform):
@@ -91,7 +91,7 @@ class RandomResizedCrop(Transform):
         self._interpolation = interpolation
 
     def apply(self, x: np.ndarray) -> np.ndarray:
-        return image.random_size_crop(x, self._size, self._scale, self._ratio, self._interpolation)[0]
+        return random_size_crop(x, self._size, self._scale, self._ratio, self._interpolation)[0]
 
 
 class RandomFlipLeftRight(Transform):
@@ -156,8 +156,9 @@ def rotate(x: np.ndarray, degrees: float, zoom_in: bool = False, zoom_out: bool 
     height, width = x.shape[:2]
     angle = np.deg2rad(degrees)
     cos, sin = np.cos(angle), np.sin(angle)
-    # Half extents of the turned frame, in the axes of the unturned one, relative to its own half extents.
-    reach = max((width * abs(cos) + height * abs(sin)) / width, (width * abs(sin) + height * abs(cos)) / height)
+    # Extents, between pixel centres, of the box around the turned frame, relative to those of the frame itself.
+    w, h = max(width - 1, 1), max(height - 1, 1)
+    reach = max((w * abs(cos) + h * abs(sin)) / w, (w * abs(sin) + h * abs(cos)) / h)
     zoom = 1 / reach if zoom_in else reach if zoom_out else 1.0
     dy, dx = np.mgrid[:height, :width].astype(np.float32)
     dy, dx = zoom * (dy - (height - 1) / 2), zoom * (dx - (width - 1) / 2)
@@ -169,4 +170,4 @@ def rotate(x: np.ndarray, degrees: float, zoom_in: bool = False, zoom_out: bool 
     v, u = (rows - i)[..., None], (columns - j)[..., None]
     top = (1 - u) * padded[i, j] + u * padded[i, j + 1]
     bottom = (1 - u) * padded[i + 1, j] + u * padded[i + 1, j + 1]
-    return image.saturate((1 - v) * top + v * bottom, x.dtype)
+    return saturate((1 - v) * top + v * bottom, x.dtype)
