@@ -11,6 +11,7 @@
 #include "cpu/dnnl_kernel.h"
 #include "cpu/dnnl_layout.h"
 #include "cpu/matmul_plain.h"
+#include "engine/parallel.h"
 
 namespace minimx {
 namespace onednn {
@@ -92,12 +93,12 @@ Product product_of(std::span<const Spec> ins, const Spec& c) {
   return p;
 }
 
-/// Plain C++ over the batch, on the calling thread.
+/// Plain C++; threads share out the matrices and their panels of columns.
 template <class T>
 class PlainMatmul : public Kernel {
  public:
   PlainMatmul(const Product& p, const Spec* bias, double cost)
-      : p_(p), bias_stride_(bias ? bias->strides.back() : 0), has_bias_(bias != nullptr), cost_(cost) {
+      : p_(p), has_bias_(bias != nullptr), panels_(matmul_plain_panels<T>(p.n)), cost_(cost) {
     const int d = p.batch.size();
     base_ = {p.m,
              p.n,
@@ -112,34 +113,44 @@ class PlainMatmul : public Kernel {
              p.b.strides[d + 1],
              p.c.strides[d],
              p.c.strides[d + 1],
-             bias_stride_};
+             bias ? bias->strides.back() : 0};
   }
-  size_t workspace_bytes() const override { return matmul_plain_scratch(p_.k, p_.n) * sizeof(T); }
   double cost_ns() const override { return cost_; }
 
-  void run(void* const* data, void* workspace) const override {
-    MatmulArgs<T> args = base_;
-    args.bias = has_bias_ ? static_cast<const T*>(data[2]) : nullptr;
-    const int64_t count = p_.batch.product();
-    for (int64_t i = 0; i < count; ++i) {
-      int64_t rest = i, a = 0, b = 0, c = 0;
-      for (int d = p_.batch.size() - 1; d >= 0; --d) {
-        const int64_t at = rest % p_.batch[d];
-        rest /= p_.batch[d];
-        a += at * p_.a_batch[d], b += at * p_.b_batch[d], c += at * p_.c_batch[d];
+  void run(void* const* data, void*) const override {
+    const int64_t tasks = p_.batch.product() * panels_;
+    const auto grain = static_cast<int64_t>(kTaskNs * tasks / cost_) + 1;
+    parallel_for(tasks, grain, [&](int64_t begin, int64_t end) {
+      for (int64_t task = begin; task < end;) {
+        const int64_t first = task % panels_, last = std::min(panels_, first + end - task);
+        matmul_plain(matrix(data, task / panels_), first, last);
+        task += last - first;
       }
-      args.a = static_cast<const T*>(data[0]) + a;
-      args.b = static_cast<const T*>(data[1]) + b;
-      args.c = static_cast<T*>(data[has_bias_ ? 3 : 2]) + c;
-      matmul_plain(args, static_cast<T*>(workspace));
-    }
+    });
   }
 
  private:
+  static constexpr double kTaskNs = 20e3;
+
+  MatmulArgs<T> matrix(void* const* data, int64_t index) const {
+    int64_t a = 0, b = 0, c = 0;
+    for (int d = p_.batch.size() - 1; d >= 0; --d) {
+      const int64_t at = index % p_.batch[d];
+      index /= p_.batch[d];
+      a += at * p_.a_batch[d], b += at * p_.b_batch[d], c += at * p_.c_batch[d];
+    }
+    MatmulArgs<T> args = base_;
+    args.a = static_cast<const T*>(data[0]) + a;
+    args.b = static_cast<const T*>(data[1]) + b;
+    args.bias = has_bias_ ? static_cast<const T*>(data[2]) : nullptr;
+    args.c = static_cast<T*>(data[has_bias_ ? 3 : 2]) + c;
+    return args;
+  }
+
   Product p_;
   MatmulArgs<T> base_;
-  int64_t bias_stride_;
   bool has_bias_;
+  int64_t panels_;
   double cost_;
 };
 

@@ -15,12 +15,13 @@ struct MatmulArgs {
   int64_t a_row, a_col, b_row, b_col, c_row, c_col, bias_stride;
 };
 
-/// Scratch that matmul_plain needs, in elements of T.
-int64_t matmul_plain_scratch(int64_t k, int64_t n);
-
-/// Accumulates in T. For integers this wraps, as NumPy's does; for bool it is any(a and b). Instantiated for float,
-/// double, bool and the integer types.
+/// Number of panels of columns that a product with n columns is cut into; threads share out panels.
 template <class T>
-void matmul_plain(const MatmulArgs<T>& args, T* scratch);
+int64_t matmul_plain_panels(int64_t n);
+
+/// The columns of panels [begin, end). Accumulates in T. For integers this wraps, as NumPy's does; for bool it is
+/// any(a and b). Instantiated for float, double, bool and the integer types.
+template <class T>
+void matmul_plain(const MatmulArgs<T>& args, int64_t begin, int64_t end);
 
 }  // namespace minimx
