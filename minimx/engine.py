@@ -12,7 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from .config import settings
-from .ndarray import _core
+from .libraries import import_core
+
+_core = import_core()
 
 wait_all = _core.wait_all
 num_threads = _core.num_threads
