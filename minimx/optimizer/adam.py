@@ -1,0 +1,253 @@
+"""Update rules with means of the gradient (m) and of its square (v): Adam, AdamW, Adamax, Nadam, LAMB.
+
+w: weight, g: gradient, lr: learning rate, wd: weight decay, t: number of this update. Corrections for the start (powers
+of the betas) are numbers, computed once a step in ``scalars``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from .. import np
+from .optimizer import Optimizer, checked, register
+from .sgd import norm
+
+__all__ = ["Adam", "AdamW", "Adamax", "Nadam", "LAMB"]
+
+
+class _Moments(Optimizer):
+    """Base: m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2."""
+
+    def __init__(self, learning_rate: float | None, beta1: float, beta2: float, epsilon: float, **kwargs: Any) -> None:
+        super().__init__(learning_rate=learning_rate, **kwargs)
+        checked(type(self).__name__, beta1=beta1, beta2=beta2)
+        self.beta1, self.beta2, self.epsilon = beta1, beta2, epsilon
+
+    def state_names(self) -> tuple[str, ...]:
+        return "mean", "var"
+
+    def scalars(self, index: Any) -> dict[str, float]:
+        betas = {"beta1": self.beta1, "beta2": self.beta2, "epsilon": self.epsilon}
+        return {**super().scalars(index), **betas}
+
+    def corrections(self, index: Any) -> tuple[float, float]:
+        """(1 - beta1^t, 1 - beta2^t)."""
+        t = self.update_count(index)
+        return 1 - self.beta1**t, 1 - self.beta2**t
+
+
+def moments(g: Any, states: tuple, beta1: float, beta2: float) -> tuple[Any, Any]:
+    """The new m and v."""
+    m, v = states
+    return beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * np.square(g)
+
+
+@register
+class Adam(_Moments):
+    """w = w - lr sqrt(1 - beta2^t) / (1 - beta1^t) m / (sqrt(v) + epsilon), with g + wd w for g.
+
+    Kingma and Ba 2014, arXiv:1412.6980, in the form before section 2.1, with epsilon not corrected.
+    """
+
+    usual_lr = 0.001
+
+    def __init__(
+        self,
+        learning_rate: float | None = None,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(learning_rate, beta1, beta2, epsilon, **kwargs)
+
+    def scalars(self, index: Any) -> dict[str, float]:
+        values, (c1, c2) = super().scalars(index), self.corrections(index)
+        return {**values, "lr": values["lr"] * math.sqrt(c2) / c1}
+
+    @staticmethod
+    def rule(
+        w: Any, g: Any, states: tuple, *, lr: float, wd: float, beta1: float, beta2: float, epsilon: float
+    ) -> tuple:
+        m, v = moments(g + wd * w, states, beta1, beta2)
+        return w - lr * m / (np.sqrt(v) + epsilon), m, v
+
+
+@register
+class AdamW(_Moments):
+    """w = w - lr (c m / (sqrt(v) + epsilon) + wd w), c = sqrt(1 - beta2^t) / (1 - beta1^t) with correct_bias, else 1.
+
+    Loshchilov and Hutter 2017, arXiv:1711.05101: weight decay beside the gradient instead of in it.
+    """
+
+    usual_lr = 0.001
+
+    def __init__(
+        self,
+        learning_rate: float | None = None,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-6,
+        correct_bias: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(learning_rate, beta1, beta2, epsilon, **kwargs)
+        self.correct_bias = correct_bias
+
+    def scalars(self, index: Any) -> dict[str, float]:
+        c1, c2 = self.corrections(index) if self.correct_bias else (1.0, 1.0)
+        return {**super().scalars(index), "correction": math.sqrt(c2) / c1}
+
+    @staticmethod
+    def rule(
+        w: Any,
+        g: Any,
+        states: tuple,
+        *,
+        lr: float,
+        wd: float,
+        beta1: float,
+        beta2: float,
+        epsilon: float,
+        correction: float,
+    ) -> tuple:
+        m, v = moments(g, states, beta1, beta2)
+        return w - (lr * correction) * m / (np.sqrt(v) + epsilon) - (lr * wd) * w, m, v
+
+
+@register
+class Adamax(_Moments):
+    """w = w - lr / (1 - beta1^t) m / (u + epsilon), u = max(beta2 u, |g|), with g + wd w for g. arXiv:1412.6980."""
+
+    usual_lr = 0.002
+
+    def __init__(
+        self,
+        learning_rate: float | None = None,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(learning_rate, beta1, beta2, epsilon, **kwargs)
+
+    def scalars(self, index: Any) -> dict[str, float]:
+        values = super().scalars(index)
+        return {**values, "lr": values["lr"] / self.corrections(index)[0]}
+
+    @staticmethod
+    def rule(
+        w: Any, g: Any, states: tuple, *, lr: float, wd: float, beta1: float, beta2: float, epsilon: float
+    ) -> tuple:
+        g, (m, u) = g + wd * w, states
+        m, u = beta1 * m + (1 - beta1) * g, np.maximum(beta2 * u, np.abs(g))
+        return w - lr * m / (u + epsilon), m, u
+
+
+@register
+class Nadam(_Moments):
+    """Adam with Nesterov's momentum, beta1 rising as beta1 (1 - 0.96^(t schedule_decay) / 2). Dozat 2016."""
+
+    usual_lr = 0.001
+
+    def __init__(
+        self,
+        learning_rate: float | None = None,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+        schedule_decay: float = 0.004,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(learning_rate, beta1, beta2, epsilon, **kwargs)
+        self.schedule_decay = schedule_decay
+        self._products = [1.0]  # of momenta 1 to t
+
+    def _momentum(self, t: int) -> float:
+        return self.beta1 * (1 - 0.5 * 0.96 ** (t * self.schedule_decay))
+
+    def scalars(self, index: Any) -> dict[str, float]:
+        t = self.update_count(index)
+        while len(self._products) < t + 2:
+            self._products.append(self._products[-1] * self._momentum(len(self._products)))
+        now, after = self._momentum(t), self._momentum(t + 1)
+        return {
+            **super().scalars(index),
+            "g_factor": (1 - now) / (1 - self._products[t]),
+            "m_factor": after / (1 - self._products[t + 1]),
+            "v_factor": 1 / self.corrections(index)[1],
+        }
+
+    @staticmethod
+    def rule(
+        w: Any,
+        g: Any,
+        states: tuple,
+        *,
+        lr: float,
+        wd: float,
+        beta1: float,
+        beta2: float,
+        epsilon: float,
+        g_factor: float,
+        m_factor: float,
+        v_factor: float,
+    ) -> tuple:
+        g = g + wd * w
+        m, v = moments(g, states, beta1, beta2)
+        return w - lr * (g_factor * g + m_factor * m) / (np.sqrt(v_factor * v) + epsilon), m, v
+
+
+@register
+class LAMB(_Moments):
+    """w = w - lr |w| / |r| r, r = m' / (sqrt(v') + epsilon) + wd w, with m' and v' corrected. arXiv:1904.00962.
+
+    lower_bound, upper_bound: bounds on |w| in the ratio. The ratio is 1 where a norm is 0.
+    """
+
+    usual_lr = 0.001
+
+    def __init__(
+        self,
+        learning_rate: float | None = None,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-6,
+        lower_bound: float | None = None,
+        upper_bound: float | None = None,
+        bias_correction: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(learning_rate, beta1, beta2, epsilon, **kwargs)
+        self.lower_bound, self.upper_bound, self.bias_correction = lower_bound, upper_bound, bias_correction
+
+    def scalars(self, index: Any) -> dict[str, Any]:
+        c1, c2 = self.corrections(index) if self.bias_correction else (1.0, 1.0)
+        own = {"m_factor": 1 / c1, "v_factor": 1 / c2, "low": self.lower_bound, "high": self.upper_bound}
+        return {**super().scalars(index), **own}
+
+    @staticmethod
+    def rule(
+        w: Any,
+        g: Any,
+        states: tuple,
+        *,
+        lr: float,
+        wd: float,
+        beta1: float,
+        beta2: float,
+        epsilon: float,
+        m_factor: float,
+        v_factor: float,
+        low: float | None,
+        high: float | None,
+    ) -> tuple:
+        m, v = moments(g, states, beta1, beta2)
+        r = m_factor * m / (np.sqrt(v_factor * v) + epsilon) + wd * w
+        w_norm, r_norm = norm(w), norm(r)
+        w_norm = w_norm if low is None else np.maximum(w_norm, low)
+        w_norm = w_norm if high is None else np.minimum(w_norm, high)
+        usable = (w_norm > 0) * (r_norm > 0)
+        ratio = np.where(usable, w_norm / np.where(usable, r_norm, 1.0), 1.0)
+        return w - lr * ratio * r, m, v

@@ -1,0 +1,245 @@
+"""Optimizer: the base of all update rules, and the one place where weights and states are written.
+
+A rule is a pure function of arrays and numbers, ``rule(w, g, states, lr=..., wd=..., ...) -> (new w, *new states)``;
+the base prepares gradients, counts updates, asks the schedule, keeps float32 masters of 16-bit weights, and assigns in
+place. What runs the rules one parameter at a time (``apply``) can therefore be replaced by one fused launch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from .. import autograd, np
+from ..errors import ArgumentError, NameNotFound, NotSupported
+
+__all__ = ["Optimizer", "Job", "register", "create"]
+
+_REGISTRY: dict[str, type[Optimizer]] = {}
+
+
+class Job(NamedTuple):
+    """One parameter's update: what ``apply`` gets a list of."""
+
+    weight: Any
+    grad: Any
+    master: Any  # float32 copy of a 16-bit weight, which is then the one updated; or None
+    states: tuple[Any, ...]
+    scalars: dict[str, Any]  # keyword arguments of the rule
+
+
+def register(cls: type[Optimizer]) -> type[Optimizer]:
+    """Class decorator: makes an optimizer known to ``create`` under its name in lower case."""
+    _REGISTRY[cls.__name__.lower()] = cls
+    return cls
+
+
+def create(name: str | Optimizer, **kwargs: Any) -> Optimizer:
+    """An optimizer by name, or the one given. Raises NameNotFound.
+
+    >>> mx.optimizer.create("sgd", learning_rate=0.5, momentum=0.9).learning_rate
+    0.5
+    """
+    if isinstance(name, Optimizer):
+        return name
+    if name.lower() not in _REGISTRY:
+        raise NameNotFound("optimizer.create", f"one of {', '.join(sorted(_REGISTRY))}", repr(name), "Fix the name")
+    return _REGISTRY[name.lower()](**kwargs)
+
+
+class Optimizer:
+    """Base of all optimizers.
+
+    learning_rate: or that of ``lr_scheduler``, which is called with the number of updates done. wd: weight decay.
+    rescale_grad: factor on gradients, such as 1 / batch size. clip_gradient: bound on |rescaled gradient|, or None.
+    multi_precision: keep a float32 master of 16-bit weights. param_dict: Parameters by index, for their lr_mult and
+    wd_mult. param_idx2name: names by index. begin_num_update: where counting begins. Others of Gluon's arguments
+    (aggregate_num, use_fused_step, lazy_update) are accepted and mean nothing here.
+
+    A subclass defines ``rule`` and names its states; one that computes ``scalars`` may add arguments of its own.
+    """
+
+    opt_registry = _REGISTRY
+    usual_lr = 0.01  # when neither a rate nor a schedule is given
+
+    def __init__(
+        self,
+        rescale_grad: float = 1.0,
+        param_idx2name: Mapping[int, str] | None = None,
+        wd: float = 0.0,
+        clip_gradient: float | None = None,
+        learning_rate: float | None = None,
+        lr_scheduler: Any = None,
+        begin_num_update: int = 0,
+        multi_precision: bool = False,
+        param_dict: Mapping[int, Any] | None = None,
+        aggregate_num: int | None = None,
+        use_fused_step: bool | None = None,
+        lazy_update: bool = False,
+    ) -> None:
+        if clip_gradient is not None and clip_gradient < 0:
+            clip_gradient = None  # Gluon's way of saying none
+        self.rescale_grad, self.wd, self.clip_gradient = rescale_grad, wd, clip_gradient
+        self.lr_scheduler, self.multi_precision = lr_scheduler, multi_precision
+        self.lr = self.usual_lr if learning_rate is None else learning_rate
+        if lr_scheduler is not None and learning_rate is not None:
+            lr_scheduler.base_lr = learning_rate
+        self.begin_num_update = self.num_update = begin_num_update
+        self.param_dict, self.idx2name = dict(param_dict or {}), dict(param_idx2name or {})
+        self.lr_mult: dict[Any, float] = {}
+        self.wd_mult: dict[Any, float] = {}
+        self._counts: dict[int, dict[Any, int]] = {0: {}}  # updates by device number and index
+        self._device_number = 0
+
+    # What a subclass says
+
+    def state_names(self) -> tuple[str, ...]:
+        """Names of the states, in the order of the rule. Each is an array like the weight, at first 0."""
+        return ()
+
+    def scalars(self, index: Any) -> dict[str, Any]:
+        """Numbers of the rule for this update of ``index``: learning rate, weight decay, and the subclass's own."""
+        return {"lr": self._get_lr(index), "wd": self._get_wd(index)}
+
+    @staticmethod
+    def rule(w: Any, g: Any, states: tuple[Any, ...], **scalars: Any) -> tuple[Any, ...]:
+        """(new weight, *new states) from the weight, the rescaled and clipped gradient, and the states. Pure."""
+        raise NotImplementedError("Optimizer.rule: a subclass defines rule(w, g, states, lr, wd)")
+
+    # Learning rates
+
+    @staticmethod
+    def create_optimizer(name: str, **kwargs: Any) -> Optimizer:
+        """An optimizer by name."""
+        return create(name, **kwargs)
+
+    register = staticmethod(register)
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate now: the schedule's for the number of updates done, or the fixed one."""
+        return self.lr if self.lr_scheduler is None else self.lr_scheduler(self.num_update)
+
+    def set_learning_rate(self, lr: float) -> None:
+        """Set the fixed rate. Raises NotSupported when a schedule decides."""
+        if self.lr_scheduler is not None:
+            raise NotSupported("set_learning_rate", "no lr_scheduler", self.lr_scheduler, "Set lr_scheduler.base_lr")
+        self.lr = lr
+
+    def set_lr_mult(self, args_lr_mult: Mapping[Any, float]) -> None:
+        """Factors on the learning rate by index or name."""
+        self.lr_mult = dict(args_lr_mult)
+
+    def set_wd_mult(self, args_wd_mult: Mapping[Any, float]) -> None:
+        """Factors on the weight decay by index or name."""
+        self.wd_mult = dict(args_wd_mult)
+
+    def _factor(self, index: Any, attribute: str) -> float:
+        if index in self.param_dict:
+            return getattr(self.param_dict[index], attribute)
+        table = getattr(self, attribute)
+        return table.get(index, table.get(self.idx2name.get(index), 1.0))
+
+    def _get_lr(self, index: Any) -> float:
+        return self.learning_rate * self._factor(index, "lr_mult")
+
+    def _get_wd(self, index: Any) -> float:
+        return self.wd * self._factor(index, "wd_mult")
+
+    def name_of(self, index: Any) -> str:
+        """The parameter's name, or "" when nobody told."""
+        return getattr(self.param_dict.get(index), "label", "") or self.idx2name.get(index, "")
+
+    # Counting
+
+    def set_device(self, number: int) -> None:
+        """Updates to come are of the copies on device ``number``, which are counted by themselves."""
+        self._device_number = number
+        self._counts.setdefault(number, {})
+
+    def update_count(self, index: Any) -> int:
+        """How many updates parameter ``index`` has had, this one included."""
+        return self._counts[self._device_number].get(index, self.begin_num_update)
+
+    def _count(self, index: Any) -> None:
+        counts = self._counts[self._device_number]
+        counts[index] = counts.get(index, self.begin_num_update) + 1
+        self.num_update = max(self.num_update, counts[index])
+
+    # States and updates
+
+    def has_master(self, weight: Any) -> bool:
+        """True when a float32 master is kept for this weight."""
+        return self.multi_precision and str(weight.dtype) in ("float16", "bfloat16")
+
+    def create_state(self, index: Any, weight: Any) -> Any:
+        """States for ``weight``: a tuple of arrays, in the order of ``state_names``."""
+        return tuple(np.zeros(weight.shape, dtype=weight.dtype, device=weight.device) for _ in self.state_names())
+
+    def create_state_multi_precision(self, index: Any, weight: Any) -> Any:
+        """States for ``weight``; with a master, (master, states of the master)."""
+        if not self.has_master(weight):
+            return self.create_state(index, weight)
+        master = weight.detach().astype("float32")
+        return master, self.create_state(index, master)
+
+    def update(self, indices: Any, weights: Any, grads: Any, states: Any) -> None:
+        """Update one parameter, or lists of them, in place. States are those of ``create_state``."""
+        self.step(*_lists(indices, weights, grads, states))
+
+    def update_multi_precision(self, indices: Any, weights: Any, grads: Any, states: Any) -> None:
+        """As ``update``, with the states of ``create_state_multi_precision``."""
+        self.step(*_lists(indices, weights, grads, states), masters=True)
+
+    def step(
+        self, indices: Sequence, weights: Sequence, grads: Sequence, states: Sequence, masters: bool = False
+    ) -> None:
+        """Count, gather the jobs and apply them. ``masters``: states may begin with a float32 master."""
+        jobs = []
+        for index in indices:
+            self._count(index)
+        for index, weight, grad, state in zip(indices, weights, grads, states, strict=True):
+            master = None
+            if masters and self.has_master(weight):
+                master, state = state
+            jobs.append(Job(weight, grad, master, _as_tuple(state), self.scalars(index)))
+        with autograd.pause():
+            self.apply(jobs)
+
+    def apply(self, jobs: Sequence[Job]) -> None:
+        """Run the rule on every job and write the results in place. The plain twin of a fused launch."""
+        for job in jobs:
+            weight = job.weight if job.master is None else job.master
+            grad = self.prepare(job.grad if job.master is None else job.grad.astype("float32"))
+            new_weight, *new_states = self.rule(weight, grad, job.states, **job.scalars)
+            weight[...] = new_weight
+            for state, value in zip(job.states, new_states, strict=True):
+                state[...] = value
+            if job.master is not None:
+                job.weight[...] = weight.astype(job.weight.dtype)
+
+    def prepare(self, grad: Any) -> Any:
+        """Rescale and clip a gradient; ``grad`` itself stays as it is."""
+        if self.rescale_grad != 1.0:
+            grad = grad * self.rescale_grad
+        return grad if self.clip_gradient is None else np.clip(grad, -self.clip_gradient, self.clip_gradient)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(learning_rate={self.learning_rate}, wd={self.wd})"
+
+
+def checked(where: str, **values: float) -> None:
+    """Raise ArgumentError for a hyper-parameter that should lie in [0, 1) and does not."""
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise ArgumentError(where, f"{name} in [0, 1)", value, "Usual are 0.9 to 0.999")
+
+
+def _lists(indices: Any, *others: Any) -> tuple[Any, ...]:
+    if isinstance(indices, (list, tuple)):
+        return (indices, *others)
+    return tuple([value] for value in (indices, *others))
+
+
+def _as_tuple(state: Any) -> tuple[Any, ...]:
+    return () if state is None else tuple(state) if isinstance(state, (list, tuple)) else (state,)
