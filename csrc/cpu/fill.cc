@@ -1,6 +1,6 @@
 // Kernels that make arrays from numbers.
 //
-//   fill() -> y           every element is "value"
+//   fill([like]) -> y     every element is "value"
 //   nothing() -> y        leaves memory as it is
 //   fill_with(v) -> y     v broadcast to y; v has y's type
 //   iota() -> y           "start" + i * "step", in integers if both are
@@ -21,17 +21,18 @@ struct Element {
   }
 };
 
-KernelPtr fill(std::span<const Spec>, std::span<const Spec> outs, const Attrs& attrs) {
+KernelPtr fill(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs) {
   const Spec& y = outs[0];
   const int item = itemsize(y.dtype);
   const double value = attrs.real("value");
+  const size_t at = ins.size();
   if (value == 0)
-    return map_kernel(y.size() * item, 0.05, [](void* const* data, int64_t begin, int64_t end) {
-      std::memset(static_cast<char*>(data[0]) + begin, 0, end - begin);
+    return map_kernel(y.size() * item, 0.05, [=](void* const* data, int64_t begin, int64_t end) {
+      std::memset(static_cast<char*>(data[at]) + begin, 0, end - begin);
     });
   return map_kernel(y.size(), 0.05 * item, [=, convert = find_convert(y.dtype, y.dtype), e = Element(y.dtype, value)](
                                                void* const* data, int64_t begin, int64_t end) {
-    convert(e.bytes, 0, static_cast<char*>(data[0]) + begin * item, item, end - begin);
+    convert(e.bytes, 0, static_cast<char*>(data[at]) + begin * item, item, end - begin);
   });
 }
 

@@ -24,10 +24,12 @@ def _array(k: Any) -> Any:
     """An index given as a list or NumPy array, as an array of minimx."""
     if hasattr(k, "attach_grad"):
         return k
-    from minimx import np  # the key of a user's call: arrays exist by now
+    import numpy
 
-    a = np.array(k)
-    return a if a.size else f.cast(a, "int64")
+    from ...ndarray import asarray  # the key of a user's call: arrays exist by now
+
+    a = numpy.asarray(k)
+    return asarray(a if a.size else a.astype("int64"))
 
 
 def _is_array(k: Any) -> bool:

@@ -46,7 +46,7 @@ def filled_with(value, /, shape=(), dtype=None):
     return Plan([(as_shape("full", shape), d)], "fill_with", {}, [d])
 
 
-@composite(np="full", nd="full", against="numpy.full", samples=drawn(case((2, 3), 1.5)))
+@composite(np="full", nd="full", against="numpy.full", samples=drawn(case(shape=(2, 3), fill_value=1.5)))
 def full(shape, fill_value, dtype=None, order="C"):
     """``fill_value`` everywhere."""
     return f.filled_with(fill_value, shape, dtype)
@@ -191,7 +191,7 @@ def meshgrid(*xi, copy=True, sparse=False, indexing="xy"):
     return grids if sparse else [f.broadcast_to(g, tuple(shape)) for g in grids]
 
 
-@composite(np="indices", against="numpy.indices", samples=drawn(case((2, 3))))
+@composite(np="indices", against="numpy.indices", samples=drawn(case(dimensions=(2, 3))))
 def indices(dimensions, dtype="int64", ctx=None):
     """Array of shape (n, *dimensions): the index along each axis."""
     grids = meshgrid(*(f.arange(0, d, 1, dtype) for d in dimensions), indexing="ij")

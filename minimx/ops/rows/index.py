@@ -242,7 +242,7 @@ def _write_nd(a, ind, val, how):
     return f.reshape(f.put(v, flat, x, x.shape, 0, "raise", how), a.shape)
 
 
-@composite(np="unravel_index", against="numpy.unravel_index", samples=drawn(case(Ints((3,), 12), (3, 4))))
+@composite(np="unravel_index", against="numpy.unravel_index", samples=drawn(case(Ints((3,), 12), shape=(3, 4))))
 def unravel_index(indices, shape, order="C"):
     """Index along each axis of positions in C order."""
     out = []

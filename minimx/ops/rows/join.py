@@ -160,7 +160,7 @@ def pieces(x, sections, axis, where, even):
 
 
 @composite(np="split", method="split", against="numpy.split",
-           samples=drawn(case((4, 3), 2), case((4, 3), [1, 3]), case((4, 6), 3, axis=1)))  # fmt: skip
+           samples=drawn(case((4, 3), 2), case((4, 3), indices_or_sections=[1, 3]), case((4, 6), 3, axis=1)))  # fmt: skip
 def split(ary, indices_or_sections, axis=0):
     """Views of equal parts, or of the parts between the positions given."""
     return pieces(ary, indices_or_sections, axis, "split", True)
@@ -193,7 +193,7 @@ def dsplit(ary, indices_or_sections):
 # --- repetition ----------------------------------------------------------------------------------------------------------
 
 
-@composite(np="tile", nd="tile", method="tile", against="numpy.tile", samples=drawn(case((2, 3), (2, 1, 2)), case((3,), 2)))
+@composite(np="tile", nd="tile", method="tile", against="numpy.tile", samples=drawn(case((2, 3), reps=(2, 1, 2)), case((3,), 2)))
 def tile(A, reps):
     """``A`` repeated ``reps[i]`` times along axis i, as bricks are laid."""
     reps = (reps,) if isinstance(reps, int) else tuple(reps)
@@ -205,7 +205,7 @@ def tile(A, reps):
 
 
 @composite(np="repeat", nd="repeat", method="repeat", against="numpy.repeat",
-           samples=drawn(case((2, 3), 2), case((2, 3), 2, axis=1), case((3, 2), [1, 0, 2], axis=0)))  # fmt: skip
+           samples=drawn(case((2, 3), 2), case((2, 3), 2, axis=1), case((3, 2), repeats=[1, 0, 2], axis=0)))  # fmt: skip
 def repeat(a, repeats, axis=None):
     """Every element (or slice along ``axis``) ``repeats`` times in a row; a list gives each its own count."""
     if axis is None:
@@ -222,7 +222,7 @@ def repeat(a, repeats, axis=None):
     return f.reshape(wide, (*before[:-1], before[-1] * repeats, *after))
 
 
-@composite(np="roll", against="numpy.roll", samples=drawn(case((2, 3), 1), case((4, 3), (1, -1), axis=(0, 1))))
+@composite(np="roll", against="numpy.roll", samples=drawn(case((2, 3), 1), case((4, 3), shift=(1, -1), axis=(0, 1))))
 def roll(a, shift, axis=None):
     """Moves elements by ``shift`` places along the axes; those that leave at the end come in at the front."""
     if axis is None:
@@ -282,8 +282,8 @@ def pad_indices(n, before, after, mode):
 
 
 @composite(np="pad", against="numpy.pad",
-           samples=drawn(case((2, 3), ((1, 0), (2, 1)), mode="constant", constant_values=2), case((3, 4), 2, mode="reflect"),
-                         case((3, 4), ((1, 2), (0, 1)), mode="symmetric"), case((3, 4), 1, mode="edge")))  # fmt: skip
+           samples=drawn(case((2, 3), pad_width=((1, 0), (2, 1)), mode="constant", constant_values=2), case((3, 4), 2, mode="reflect"),
+                         case((3, 4), pad_width=((1, 2), (0, 1)), mode="symmetric"), case((3, 4), 1, mode="edge")))  # fmt: skip
 def pad(x, pad_width, mode="constant", constant_values=0):
     """``x`` with a border: constant, edge, reflect, symmetric or wrap, as NumPy's."""
     widths = pad_widths(pad_width, x.ndim)
@@ -380,7 +380,7 @@ def broadcast_like(lhs, rhs):
     return f.broadcast_to(lhs, rhs.shape)
 
 
-@composite(np="resize", against="numpy.resize", samples=drawn(case((2, 3), (4, 5))))
+@composite(np="resize", against="numpy.resize", samples=drawn(case((2, 3), new_shape=(4, 5))))
 def resize(a, new_shape):
     """The elements of ``a`` over and over until ``new_shape`` is full."""
     shape = as_shape("resize", new_shape)

@@ -1,0 +1,140 @@
+// Layer norm and RMS norm over the last axis of contiguous arrays: rows of n elements.
+//
+//   row_norm(x[, gamma][, beta]) -> y, mean, rstd      y = (x - mean) * rstd * gamma + beta, rstd = 1 / sqrt(var + "eps")
+//   row_norm_bwd(x, dy, mean, rstd[, gamma]) -> dx[, dgamma, dbeta]
+//
+// "rms" = 1: mean is 0 and var the mean square. Flags "gamma", "beta": which operands there are; "parameters": whether
+// dgamma and dbeta are wanted. mean and rstd are float32 (float64 for float64 data); sums are in that type. dgamma and
+// dbeta are added up per block of rows and then over the blocks, so the order does not depend on the threads.
+#include <cmath>
+
+#include "cpu/map_kernel.h"
+
+namespace minimx {
+namespace {
+
+struct Rows {
+  int64_t rows, n;
+  bool rms, gamma, beta = false, parameters = false;
+  Rows(const Spec& x, const Attrs& a)
+      : n(x.shape.back()), rms(a.integer("rms")), gamma(a.integer("gamma")) {
+    rows = n ? x.size() / n : 0;
+    beta = a.has("beta") && a.integer("beta");
+    parameters = a.has("parameters") && a.integer("parameters");
+  }
+};
+
+constexpr int kLanes = 8;
+
+/// Sum over i of term(i), in eight partial sums so that the compiler may vectorise.
+template <class C, class Term>
+C sum_of(int64_t n, Term&& term) {
+  C part[kLanes] = {};
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes)
+    for (int k = 0; k < kLanes; ++k) part[k] += term(i + k);
+  C sum = 0;
+  for (; i < n; ++i) sum += term(i);
+  for (C p : part) sum += p;
+  return sum;
+}
+
+template <class T>
+KernelPtr forward(const Rows& r, double eps) {
+  return map_kernel(r.rows, 1.5 * static_cast<double>(r.n) + 10, [=](void* const* data, int64_t begin, int64_t end) {
+    using C = Compute<T>;
+    const T* gamma = r.gamma ? static_cast<const T*>(data[1]) : nullptr;
+    const T* beta = r.beta ? static_cast<const T*>(data[1 + r.gamma]) : nullptr;
+    void* const* outs = data + 1 + r.gamma + r.beta;
+    const C count = static_cast<C>(r.n);
+    for (int64_t row = begin; row < end; ++row) {
+      const T* x = static_cast<const T*>(data[0]) + row * r.n;
+      T* y = static_cast<T*>(outs[0]) + row * r.n;
+      const C mean = r.rms ? C(0) : sum_of<C>(r.n, [&](int64_t i) { return static_cast<C>(x[i]); }) / count;
+      const C var = sum_of<C>(r.n, [&](int64_t i) {
+        const C d = static_cast<C>(x[i]) - mean;
+        return d * d;
+      }) / count;
+      const C rstd = 1 / std::sqrt(var + static_cast<C>(eps));
+      for (int64_t i = 0; i < r.n; ++i) {
+        C v = (static_cast<C>(x[i]) - mean) * rstd;
+        if (gamma) v *= static_cast<C>(gamma[i]);
+        if (beta) v += static_cast<C>(beta[i]);
+        y[i] = static_cast<T>(v);
+      }
+      static_cast<C*>(outs[1])[row] = mean;
+      static_cast<C*>(outs[2])[row] = rstd;
+    }
+  });
+}
+
+template <class T>
+class Backward final : public Kernel {
+  using C = Compute<T>;
+
+ public:
+  explicit Backward(const Rows& r) : r_(r) {
+    block_ = std::max<int64_t>(16, (r.rows + 31) / 32);
+    blocks_ = (r.rows + block_ - 1) / block_;
+  }
+  size_t workspace_bytes() const override { return r_.parameters ? 2 * blocks_ * r_.n * sizeof(C) : 0; }
+  double cost_ns() const override { return 50 + 2.5 * static_cast<double>(r_.rows * r_.n); }
+
+  void run(void* const* data, void* workspace) const override {
+    C* partial = static_cast<C*>(workspace);
+    parallel_for(blocks_, 1 + 10000 / (block_ * r_.n + 1), [&](int64_t begin, int64_t end) {
+      for (int64_t b = begin; b < end; ++b) block(data, b, partial ? partial + 2 * b * r_.n : nullptr);
+    });
+    if (!r_.parameters) return;
+    void* const* outs = data + 4 + r_.gamma;
+    for (int which = 0; which < 2; ++which) {
+      T* out = static_cast<T*>(outs[1 + which]);
+      for (int64_t i = 0; i < r_.n; ++i) {
+        C sum = 0;
+        for (int64_t b = 0; b < blocks_; ++b) sum += partial[(2 * b + which) * r_.n + i];
+        out[i] = static_cast<T>(sum);
+      }
+    }
+  }
+
+ private:
+  void block(void* const* data, int64_t b, C* partial) const {
+    if (r_.parameters) std::fill(partial, partial + 2 * r_.n, C(0));
+    for (int64_t row = b * block_; row < std::min(r_.rows, (b + 1) * block_); ++row) one_row(data, row, partial);
+  }
+
+  void one_row(void* const* data, int64_t row, C* partial) const {
+    const int64_t n = r_.n;
+    const T *x = static_cast<const T*>(data[0]) + row * n, *dy = static_cast<const T*>(data[1]) + row * n;
+    const C mean = static_cast<const C*>(data[2])[row], rstd = static_cast<const C*>(data[3])[row];
+    const T* gamma = r_.gamma ? static_cast<const T*>(data[4]) : nullptr;
+    T* dx = static_cast<T*>(data[4 + r_.gamma]) + row * n;
+    auto g = [&](int64_t i) { return gamma ? static_cast<C>(dy[i]) * static_cast<C>(gamma[i]) : static_cast<C>(dy[i]); };
+    auto xhat = [&](int64_t i) { return (static_cast<C>(x[i]) - mean) * rstd; };
+    const C count = static_cast<C>(n);
+    const C a = r_.rms ? C(0) : sum_of<C>(n, g) / count, c = sum_of<C>(n, [&](int64_t i) { return g(i) * xhat(i); }) / count;
+    for (int64_t i = 0; i < n; ++i) dx[i] = static_cast<T>(rstd * (g(i) - a - xhat(i) * c));
+    if (!r_.parameters) return;
+    for (int64_t i = 0; i < n; ++i) {
+      partial[i] += static_cast<C>(dy[i]) * xhat(i);
+      partial[n + i] += static_cast<C>(dy[i]);
+    }
+  }
+
+  Rows r_;
+  int64_t block_, blocks_;
+};
+
+}  // namespace
+
+void register_row_norm_kernels() {
+  register_kernel("row_norm", [](std::span<const Spec> ins, std::span<const Spec>, const Attrs& a) {
+    return dispatch_float("layer_norm", ins[0].dtype, [&](auto z) { return forward<decltype(z)>(Rows(ins[0], a), a.real("eps")); });
+  });
+  register_kernel("row_norm_bwd", [](std::span<const Spec> ins, std::span<const Spec>, const Attrs& a) {
+    return dispatch_float("layer_norm", ins[0].dtype,
+                          [&](auto z) -> KernelPtr { return std::make_shared<Backward<decltype(z)>>(Rows(ins[0], a)); });
+  });
+}
+
+}  // namespace minimx
