@@ -25,7 +25,7 @@ from minimx.gluon.data import batchify, rng, vision
 from minimx.gluon.data.vision import transforms as T
 
 ROOT = pathlib.Path(__file__).parents[1]
-KINDS = [{}, {"num_workers": 2}, {"num_workers": 2, "thread_pool": True}]
+KINDS = [{}, {"num_workers": 1}, {"num_workers": 2, "thread_pool": True}]
 PROCESSES = {"num_workers": 2, "timeout": 60}
 PROCESS = {"num_workers": 1, "timeout": 60}
 
@@ -258,7 +258,7 @@ def test_loader_gives_every_sample_in_order(kind):
 
 def test_results_do_not_depend_on_the_workers():
     runs = []
-    for kind in [*KINDS, {"num_workers": 1, "prefetch": 1}]:
+    for kind in [*KINDS, {"num_workers": 2, "prefetch": 3}]:
         loader = data.DataLoader(jitter(), 16, shuffle=True, **kind)
         runs.append([list(loader), list(loader)])
         loader.close()
@@ -483,6 +483,35 @@ def test_a_class_in_a_guarded_script_and_exit_with_work_in_flight(tmp_path):
         """,
     )
     assert ran.returncode == 0 and ran.stdout.strip() == "[0.0, 1.0]" and not ran.stderr, ran.stderr
+
+
+def test_workers_end_with_a_killed_loader(tmp_path):
+    """Also those in the middle of a sample that takes for ever."""
+    script = """
+        import os, signal
+        from minimx.gluon import data
+        from test_data import Numbers, children
+        loader = data.DataLoader(Numbers(8, {3: "hang"}), 1, num_workers=2)
+        epoch = iter(loader)
+        next(epoch), next(epoch)
+        print(open(f"/proc/self/task/{os.getpid()}/children").read(), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+        """
+    ran = run_script(tmp_path, script)
+    pids = ran.stdout.split()
+    assert ran.returncode == -signal.SIGKILL and len(pids) == 2, ran.stderr
+    deadline = time.monotonic() + 5
+    while any(is_running(pid) for pid in pids):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_running(pid):
+    """False for processes that are gone, and for dead ones whom nobody has waited for."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_in_memory_arrays_are_shared_and_private():

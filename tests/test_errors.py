@@ -4,7 +4,7 @@ import copy
 import pickle
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minimx import errors
@@ -46,6 +46,7 @@ def test_no_doubled_or_missing_full_stop():
     assert str(errors.ShapeError("f", "a", "b.", "Do c.")) == "f: expected a, got b. Do c."
 
 
+@settings(max_examples=20)
 @given(where=st.text(min_size=1), expected=st.text(), got=st.one_of(st.integers(), st.text(), st.none()))
 def test_pickle_and_copy_keep_everything(where, expected, got):
     for cls in CLASSES:

@@ -7,6 +7,7 @@ a transform that does ask for ``mx.np`` gets it, at the cost of loading it. The 
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import pickle
@@ -59,10 +60,11 @@ def start(fd: int) -> None:
         worker.active = True
         spawn.prepare(setup["process"])  # working folder, arguments, and __main__ where the dataset's class is there
         worker.serve(pipe, setup)
-    except EOFError:
+    except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # the loader has gone
     except BaseException as error:
-        pipe.send(("failed", None, *_describe(error)))
+        with contextlib.suppress(OSError):
+            pipe.send(("failed", None, *_describe(error)))
 
 
 def serve(pipe: connection.Connection, setup: dict[str, Any]) -> None:

@@ -46,6 +46,7 @@ class _ImageFiles(Dataset):
             if not self._skip_broken:
                 raise
             raise BrokenSample(error.where, error.expected, error.got, error.way_out) from None
+        label = np.int32(label) if isinstance(label, int) else label
         return (image, label) if self._transform is None else self._transform(image, label)
 
 
@@ -84,7 +85,7 @@ class ImageFolderDataset(_ImageFiles):
             if not files:
                 rule = f"at least one image ({', '.join(exts)}) in each class folder"
                 raise FileFormatError(where, rule, f"none in {folder / name}", "Add images or remove the folder")
-            self.items += [(path, np.int32(label)) for path in files]
+            self.items += [(path, label) for path in files]
 
 
 class ImageListDataset(_ImageFiles):
