@@ -199,7 +199,8 @@ def _process_setup(source: Source) -> dict[str, Any]:
         raise pickle.PicklingError(str(error)) from error
     setup: dict[str, Any] = dict(spawn.get_preparation_data("DataLoader worker"))
     setup.pop("authkey", None)  # its own pipe needs none
-    script = {key: setup.pop(key) for key in ("init_main_from_name", "init_main_from_path") if key in setup}
+    keys: tuple[str, ...] = ("init_main_from_name", "init_main_from_path")
+    script = {key: setup.pop(key) for key in keys if key in setup}
     if b"__main__" in head:
         if not script:
             raise pickle.PicklingError("it uses names of __main__, which is not a file (a notebook or python -c)")

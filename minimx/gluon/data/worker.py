@@ -39,7 +39,7 @@ def _install_lazy(name: str) -> None:
     assert spec is not None and spec.submodule_search_locations is not None
     package = _LazyPackage(name)
     package.__spec__, package.__file__, package.__package__ = spec, spec.origin, name
-    package.__path__ = spec.submodule_search_locations  # type: ignore[assignment]
+    package.__path__ = spec.submodule_search_locations
     sys.modules[name] = package
     parent, _, child = name.rpartition(".")
     if parent:
