@@ -12,6 +12,8 @@ void register_put_kernels();
 void register_adaptors();
 void register_softmax_kernels();
 void register_row_norm_kernels();
+void register_random_kernels();
+void register_sort_kernels();
 
 void register_cpu_kernels() {
   register_elemwise_kernels();
@@ -24,6 +26,8 @@ void register_cpu_kernels() {
   register_adaptors();
   register_softmax_kernels();
   register_row_norm_kernels();
+  register_random_kernels();
+  register_sort_kernels();
 }
 
 }  // namespace minimx

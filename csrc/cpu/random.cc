@@ -1,0 +1,240 @@
+// Random kernels. data[0] is the state of the call (philox.h), then the parameters, which broadcast, then the output.
+//
+//   dropout(x) -> y, mask          mask = 1 with probability 1 - "p", y = mask * x / (1 - p)
+//   draw(p...) -> y                "kind" names the distribution; the tables at the end list them
+//
+// Parameters are of the output's type, or float32 for 16-bit ones and integers; for randint they are int64. Elements are
+// drawn in groups of four from the words of one counter; distributions by rejection draw each element on its own.
+#include <cmath>
+#include <map>
+#include <string>
+
+#include "cpu/map_kernel.h"
+#include "cpu/philox.h"
+#include "cpu/scalar_math.h"
+#include "cpu/strided.h"
+
+namespace minimx {
+namespace {
+
+/// The parameters of a draw: an element's values, read through strides (bytes) that broadcast.
+template <class P>
+class Parameters {
+ public:
+  Parameters(std::span<const Spec> ins, const Dims& shape) : shape_(shape), n_(static_cast<int>(ins.size())) {
+    for (int k = 0; k < n_; ++k) {
+      strides_[k] = broadcast_strides(ins[k], shape);
+      for (int64_t s : strides_[k]) constant_ = constant_ && s == 0;
+    }
+  }
+  int count() const { return n_; }
+  /// Values of the parameters for element i.
+  std::array<P, 3> at(void* const* data, int64_t i) const {
+    std::array<P, 3> out{};
+    std::array<int64_t, kMaxDims> place{};
+    if (!constant_) place = position_of(i, shape_);
+    for (int k = 0; k < n_; ++k) {
+      const char* p = static_cast<const char*>(data[1 + k]);
+      if (!constant_)
+        for (int d = 0; d < shape_.size(); ++d) p += place[d] * strides_[k][d];
+      out[k] = *reinterpret_cast<const P*>(p);
+    }
+    return out;
+  }
+  bool constant() const { return constant_; }
+
+ private:
+  Dims shape_;
+  int n_;
+  bool constant_ = true;
+  std::array<Dims, 3> strides_;
+};
+
+/// The four uniform numbers of a group: 24 bits for float, 53 for double.
+template <class C>
+std::array<C, 4> units(const Stream& stream, int64_t group) {
+  const Words a = stream.words(group, 0);
+  std::array<C, 4> out;
+  if constexpr (sizeof(C) == 8) {
+    const Words b = stream.words(group, 1);
+    for (int j = 0; j < 4; ++j) out[j] = unit(a[j], b[j]);
+  } else {
+    for (int j = 0; j < 4; ++j) out[j] = unit(a[j]);
+  }
+  return out;
+}
+
+/// Four standard normal numbers from four uniform ones: Box and Muller, a pair at a time.
+template <class C>
+std::array<C, 4> normals(const std::array<C, 4>& u) {
+  std::array<C, 4> out;
+  for (int j = 0; j < 4; j += 2) {
+    const C radius = std::sqrt(-2 * std::log(1 - u[j])), angle = C(6.283185307179586) * u[j + 1];
+    out[j] = radius * std::cos(angle);
+    out[j + 1] = radius * std::sin(angle);
+  }
+  return out;
+}
+
+/// A kernel that draws groups of four: value(base number, parameters) with base numbers uniform or normal.
+template <class T, class C, bool kNormal, class Value>
+KernelPtr by_groups(std::span<const Spec> ins, const Spec& y, Value value) {
+  const int64_t n = y.size();
+  return map_kernel((n + 3) / 4, kNormal ? 40 : 16, [=, p = Parameters<C>(ins, y.shape)](void* const* data, int64_t begin, int64_t end) {
+    const Stream stream(data[0]);
+    T* out = static_cast<T*>(data[1 + p.count()]);
+    std::array<C, 3> fixed{};
+    if (p.constant()) fixed = p.at(data, 0);
+    for (int64_t group = begin; group < end; ++group) {
+      std::array<C, 4> base = units<C>(stream, group);
+      if constexpr (kNormal) base = normals(base);
+      for (int64_t i = group * 4; i < std::min(n, group * 4 + 4); ++i)
+        out[i] = static_cast<T>(value(base[i % 4], p.constant() ? fixed : p.at(data, i)));
+    }
+  });
+}
+
+/// A kernel that draws each element by itself, with as many numbers as it takes.
+template <class T, class C, class Value>
+KernelPtr one_by_one(std::span<const Spec> ins, const Spec& y, Value value) {
+  return map_kernel(y.size(), 150, [=, p = Parameters<C>(ins, y.shape)](void* const* data, int64_t begin, int64_t end) {
+    const Stream stream(data[0]);
+    T* out = static_cast<T*>(data[1 + p.count()]);
+    for (int64_t i = begin; i < end; ++i) {
+      Draws draws(stream, i);
+      out[i] = static_cast<T>(value(draws, p.at(data, i)));
+    }
+  });
+}
+
+/// Gamma with shape a, scale 1: Marsaglia and Tsang 2000; for a < 1 by a draw of a + 1 and a power.
+double gamma_draw(Draws& draws, double a) {
+  if (!(a > 0)) return a == 0 ? 0 : std::nan("");
+  const double boost = a < 1 ? std::pow(draws.next(), 1 / a) : 1, d = (a < 1 ? a + 1 : a) - 1.0 / 3, c = 1 / std::sqrt(9 * d);
+  while (true) {
+    const double x = draws.normal(), t = 1 + c * x, v = t * t * t;
+    if (t > 0 && std::log(draws.next()) < 0.5 * x * x + d - d * v + d * std::log(v)) return boost * d * v;
+  }
+}
+
+/// Poisson with rate l: products of uniforms (Knuth) for small l, transformed rejection (Hoermann 1993, PTRS) for large.
+double poisson_draw(Draws& draws, double l) {
+  if (!(l >= 0)) return std::nan("");
+  if (l < 10) {
+    const double limit = std::exp(-l);
+    double k = 0;
+    for (double p = draws.next(); p > limit; p *= draws.next()) ++k;
+    return k;
+  }
+  const double b = 0.931 + 2.53 * std::sqrt(l), a = -0.059 + 0.02483 * b, r = 0.9277 - 3.6224 / (b - 2);
+  while (true) {
+    const double u = draws.next() - 0.5, v = draws.next(), s = 0.5 - std::abs(u), k = std::floor((2 * a / s + b) * u + l + 0.43);
+    if (s >= 0.07 && v <= r) return k;
+    if (k < 0 || (s < 0.013 && v > s)) continue;
+    if (std::log(v * (1.1239 + 1.1328 / (b - 3.4)) / (a / (s * s) + b)) <= k * std::log(l) - l - std::lgamma(k + 1)) return k;
+  }
+}
+
+template <class T>
+KernelPtr draw_of(const std::string& kind, std::span<const Spec> ins, const Spec& y) {
+  using C = std::conditional_t<std::is_same_v<T, double>, double, float>;
+  using P = std::array<C, 3>;
+  auto uniform = [&](auto value) { return by_groups<T, C, false>(ins, y, value); };
+  auto rejected = [&](auto value) { return one_by_one<T, C>(ins, y, value); };
+  auto log1m = [](C u) { return std::log(1 - u); };
+  auto open = [](C u) { return u > 0 ? u : C(0x1p-25); };
+  if (kind == "uniform") return uniform([](C u, const P& p) { return p[0] + (p[1] - p[0]) * u; });
+  if (kind == "normal") return by_groups<T, C, true>(ins, y, [](C z, const P& p) { return p[0] + p[1] * z; });
+  if (kind == "bernoulli") return uniform([](C u, const P& p) { return C(u < p[0]); });
+  if (kind == "exponential") return uniform([=](C u, const P& p) { return -p[0] * log1m(u); });
+  if (kind == "laplace")
+    return uniform([=](C u, const P& p) {
+      return u < C(0.5) ? p[0] + p[1] * std::log(2 * open(u)) : p[0] - p[1] * std::log(2 * (1 - u));
+    });
+  if (kind == "gumbel") return uniform([=](C u, const P& p) { return p[0] - p[1] * std::log(-std::log(open(u))); });
+  if (kind == "logistic") return uniform([=](C u, const P& p) { return p[0] + p[1] * (std::log(open(u)) - log1m(u)); });
+  if (kind == "rayleigh") return uniform([=](C u, const P& p) { return p[0] * std::sqrt(-2 * log1m(u)); });
+  if (kind == "weibull") return uniform([=](C u, const P& p) { return std::pow(-log1m(u), 1 / p[0]); });
+  if (kind == "pareto") return uniform([=](C u, const P& p) { return std::expm1(-log1m(u) / p[0]); });
+  if (kind == "power") return uniform([](C u, const P& p) { return std::pow(u, 1 / p[0]); });
+  if (kind == "gamma") return rejected([](Draws& d, const P& p) { return gamma_draw(d, p[0]) * p[1]; });
+  if (kind == "beta")
+    return rejected([](Draws& d, const P& p) {
+      const double a = gamma_draw(d, p[0]), b = gamma_draw(d, p[1]);
+      return a / (a + b);
+    });
+  if (kind == "poisson") return rejected([](Draws& d, const P& p) { return poisson_draw(d, p[0]); });
+  throw Error(ErrorKind::kInternal, "draw: expected the name of a distribution, got '" + kind + "'.");
+}
+
+/// Integers in [low, high): the high half of 64 random bits times the width (Lemire 2019), unbiased to 2^-64 * width.
+template <class T>
+KernelPtr integers(std::span<const Spec> ins, const Spec& y) {
+  const int64_t n = y.size();
+  return map_kernel((n + 3) / 4, 30, [=, p = Parameters<int64_t>(ins, y.shape)](void* const* data, int64_t begin, int64_t end) {
+    const Stream stream(data[0]);
+    T* out = static_cast<T*>(data[1 + p.count()]);
+    for (int64_t group = begin; group < end; ++group) {
+      const Words a = stream.words(group, 0), b = stream.words(group, 1);
+      for (int64_t i = group * 4; i < std::min(n, group * 4 + 4); ++i) {
+        const auto range = p.at(data, i);
+        const uint64_t word = uint64_t{a[i % 4]} << 32 | b[i % 4], width = static_cast<uint64_t>(range[1] - range[0]);
+        out[i] = static_cast<T>(range[0] + static_cast<int64_t>(static_cast<unsigned __int128>(word) * width >> 64));
+      }
+    }
+  });
+}
+
+KernelPtr draw(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs) {
+  const std::string kind = attrs.text("kind");
+  return dispatch(outs[0].dtype, [&](auto zero) {
+    using T = decltype(zero);
+    return kind == "randint" ? integers<T>(ins, outs[0]) : draw_of<T>(kind, ins, outs[0]);
+  });
+}
+
+KernelPtr dropout(std::span<const Spec> ins, std::span<const Spec>, const Attrs& attrs) {
+  const int64_t n = ins[0].size();
+  const double p = attrs.real("p");
+  const uint32_t threshold = static_cast<uint32_t>(std::lround(p * 0x1p24));
+  return dispatch_float("dropout", ins[0].dtype, [&](auto zero) {
+    using T = decltype(zero);
+    using C = Compute<T>;
+    const C scale = p < 1 ? static_cast<C>(1 / (1 - p)) : C(0);
+    return map_kernel((n + 3) / 4, 14, [=](void* const* data, int64_t begin, int64_t end) {
+      const Stream stream(data[0]);
+      const T* x = static_cast<const T*>(data[1]);
+      T* y = static_cast<T*>(data[2]);
+      uint8_t* mask = static_cast<uint8_t*>(data[3]);
+      for (int64_t group = begin; group < end; ++group) {
+        const Words words = stream.words(group, 0);
+        for (int64_t i = group * 4; i < std::min(n, group * 4 + 4); ++i) {
+          mask[i] = (words[i % 4] >> 8) >= threshold;
+          y[i] = mask[i] ? static_cast<T>(static_cast<C>(x[i]) * scale) : static_cast<T>(C(0));
+        }
+      }
+    });
+  });
+}
+
+/// The ten-round generator itself, for its known-answer test: data (m, 6) of counter and key as int64 -> (m, 4).
+KernelPtr philox_words(std::span<const Spec> ins, std::span<const Spec>, const Attrs&) {
+  return map_kernel(ins[0].shape[0], 20, [](void* const* data, int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t* in = static_cast<const int64_t*>(data[0]) + 6 * i;
+      auto w = [&](int k) { return static_cast<uint32_t>(in[k]); };
+      const Words out = philox({w(0), w(1), w(2), w(3)}, {w(4), w(5)});
+      for (int k = 0; k < 4; ++k) static_cast<int64_t*>(data[1])[4 * i + k] = out[k];
+    }
+  });
+}
+
+}  // namespace
+
+void register_random_kernels() {
+  register_kernel("draw", draw);
+  register_kernel("dropout", dropout);
+  register_kernel("philox", philox_words);
+}
+
+}  // namespace minimx
