@@ -215,11 +215,6 @@ T hypot(T a, T b) {
   return std::hypot(a, b);
 }
 template <class T>
-T ldexp(T x, T exponent) {
-  const T bounded = exponent > T(10000) ? T(10000) : exponent < T(-10000) ? T(-10000) : exponent;
-  return exponent != exponent ? exponent : std::ldexp(x, static_cast<int>(bounded));
-}
-template <class T>
 T gcd(T a, T b) {
   using U = std::make_unsigned_t<T>;
   U x = a < T(0) ? static_cast<U>(U(0) - static_cast<U>(a)) : static_cast<U>(a);

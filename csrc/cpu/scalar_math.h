@@ -1,7 +1,7 @@
 // Exponentials, logarithms, trigonometric and hyperbolic functions and erf. In float: branch-free polynomials after a
-// reduction of the argument, which vectorise; errors at most 2 units in the last place, right at 0, infinity, NaN and
-// for denormals. In double: the C library's. The polynomials are minimax fits (weighted least squares) of the named
-// quotient.
+// reduction of the argument, which vectorise; errors at most 2.5 units in the last place (most at most 1.5), right at
+// 0, infinity, NaN and for denormals. In double: the C library's. The polynomials are minimax fits (weighted least
+// squares) of the named quotient.
 #pragma once
 #include <bit>
 #include <cmath>
@@ -52,11 +52,11 @@ inline float exp2(float x) {
 inline double exp2(double x) { return std::exp2(x); }
 
 inline float expm1(float x) {
-  const float clamped = x < -30.0f ? -30.0f : x > 90.0f ? 90.0f : x;
+  const float clamped = x < -30.0f ? -30.0f : x > 89.0f ? 89.0f : x;
   const float n = std::rint(clamped * 1.44269504f);
   const float p = expm1_small(minus_n_ln2(clamped, n));
   const float half = scale(0.5f, static_cast<int32_t>(n));  // 2^n / 2, within range where 2^n is not
-  return n == 0.0f ? p : 2.0f * (half * p + (half - 0.5f));
+  return n == 0.0f ? (x == 0.0f ? x : p) : 2.0f * (half * p + (half - 0.5f));
 }
 inline double expm1(double x) { return std::expm1(x); }
 
@@ -106,15 +106,16 @@ inline float log10(float x) {
   float e;
   const float f = split(x, &e);
   const float tail = log1p_minus(f);
-  const float low = tail * 0.434294482f + e * 7.90340679e-6f;
-  return log_edges(x, (low + f * 0.434294482f) + e * 0.301022126f);
+  const float low = tail * 0.434294482f + f * -3.205518097e-03f + e * 7.90340679e-6f;
+  return log_edges(x, (low + f * 0.4375f) + e * 0.301022126f);
 }
 inline double log10(double x) { return std::log10(x); }
 
 inline float log1p(float x) {
   const float u = 1.0f + x;
   const float lost = u >= 2.0f ? 1.0f - (u - x) : x - (u - 1.0f);  // of x, by rounding u
-  return u > 0.0f && u < kInf ? (u == 1.0f ? x : log(u) + lost / u) : log_edges(u, u);
+  const float corrected = log(u) + ((u > 0.0f) & (u < kInf) ? lost / u : 0.0f);
+  return x == 0.0f ? x : corrected;
 }
 inline double log1p(double x) { return std::log1p(x); }
 
@@ -168,11 +169,14 @@ inline float erf(float x) {
 inline double erf(double x) { return std::erf(x); }
 
 /// x less the nearest multiple of pi / 2, and the number of that multiple modulo 4. In double, so that it is right to
-/// float's precision up to |x| = 2^53; beyond that neighbouring floats are many periods apart.
+/// float's precision up to |x| = 2^43; beyond, where neighbouring floats are millions of periods apart, it is only
+/// bounded.
 inline float reduce_quadrant(float x, int32_t* quadrant) {
   const double q = std::rint(x * 0.63661977236758134);
   *quadrant = static_cast<int32_t>(q - 4.0 * std::floor(q * 0.25));
-  return static_cast<float>((x - q * 1.5707963267341256) - q * 6.0771005065061922e-11);
+  const double r = std::fma(q, -6.123233995736766e-17, std::fma(q, -1.5707963267948966, static_cast<double>(x)));
+  const double bounded = r > 0.8 ? 0.8 : r < -0.8 ? -0.8 : r;
+  return q == 0.0 ? x : static_cast<float>(bounded);
 }
 
 /// sin(r) and cos(r) for |r| <= pi / 4.
@@ -182,7 +186,7 @@ inline float sin_small(float r) {
   p = p * s - 1.983933391e-04f;
   p = p * s + 8.333329383e-03f;
   p = p * s - 1.666666664e-01f;
-  return p * (s * r) + r;
+  return r == 0.0f ? r : p * (s * r) + r;
 }
 inline float cos_small(float r) {
   const float s = r * r;

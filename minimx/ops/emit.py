@@ -6,11 +6,14 @@ A file whose text did not change is left alone, so that nothing is compiled twic
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
+import minimx.ops.rows
 from minimx.ops.dtypes import BY_NAME, DTYPES
 from minimx.ops.emit_expr import statements
 from minimx.ops.expr import Expr, topological
@@ -26,7 +29,7 @@ _VECTOR_NS = {"exp": 0.4, "exp2": 0.4, "expm1": 0.5, "log": 0.4, "log2": 0.4, "l
               "rsqrt": 0.3, "divide": 0.2}  # fmt: skip
 _SCALAR_NS = {"power": 15, "floor_divide": 10, "remainder": 10, "fmod": 10, "cbrt": 12, "arcsin": 8, "arccos": 8,
               "arctan": 8, "arctan2": 20, "hypot": 8, "arcsinh": 15, "arccosh": 12, "arctanh": 12, "erfinv": 40,
-              "gammaln": 30, "gamma": 40, "digamma": 40, "gcd": 40, "lcm": 50, "ldexp": 4, "logaddexp": 15}  # fmt: skip
+              "gammaln": 30, "gamma": 40, "digamma": 40, "gcd": 40, "lcm": 50}  # fmt: skip
 _PLAIN_NS = 0.05
 _LIBM_NS = 6.0  # exp and the like in double
 
@@ -149,7 +152,8 @@ def main(argv: list[str]) -> None:
     if argv == ["--list"]:
         print("\n".join(FILES))
         return
-    import minimx.ops.rows.elemwise  # noqa: F401  the rows register themselves
+    for module in pkgutil.iter_modules(minimx.ops.rows.__path__, "minimx.ops.rows."):
+        importlib.import_module(module.name)  # the rows register themselves
 
     out = Path(argv[0])
     out.mkdir(parents=True, exist_ok=True)

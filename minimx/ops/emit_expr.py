@@ -1,7 +1,7 @@
 """Prints expressions of the scalar language as C++: shared and long parts get names, the rest reads as written.
 
 The text calls the functions of csrc/cpu/scalar.h (host) or their CUDA twins, unqualified, and spells
-its number type ``T``. Used at build time by ``emit.py`` and at run time by minimx/rtc. Not here: loops, files, registration.
+its number type ``T``. Used at build time by ``emit.py`` and at run time by minimx/rtc. Not here: loops, files.
 """
 
 from __future__ import annotations

@@ -39,8 +39,6 @@ def numpy_call(name: str, *args: Any) -> Any:
         return getattr(scipy.special, where[8:])(*args)
     if where == "rsqrt":
         return 1 / numpy.sqrt(args[0])
-    if where == "round_half_even":
-        return numpy.rint(args[0])
     return getattr(numpy, where)(*args)
 
 
@@ -60,8 +58,13 @@ e: Any = _Namespace()
 
 def primitive(name: str, arity: int, grad: Callable[..., tuple] | None = None, *, numpy: str = "", infix: str = "",
               result: str = "same") -> None:  # fmt: skip
-    """Adds a primitive. ``grad(g, *args, y)`` returns one expression (or None) per argument; None: derivative is zero."""
+    """Adds a primitive. ``grad(g, *args, y)`` returns an expression (or None) per argument; None: zero derivative."""
     PRIMITIVES[name] = Primitive(name, arity, numpy or name, grad, infix, result)
+
+
+def _beats(better: Any, other: Any) -> Any:
+    """In fmax and fmin the first operand is the result where it is better or the other one is NaN."""
+    return e.logical_or(better, e.isnan(other))
 
 
 LN2, LN10 = math.log(2.0), math.log(10.0)
@@ -72,18 +75,21 @@ primitive("subtract", 2, lambda g, a, b, y: (g, -g), infix="-")
 primitive("multiply", 2, lambda g, a, b, y: (g * b, g * a), infix="*")
 primitive("divide", 2, lambda g, a, b, y: (g / b, -(g * y) / b), infix="/")
 primitive("negative", 1, lambda g, x, y: (-g,))
-primitive("power", 2, lambda g, a, b, y: (g * b * e.power(a, b - 1), e.where(e.equal(y, 0), 0, g * y * e.log(a))))
+primitive("power", 2, lambda g, a, b, y: (e.where(e.equal(b, 0), 0, g * b * e.power(a, b - 1)),
+                                          e.where(e.equal(y, 0), 0, g * y * e.log(a))))  # fmt: skip
 primitive("floor_divide", 2)
 primitive("remainder", 2, lambda g, a, b, y: (g, -g * e.floor_divide(a, b)))
 primitive("fmod", 2, lambda g, a, b, y: (g, -g * e.trunc(a / b)))
 primitive("maximum", 2, lambda g, a, b, y: (e.where(a >= b, g, 0), e.where(a >= b, 0, g)))
 primitive("minimum", 2, lambda g, a, b, y: (e.where(a <= b, g, 0), e.where(a <= b, 0, g)))
+primitive("fmax", 2, lambda g, a, b, y: (e.where(_beats(a >= b, b), g, 0), e.where(_beats(a >= b, b), 0, g)))
+primitive("fmin", 2, lambda g, a, b, y: (e.where(_beats(a <= b, b), g, 0), e.where(_beats(a <= b, b), 0, g)))
 primitive("abs", 1, lambda g, x, y: (g * e.sign(x),))
 primitive("sign", 1)
 primitive("floor", 1)
 primitive("ceil", 1)
 primitive("trunc", 1)
-primitive("rint", 1, numpy="round_half_even")
+primitive("rint", 1)
 primitive("copysign", 2, lambda g, a, b, y: (g * e.sign(a) * e.copysign(1.0, b), None))
 
 primitive("exp", 1, lambda g, x, y: (g * y,))
@@ -103,12 +109,13 @@ primitive("arcsin", 1, lambda g, x, y: (g * e.rsqrt(1 - x * x),))
 primitive("arccos", 1, lambda g, x, y: (-g * e.rsqrt(1 - x * x),))
 primitive("arctan", 1, lambda g, x, y: (g / (1 + x * x),))
 primitive("arctan2", 2, lambda g, a, b, y: (g * b / (a * a + b * b), -g * a / (a * a + b * b)))
-primitive("hypot", 2, lambda g, a, b, y: (g * a / y, g * b / y))
+primitive("hypot", 2, lambda g, a, b, y: (e.where(e.equal(y, 0), 0, g * a / y),
+                                          e.where(e.equal(y, 0), 0, g * b / y)))  # fmt: skip
 primitive("sinh", 1, lambda g, x, y: (g * e.cosh(x),))
 primitive("cosh", 1, lambda g, x, y: (g * e.sinh(x),))
 primitive("tanh", 1, lambda g, x, y: (g * (1 - y * y),))
 primitive("arcsinh", 1, lambda g, x, y: (g * e.rsqrt(x * x + 1),))
-primitive("arccosh", 1, lambda g, x, y: (g * e.rsqrt(x * x - 1),))
+primitive("arccosh", 1, lambda g, x, y: (g * e.rsqrt((x - 1) * (x + 1)),))
 primitive("arctanh", 1, lambda g, x, y: (g / (1 - x * x),))
 primitive("sigmoid", 1, lambda g, x, y: (g * y * (1 - y),), numpy="special.expit")
 primitive("erf", 1, lambda g, x, y: (g * INV_SQRT_PI_2 * e.exp(-(x * x)),), numpy="special.erf")
@@ -131,5 +138,7 @@ primitive("bitwise_or", 2, infix="|")
 primitive("bitwise_xor", 2, infix="^")
 primitive("bitwise_not", 1)
 primitive("left_shift", 2)
+primitive("gcd", 2)
+primitive("lcm", 2)
 primitive("right_shift", 2)
 primitive("where", 3, lambda g, c, a, b, y: (None, e.where(c, g, 0), e.where(c, 0, g)))
