@@ -61,6 +61,7 @@ void add_arrays(py::module_& m) {
   });
   m.def("dtype_name", [](py::handle x) { return dtype_name(checked(x).dtype); });
   m.def("shares_memory", [](py::handle x, py::handle y) { return checked(x).storage && checked(x).storage == checked(y).storage; });
+  m.def("version", [](py::handle x) { return checked(x).storage->version(); }, "Counts in-place writes to the memory of x.");
   m.def("is_contiguous", [](py::handle x) { return checked(x).contiguous(); });
   m.def("address", [](py::handle x) { return reinterpret_cast<uintptr_t>(checked(x).data()); });
   m.def("element_strides", [](py::handle x) { return std::vector<int64_t>(checked(x).strides.begin(), checked(x).strides.end()); });

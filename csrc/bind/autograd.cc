@@ -50,9 +50,6 @@ class PyBackward : public Backward {
     f_ = py::object();
   }
   std::vector<std::optional<Array>> run(const TapeNode& node, std::span<const std::optional<Array>> gs) const override {
-    if (node.released)
-      throw Error(ErrorKind::kAutograd, "backward: expected a graph that is still there, got '" + node.name +
-                                            "' whose saved arrays an earlier backward freed. Pass retain_graph=True to that one.");
     py::sequence answer = f_(list_of({gs.begin(), gs.end()}));
     auto out = optional_arrays(answer, node.name.c_str());
     if (out.size() != node.edges.size())

@@ -1,8 +1,10 @@
 // Programs and kernels for minimx/graph and minimx/rtc.
 #include <pybind11/stl.h>
 
+#include "bind/host_kernel.h"
 #include "bind/rules.h"
 #include "bind/submodules.h"
+#include "cpu/batch_norm.h"
 #include "cpu/layout.h"
 #include "runtime/program.h"
 
@@ -94,6 +96,9 @@ void add_program(py::module_& m) {
     auto i = specs_from(ins), o = specs_from(outs);
     return PyKernelHandle{make_kernel(name, i, o, attrs_from(attrs))};
   });
+  m.def("make_host_kernel", [](py::object call, const py::sequence& ins, const py::sequence& outs) {
+    return PyKernelHandle{std::make_shared<PyKernel>(std::move(call), specs_from(ins), specs_from(outs))};
+  });
   m.def("make_fused", [](int operands, int64_t elements, double cost_ns, const py::sequence& members, const std::vector<size_t>& temporaries) {
     std::vector<FusedKernel::Member> list;
     for (py::handle h : members) {
@@ -103,6 +108,7 @@ void add_program(py::module_& m) {
     return PyKernelHandle{std::make_shared<FusedKernel>(operands, elements, cost_ns, std::move(list), temporaries)};
   }, "A fused kernel; members are (kernel, operand indices, ~i for temporary i).");
   m.def("layout_bytes", [](py::handle spec) { return layout_bytes(spec_from(spec)); });
+  m.def("batch_norm_mask_bytes", [](py::handle spec) { return batch_norm_mask_bytes(spec_from(spec)); });
   m.def("conv_layouts", [](const py::sequence& ins, const py::sequence& outs, const py::dict& attrs, const std::string& direction) {
     auto i = specs_from(ins), o = specs_from(outs);
     ConvLayouts l = conv_layouts(i, o, attrs_from(attrs), direction);

@@ -5,6 +5,7 @@
 
 #include <unordered_map>
 
+#include "bind/host_kernel.h"
 #include "bind/object.h"
 #include "bind/rules.h"
 #include "runtime/tape.h"
@@ -20,34 +21,6 @@ std::unordered_map<std::string, Ref<PyOp>>& registry() {
   static auto* map = new std::unordered_map<std::string, Ref<PyOp>>;
   return *map;
 }
-
-/// A kernel that is a Python callable over NumPy arrays: kernel(ins, outs) fills the outs.
-class PyKernel : public Kernel {
- public:
-  PyKernel(py::object call, std::vector<Spec> ins, std::vector<Spec> outs)
-      : call_(std::move(call)), ins_(std::move(ins)), outs_(std::move(outs)) {}
-  ~PyKernel() override {
-    py::gil_scoped_acquire gil;
-    call_ = py::object();
-  }
-  void run(void* const* data, void*) const override {
-    py::gil_scoped_acquire gil;
-    py::list ins, outs;
-    for (const Spec& s : ins_) ins.append(numpy_view(s, *data++));
-    for (const Spec& s : outs_) outs.append(numpy_view(s, *data++));
-    call_(ins, outs);
-  }
-  double cost_ns() const override { return 0; }  // the caller holds the interpreter's lock anyway: no hop pays
-
- private:
-  static py::object numpy_view(const Spec& s, void* p) {
-    std::vector<py::ssize_t> shape(s.shape.begin(), s.shape.end()), strides(s.strides.begin(), s.strides.end());
-    for (auto& x : strides) x *= itemsize(s.dtype);
-    return py::array(dtype_object(s.dtype), shape, strides, p, py::none());
-  }
-  py::object call_;
-  std::vector<Spec> ins_, outs_;
-};
 
 py::tuple shape_tuple(const Dims& d) {
   py::tuple t(d.size());

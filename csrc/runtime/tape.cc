@@ -29,10 +29,12 @@ Saved save(const Operand& x) {
   return s;
 }
 
+[[noreturn]] void freed(const TapeNode& node) {
+  throw Error(ErrorKind::kAutograd, "backward: expected a graph that is still there, got '" + node.name +
+                                        "' whose saved arrays an earlier backward freed. Pass retain_graph=True to that one.");
+}
+
 Array restore(const TapeNode& node, const Saved& s, const GradEdge& edge, const char* what, int i) {
-  if (node.released)
-    throw Error(ErrorKind::kAutograd, "backward: expected a graph that is still there, got '" + node.name +
-                                       "' whose saved arrays an earlier backward freed. Pass retain_graph=True to that one.");
   if (s.is_array && s.array.storage->version() != s.version)
     throw Error(ErrorKind::kAutograd, "backward: expected " + std::string(what) + " " + std::to_string(i) + " of '" + node.name +
                                        "' as it was, got an array written to in place since (version " +
@@ -197,12 +199,14 @@ class Walk {
       std::vector<std::optional<Array>> gs = std::move(pending_[node.get()]);
       pending_.erase(node.get());
       if (wanted_nodes_.count(node.get())) seen_[node.get()] = gs;
+      if (node->released) freed(*node);
       auto grads = node->backward->run(*node, gs);
       for (size_t i = 0; i < grads.size(); ++i)
         if (grads[i] && i < node->edges.size() && node->edges[i]) add(node->edges[i], *grads[i]);
       if (!retain_) {
         node->ins.clear();
         node->outs.clear();
+        node->backward.reset();
         node->released = true;
       }
     }

@@ -38,6 +38,7 @@ class Parameter:
     the first input. differentiable: False fixes grad_req to "null". layout: axis letters of a kernel ("OHWI"), for
     initializers. stype, grad_stype: only "default" exists.
 
+    >>> import minimx as mx
     >>> w = mx.gluon.Parameter("weight", shape=(2, 3), init="ones")
     >>> w.initialize()
     >>> w.data().sum().item()
@@ -224,9 +225,13 @@ class Parameter:
         Raises NotInitialized, DeferredInitializationError, or DeviceError when the device has no copy. While a graph is
         traced, an array that comes from here is noted as an input of the graph.
         """
-        if self._only is not None and ctx is None and (device is None or device is self._device):
+        if self._only is not None and device is None and ctx is None:
             return self._only
         return self._find(device if ctx is None else ctx)
+
+    def beside(self, x: Any) -> Any:
+        """The copy on the device of the array ``x``; with one copy that one, and the operator checks. For layers."""
+        return self._only if self._only is not None else self._find(x.device)
 
     def _find(self, device: Any) -> Any:
         arrays = self._known()

@@ -1,0 +1,1 @@
+"""Graphs: trace, IR, passes, memory plan, lowering; how ``hybridize()`` works. Essay: docs/graph.md."""

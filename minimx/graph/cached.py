@@ -1,0 +1,115 @@
+"""CachedGraph: what a hybridized block calls instead of its Python code. One compiled graph per input signature.
+
+Signatures are shapes, types, train mode and which arguments need gradients. The least recently used are dropped beyond
+``MAX_SIGNATURES``. A call that records puts one node on the tape; its gradient is the compiled backward graph.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import AutogradError, GraphError
+from ..ndarray import _core, ndarray
+from ..ops.table import f
+from .compile import Compiled, compile_function
+from .ir import Graph, Value
+from .lower import lower
+from .passes.cleanup import call
+from .trace import Traced, flatten, unflatten
+
+MAX_SIGNATURES = 32
+
+
+class Entry:
+    """The programs of one signature, and the arrays they captured."""
+
+    def __init__(self, compiled: Compiled, static_alloc: bool):
+        self.compiled, self.static_alloc = compiled, static_alloc
+        self.captures = compiled.traced.captures
+        self.tree = compiled.traced.tree
+        self.forward = lower(compiled.forward)
+        self.backward = None if compiled.backward is None else lower(compiled.backward)
+        self.wanted = [i for i, g in enumerate(compiled.gradients) if g is not None]
+
+    def run(self, args: list[ndarray]) -> Any:
+        """Runs forward; puts a node on the tape if there is a backward."""
+        ins = args + self.captures
+        made = self.forward.run(ins, self.static_alloc)
+        outs = made[: self.compiled.outputs]
+        if self.backward is not None:
+            self.record(ins, outs, made[self.compiled.outputs :])
+        return unflatten(self.tree, outs)
+
+    def record(self, ins: list[ndarray], outs: list[ndarray], saved: list[ndarray]) -> None:
+        """One node on the tape for the whole graph."""
+        c = self.compiled
+        kept = [(ins[i], _core.version(ins[i])) for i in c.kept]
+        plain = [_core.detach(o) for o in outs]
+
+        def backward(gs: list) -> list:
+            for x, version in kept:
+                if _core.version(x) != version:
+                    raise AutogradError("backward", f"the arrays that {c.forward.name} read as they were",
+                                        f"one of shape {x.shape} written to in place since", "Write to a copy instead")  # fmt: skip
+            heads = [f.zeros_like(plain[i]) if g is None else g for i, g in enumerate(gs)]
+            if _core.is_recording():
+                grads = interpret(c.joint, [*ins, *heads])[c.outputs :]
+            else:
+                grads = self.backward.run([x for x, _ in kept] + saved + [heads[i] for i in c.heads], False)
+            return [grads[c.gradients[i]] for i in self.wanted]
+
+        _core.record_python(c.forward.name, backward, [ins[i] for i in self.wanted], outs)
+
+
+def interpret(g: Graph, inputs: Sequence[ndarray]) -> list[ndarray]:
+    """Runs a graph operator by operator on arrays, recording if recording is on: the plain twin of its Program."""
+    env: dict[Value, ndarray] = dict(zip(g.inputs, inputs, strict=True)) | g.constants
+    for n in g.nodes:
+        made = call(n.op, [env[x] if isinstance(x, Value) else x for x in n.inputs], n.attrs, _core.is_recording())
+        env.update(zip(n.outputs, made if isinstance(made, tuple) else (made,), strict=True))
+    return [env[v] for v in g.outputs]  # type: ignore[index]
+
+
+class CachedGraph:
+    """Compiled forms of a block by signature."""
+
+    def __init__(self, block: Any, static_alloc: bool = False, static_shape: bool = False):
+        self.block, self.static_alloc, self.static_shape = block, static_alloc, static_shape
+        self.entries: OrderedDict[Any, Entry] = OrderedDict()
+
+    def __call__(self, *args: Any) -> Any:
+        leaves: list[ndarray] = []
+        tree = flatten(args, leaves)
+        recording = _core.is_recording()
+        key = (repr(tree), tuple((x.shape, x.dtype) for x in leaves), _core.is_training(),
+               tuple(_core.on_tape(x) for x in leaves) if recording else None)  # fmt: skip
+        entry = self.entries.get(key)
+        if entry is None:
+            entry = self.entries[key] = Entry(self.compiled(leaves, tree, recording), self.static_alloc)
+            if len(self.entries) > MAX_SIGNATURES:
+                self.entries.popitem(last=False)
+        else:
+            self.entries.move_to_end(key)
+        return entry.run(leaves)
+
+    def compiled(self, leaves: list[ndarray], tree: Any, recording: bool) -> Compiled:
+        """Traces the block for arrays like ``leaves``."""
+
+        def function(*arrays: ndarray) -> Any:
+            return self.block._call_eager(*unflatten(tree, arrays))
+
+        def wanted(t: Traced) -> list[bool]:
+            return [_core.on_tape(x) and str(x.dtype).startswith(("float", "bfloat")) for x in [*leaves, *t.captures]]
+
+        if _core.is_tracing():
+            raise GraphError(type(self.block).__name__, "no tracing inside a trace", "a nested one", "Call the block directly")
+        name = type(self.block).__name__
+        return compile_function(name, function, leaves, _core.is_training(), wanted if recording else None)
+
+    def graph(self, *args: Any) -> Graph:
+        """The optimised forward graph for arguments like ``args``."""
+        leaves: list[ndarray] = []
+        tree = flatten(args, leaves)
+        return self.compiled(leaves, tree, False).forward

@@ -1,0 +1,125 @@
+"""From a traced function to programs: cleans the joint graph, cuts it into forward and backward, fuses and lowers both.
+
+The joint graph holds the forward nodes and, where a gradient is wanted, the nodes that the rows' gradient rules added. What
+the forward outputs need is the forward half; the rest is the backward half, and the values it reads across the cut are
+the saved set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ..config import settings
+from ..ndarray import ndarray
+from ..ops.table import OPS
+from .ir import Graph, Node, Value
+from .passes.cleanup import common_subexpressions, dead_code, fold_constants
+from .passes.layout import assign_layouts
+from .passes.norm import absorb_relu
+from .trace import Gradient, Traced, differentiate, trace
+
+Pass = Callable[[Graph], Graph]
+JOINT: tuple[Pass, ...] = (dead_code, fold_constants, common_subexpressions, absorb_relu, assign_layouts, dead_code)
+
+
+@dataclass
+class Compiled:
+    """The graphs of one signature. saved: outputs of ``forward`` beyond the function's own, inputs of ``backward``.
+
+    backward's inputs are: ``kept`` (indices of forward inputs), the saved values, then one head gradient per output.
+    gradients: for each forward input the place among backward's outputs, or None.
+    """
+
+    traced: Traced
+    joint: Graph
+    forward: Graph
+    backward: Graph | None
+    outputs: int
+    kept: list[int]
+    heads: list[int]
+    gradients: list[int | None]
+
+
+def compile_function(name: str, function: Callable, args: Sequence[ndarray], training: bool,
+                     wanted: Callable[[Traced], Sequence[bool]] | None) -> Compiled:  # fmt: skip
+    """Traces and compiles. ``wanted`` tells which of the traced graph's inputs need a gradient; None: no gradient."""
+    t = trace(name, function, args, training)
+    needs = list(wanted(t)) if wanted is not None else []
+    gradient = differentiate(t, needs, training) if any(needs) else Gradient([], [], [])
+    joint = join(t, gradient)
+    for p in JOINT:
+        joint = p(joint).verify()
+    return cut(t, joint, gradient)
+
+
+def join(t: Traced, gradient: Gradient) -> Graph:
+    """Forward and gradient nodes in one graph, whose outputs are the function's and then the gradients."""
+    g = t.graph
+    grads = [v for v in gradient.gradients if v is not None]
+    return Graph(g.name, g.inputs + gradient.heads, list(g.nodes) + gradient.nodes, list(g.outputs) + grads, list(g.writes))
+
+
+def cut(t: Traced, joint: Graph, gradient: Gradient) -> Compiled:
+    """Cuts the joint graph into the part that the outputs need and the rest."""
+    n_out, n_in = len(t.graph.outputs), len(t.graph.inputs)
+    outs, grads = joint.outputs[:n_out], joint.outputs[n_out:]
+    inputs, heads = joint.inputs[:n_in], joint.inputs[n_in:]
+    live = {*outs, *(v for _, v in joint.writes)}
+    early: list[Node] = []
+    late: list[Node] = []
+    for n in reversed(joint.nodes):
+        random = n.body is None and OPS[n.op].random
+        if random or any(v in live for v in n.outputs):
+            live.update(n.values)
+            early.append(n)
+        else:
+            late.append(n)
+    forward = Graph(joint.name, inputs, early[::-1], list(outs), joint.writes, dict(joint.constants))
+    if not grads:
+        return Compiled(t, joint, _finished(forward), None, n_out, [], [], [])
+    late = _with_views(late[::-1], early)
+    made = {v for n in late for v in n.outputs} | set(heads) | set(joint.constants)
+    read = dict.fromkeys(v for n in late for v in n.values if v not in made)
+    read |= dict.fromkeys(v for v in grads if v not in made)
+    kept = [i for i, v in enumerate(inputs) if v in read]
+    saved = [v for v in read if v not in set(inputs)]
+    forward.outputs = [*outs, *saved]
+    used_heads = [i for i, h in enumerate(heads) if any(h in n.values for n in late) or h in grads]
+    backward = Graph(joint.name + ".backward", [inputs[i] for i in kept] + saved + [heads[i] for i in used_heads], late, list(grads),
+                     [], dict(joint.constants))  # fmt: skip
+    places = iter(range(len(grads)))
+    gradients = [None if v is None else next(places) for v in gradient.gradients]
+    return Compiled(t, joint, _finished(forward), _finished(backward), n_out, kept, used_heads, gradients)
+
+
+def _with_views(late: list[Node], early: list[Node]) -> list[Node]:
+    """Views of forward values are made again behind the cut: that costs nothing, saving them would copy."""
+    producers = {v: n for n in early for v in n.outputs}
+    made = {v for n in late for v in n.outputs}
+    again: dict[Value, Value] = {}
+    added: list[Node] = []
+
+    def remade(v: Value) -> Value:
+        n = producers.get(v)
+        if v in made or n is None or n.body is not None or OPS[n.op].kind != "view" or v.layout:
+            return v
+        if v not in again:
+            source = remade(n.inputs[0])  # type: ignore[arg-type]
+            again[v] = v.like()
+            added.append(Node(n.op, [source, *n.inputs[1:]], [again[v]], n.attrs, n.site))
+        return again[v]
+
+    for n in late:
+        n.inputs = [remade(x) if isinstance(x, Value) else x for x in n.inputs]
+    return added + late
+
+
+def _finished(g: Graph) -> Graph:
+    """The passes that a half gets on its own."""
+    g = dead_code(g).verify()
+    if settings.fusion:
+        from .passes.fusion import fuse
+
+        g = fuse(g).verify()
+    return g

@@ -1,0 +1,316 @@
+"""Lowering: a graph becomes a Program (csrc/runtime/program.h): bound kernels over buffers with planned places.
+
+Each node asks its row for a plan, as eager code does, but with the strides and layouts that its operands have here; views
+become other looks at a buffer. Read next: memory.py (places), csrc/runtime/program.cc (how it runs).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import GraphError
+from ..ndarray import _core, _host_call
+from ..ops.arguments import c_strides
+from ..ops.dtypes import BY_NAME
+from ..ops.table import OPS, Plan, Spec
+from . import memory
+from .ir import Graph, Node, Value
+from .passes.cleanup import array_bytes
+
+
+@dataclass(eq=False)
+class Block:
+    """A piece of memory. kind: "in", "out", "const" (then ``index`` says which) or "arena"."""
+
+    kind: str
+    bytes: int
+    index: int = 0
+    first: int = -1  # steps that use it
+    last: int = -1
+    final: int = -1  # last node that reads what lies in it
+    planned: memory.Buffer | None = None
+
+    def slot(self, offset: int) -> tuple[str, int, int]:
+        """Where the runtime finds byte ``offset`` of it."""
+        base = self.planned.offset if self.planned is not None else 0
+        return (self.kind, self.index, base + offset)
+
+
+@dataclass
+class Place:
+    """Where a value lies: block, strides and offset in elements."""
+
+    block: Block
+    strides: tuple[int, ...]
+    offset: int = 0
+
+
+@dataclass
+class Step:
+    """A kernel run to be: specs of its operands are fixed, places become slots once the memory is planned."""
+
+    kernel: Any
+    name: str
+    operands: list[tuple[Block, int]]  # block and offset in bytes; outputs last
+    random: bool = False
+
+
+@dataclass
+class Lowering:
+    """State while one graph is lowered."""
+
+    graph: Graph
+    places: dict[Value, Place] = field(default_factory=dict)
+    blocks: list[Block] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    constants: list[bytes] = field(default_factory=list)
+    last_use: dict[Value, int] = field(default_factory=dict)
+
+    # ---- places ---------------------------------------------------------------------------------------------------------
+
+    def block(self, kind: str, size: int, index: int = 0) -> Block:
+        """A new block."""
+        b = Block(kind, size, index)
+        self.blocks.append(b)
+        return b
+
+    def constant(self, data: bytes) -> Block:
+        """A block that holds ``data``."""
+        self.constants.append(data)
+        return self.block("const", len(data), len(self.constants) - 1)
+
+    def spec(self, v: Value) -> tuple:
+        """(shape, dtype, strides, layout) of a value where it lies."""
+        return (v.shape, v.dtype, () if v.layout else self.places[v].strides, v.layout)
+
+    def flat_spec(self, v: Value) -> tuple:
+        """The same, but a blocked value as the row of elements that it is in memory: for pointwise kernels."""
+        return (*outer_type(v), (1,), "") if v.layout else self.spec(v)
+
+    def place_output(self, v: Value, outputs: dict[Value, int]) -> None:
+        """Memory for a value that a kernel makes: a graph output's own, or the arena."""
+        size = _core.layout_bytes((v.shape, v.dtype, (), v.layout)) if v.layout else math.prod(v.shape) * BY_NAME[v.dtype].size
+        block = self.block("out", size, outputs[v]) if v in outputs else self.block("arena", size)
+        block.final = self.last_use.get(v, -1)
+        self.places[v] = Place(block, c_strides(v.shape))
+
+    def operand(self, v: Value) -> tuple[Block, int]:
+        """Block and byte offset of a value."""
+        p = self.places[v]
+        return (p.block, p.offset * BY_NAME[v.dtype].size)
+
+    # ---- nodes ----------------------------------------------------------------------------------------------------------
+
+    def lower(self, n: Node, outputs: dict[Value, int]) -> None:
+        """Adds the steps of a node."""
+        if n.body is not None:
+            return self.lower_fused(n, outputs)
+        row = OPS[n.op]
+        specs = [self.operand_spec(x) for x in n.inputs]
+        plan = row.plan(specs, n.attrs)
+        inputs = [self.prepared(x, plan) if isinstance(x, Value) else x for x in n.inputs]
+        if plan.contiguous and inputs != n.inputs:
+            plan = row.plan([self.operand_spec(x) for x in inputs], n.attrs)
+        if plan.view is not None and not any(v in outputs for v in n.outputs):
+            source = self.places[inputs[0]]
+            self.places[n.outputs[0]] = Place(source.block, tuple(plan.view[0]), source.offset + plan.view[1])
+            return None
+        if plan.view is not None:  # a view that leaves the graph gets memory of its own
+            view = n.outputs[0].like()
+            source = self.places[inputs[0]]
+            self.places[view] = Place(source.block, tuple(plan.view[0]), source.offset + plan.view[1])
+            self.place_output(n.outputs[0], outputs)
+            return self.copy(view, n.outputs[0])
+        for v in n.outputs:
+            self.place_output(v, outputs)
+        self.add_kernel_step(n, plan, inputs)
+        return None
+
+    def operand_spec(self, x: Any) -> Spec | None:
+        """What a rule sees of a node's input."""
+        if isinstance(x, Value):
+            return Spec(x.shape, x.dtype, c_strides(x.shape) if x.layout else self.places[x].strides)
+        return None if x is None else Spec((), {bool: "bool", int: "int64", float: "float64"}[type(x)], (), True)
+
+    def prepared(self, v: Value, plan: Plan) -> Value:
+        """The value itself, or a contiguous copy where the plan wants that."""
+        p = self.places[v]
+        if not plan.contiguous or v.layout or _dense(v.shape, p.strides):
+            return v
+        copy = v.like()
+        self.place_output(copy, {})
+        self.copy(v, copy)
+        return copy
+
+    def copy(self, source: Value, target: Value) -> None:
+        """A step that copies (and converts layouts and strides)."""
+        name = "reorder" if source.layout or target.layout else "cast"
+        kernel = _kernel(name, [self.spec(source)], [self.spec(target)], {})
+        self.add_step(Step(kernel, "copy", [self.operand(source), self.operand(target)]))
+
+    def add_kernel_step(self, n: Node, plan: Plan, inputs: list) -> None:
+        """The step of a node whose outputs are placed."""
+        ins, operands, casts = [], [], list(plan.casts) + [""] * len(inputs)
+        spec = self.flat_spec if plan.kernel == "elemwise" else self.spec
+        for x, cast in zip(inputs, casts, strict=False):
+            if isinstance(x, Value):
+                ins.append(spec(x))
+                operands.append(self.operand(x))
+            elif x is not None:
+                dtype = cast or {bool: "bool", int: "int64", float: "float64"}[type(x)]
+                ins.append(((), dtype, (), ""))
+                operands.append((self.constant(_scalar_bytes(x, dtype)), 0))
+        outs = [spec(v) for v in n.outputs]
+        if plan.kernel == "host":
+            kernel = _core.make_host_kernel(_host_call(OPS[n.op], n.attrs, [x is not None for x in inputs]), ins, outs)
+        else:
+            kernel = _kernel(plan.kernel, ins, outs, plan.attrs)
+        operands += [self.operand(v) for v in n.outputs]
+        if plan.kernel == "elemwise":
+            self.reuse(n, inputs)
+            operands[-1] = self.operand(n.outputs[0])
+        self.add_step(Step(kernel, n.op, operands, plan.random))
+
+    def lower_fused(self, n: Node, outputs: dict[Value, int]) -> None:
+        """The step of a fused group."""
+        from ..rtc import fused_kernel
+
+        for v in n.outputs:
+            self.place_output(v, outputs)
+        kernel = fused_kernel(n, [self.spec(v) for v in n.values], [self.spec(v) for v in n.outputs])
+        if len(n.outputs) == 1:
+            self.reuse(n, n.inputs)
+        operands = [self.operand(v) for v in n.values] + [self.operand(v) for v in n.outputs]
+        self.add_step(Step(kernel, "fused", operands))
+
+    def reuse(self, n: Node, inputs: list) -> None:
+        """In place: the output takes the memory of an operand of the same size that nobody needs afterwards."""
+        out = n.outputs[0]
+        mine = self.places[out].block
+        at = self.position[n]
+        for x in inputs:
+            if not isinstance(x, Value) or x.dtype != out.dtype or x.shape != out.shape or x.layout != out.layout:
+                continue
+            place = self.places[x]
+            whole = place.offset == 0 and (x.layout or _dense(x.shape, place.strides))
+            same_size = mine.kind == place.block.kind == "arena" and place.block.bytes == mine.bytes
+            if whole and same_size and place.block.final <= at:
+                self.blocks.remove(mine)
+                place.block.final = mine.final
+                self.places[out] = Place(place.block, self.places[out].strides)
+                return
+
+    def add_step(self, step: Step) -> None:
+        """Appends a step and notes when its blocks are in use."""
+        at = len(self.steps)
+        for block, _ in step.operands:
+            block.first = at if block.first < 0 else block.first
+            block.last = at
+        self.steps.append(step)
+
+    # ---- the whole ------------------------------------------------------------------------------------------------------
+
+    def run(self) -> Any:
+        """The finished Program."""
+        g = self.graph
+        self.position = {n: i for i, n in enumerate(g.nodes)}
+        end = len(g.nodes)
+        for i, n in enumerate(g.nodes):
+            for v in n.values:
+                self.last_use[v] = i
+        for v in g.results():
+            self.last_use[v] = end
+        for i, v in enumerate(g.inputs):
+            self.places[v] = Place(self.block("in", 0, i), c_strides(v.shape))
+        for v, a in g.constants.items():
+            self.places[v] = Place(self.constant(array_bytes(a)), c_strides(v.shape))
+        outs = [v for v in g.outputs if isinstance(v, Value)]
+        outputs: dict[Value, int] = {}
+        for i, v in enumerate(outs):
+            outputs.setdefault(v, i)
+        self.keep_views_alive()
+        for n in g.nodes:
+            self.lower(n, outputs)
+        for i, v in enumerate(outs):  # an output that is an input, a constant or another output
+            if self.places[v].block.kind != "out" or self.places[v].block.index != i:
+                copy = v.like()
+                self.places[copy] = Place(self.block("out", 0, i), c_strides(v.shape))
+                self.copy(v, copy)
+        for target, v in g.writes:
+            copy = target.like()
+            self.places[copy] = self.places[target]
+            self.copy(v, copy)
+        return self.finish(outs)
+
+    def keep_views_alive(self) -> None:
+        """A value lives as long as the views of it: last uses flow from views to their sources."""
+        for n in reversed(self.graph.nodes):
+            if n.body is None and OPS[n.op].kind == "view" and isinstance(n.inputs[0], Value):
+                source = n.inputs[0]
+                self.last_use[source] = max(self.last_use.get(source, -1), self.last_use.get(n.outputs[0], -1))
+
+    def finish(self, outs: list[Value]) -> Any:
+        """Plans the memory and hands everything to C++."""
+        g = self.graph
+        buffers = []
+        for b in self.blocks:
+            if b.kind == "arena" and b.first >= 0:
+                b.planned = memory.Buffer(b.bytes, b.first, b.last)
+                buffers.append(b.planned)
+        arena = memory.plan(buffers)
+        written = {target for target, _ in g.writes}
+        program = _core.Program(g.name, [outer_type(v) for v in g.inputs], [v in written for v in g.inputs],
+                                [outer_type(v) for v in outs], arena)  # fmt: skip
+        for data in self.constants:
+            program.add_constant(data)
+        for s in self.steps:
+            program.add_step(s.kernel, [b.slot(offset) for b, offset in s.operands], s.name, s.random)
+        return program
+
+
+_kernels: dict[Any, Any] = {}
+
+
+def _kernel(name: str, ins: list, outs: list, attrs: dict) -> Any:
+    """A bound kernel; equal ones are made once (a ResNet repeats its blocks)."""
+    key = (name, tuple(ins), tuple(outs), repr(sorted(attrs.items())))
+    if key not in _kernels:
+        if len(_kernels) > 4096:
+            _kernels.clear()
+        _kernels[key] = _core.make_kernel(name, ins, outs, attrs)
+    return _kernels[key]
+
+
+def _dense(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    expected = 1
+    for d, s in zip(reversed(shape), reversed(strides), strict=True):
+        if d != 1 and s != expected:
+            return False
+        expected *= d
+    return True
+
+
+def _scalar_bytes(x: float, dtype: str) -> bytes:
+    from ..ndarray import NUMPY_DTYPES
+
+    import numpy
+
+    return numpy.asarray(x).astype(NUMPY_DTYPES[BY_NAME[dtype].code]).tobytes()
+
+
+def outer_type(v: Value) -> tuple[tuple[int, ...], str]:
+    """Shape and type of an input or output as an array: a blocked value travels as its flat memory."""
+    if not v.layout:
+        return (v.shape, v.dtype)
+    size = _core.layout_bytes((v.shape, v.dtype, (), v.layout)) // BY_NAME[v.dtype].size
+    return ((size,), v.dtype)
+
+
+def lower(graph: Graph) -> Any:
+    """The Program of a graph. Raises GraphError for graphs that do not verify."""
+    for v in graph.outputs:
+        if not isinstance(v, Value):
+            raise GraphError(f"graph {graph.name}", "arrays as outputs", repr(v), "Return arrays")
+    return Lowering(graph.verify()).run()

@@ -1,0 +1,1 @@
+"""Passes: small functions graph -> graph, in the order in which ``compile.py`` runs them."""
