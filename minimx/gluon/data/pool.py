@@ -219,8 +219,10 @@ def _shut_down(workers: list[Worker], owner: int) -> None:
         w.pipe.close()
         for slot in w.slots:
             slot.close()
-    if os.getpid() == owner:
-        for w in workers:
+    for w in workers:
+        if os.getpid() != owner:
+            w.process.returncode = 0  # not this process's child
+        else:
             try:
                 w.process.wait(timeout=1)
             except subprocess.TimeoutExpired:
