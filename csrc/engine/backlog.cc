@@ -23,7 +23,7 @@ bool Backlog::roomy() const {
 }
 
 void Backlog::admit(size_t bytes) {
-  if (t_role == Role::kUser && full(bytes)) {
+  if (!inside_operator() && full(bytes)) {
     BlockingScope blocking;
     std::unique_lock lock(mutex_);
     ++waiting_;

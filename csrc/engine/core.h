@@ -32,7 +32,7 @@ inline constinit thread_local int t_sync_depth = 0;  // SyncScopes alive on this
 /// Counts what is in flight, holds back pushers beyond the limit, and lets wait_all sleep until there is nothing.
 class Backlog {
  public:
-  /// Counts an operator in; may block first, unless the caller is one of the engine's threads.
+  /// Counts an operator in; may block first, unless it is pushed from inside an operator.
   void admit(size_t bytes);
   void done(size_t bytes);
   /// Waits until nothing is in flight. With a limit: gives up, returning false, when nothing finished for that long.
@@ -121,7 +121,8 @@ inline constinit std::atomic<Core*> g_core{nullptr};
 enum class Role : uint8_t { kUser, kCompute, kHost };
 inline constinit thread_local Role t_role = Role::kUser;
 
-/// Entered around whatever may block a caller, with no lock held: gives up the GIL, and a host worker's place.
+/// Entered around whatever may block a caller, with no lock held: gives up the GIL, and a host
+/// worker's place. Not nested.
 class BlockingScope {
  public:
   BlockingScope();
@@ -147,6 +148,11 @@ FailurePtr run_on_caller(Op& op);
 FailurePtr report_failure(std::exception_ptr error, const PushInfo& info, uint64_t order);
 /// Throws Poisoned, after which the failure counts as seen.
 [[noreturn]] void throw_poisoned(FailurePtr failure);
+
+/// Operators whose function is running on this thread, those inside others included.
+inline constinit thread_local int t_inside = 0;
+/// Such a function holds Vars: whoever waits for the whole engine there may wait for itself.
+inline bool inside_operator() { return t_inside > 0 || t_role != Role::kUser; }
 
 inline bool synchronous() { return t_sync_depth > 0 || g_settings.naive.load(std::memory_order_relaxed); }
 

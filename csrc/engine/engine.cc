@@ -42,7 +42,8 @@ void push_at_once(UniqueFunction<void()>&& fn, std::span<Var* const> reads, std:
 /// must not hang the exit: after ten seconds without progress the threads are left to the system.
 void drain_at_exit() {
   Core* c = g_core.load(std::memory_order_acquire);
-  if (!c || g_settings.stopped.exchange(true) || t_role != Role::kUser) return;
+  if (!c || g_settings.stopped.exchange(true) || inside_operator()) return;
+  set_blocking_hooks(nullptr, nullptr);  // the interpreter behind them is gone
   if (!c->backlog.drain(10'000'000'000)) return;
   c->compute.close();
   c->host.close();
@@ -66,11 +67,13 @@ void push(UniqueFunction<void()> fn, std::span<Var* const> reads, std::span<Var*
     return push_at_once(std::move(fn), reads, writes, info);
   if (small(info) && !tracing()) {
     if (InlineRun run{reads, writes}) {
+      ++t_inside;
       try {
         fn();
       } catch (...) {
         run.fail(std::current_exception(), info);
       }
+      --t_inside;
       return;
     }
   }
@@ -165,11 +168,10 @@ void InlineRun::fail(std::exception_ptr error, const PushInfo& info) {
 void wait_all() {
   Core* c = g_core.load(std::memory_order_acquire);
   if (!c) return;
-  if (t_role != Role::kUser)
-    throw Error(
-        ErrorKind::kInternal,
-        "wait_all: expected to be called outside operators, got a call on one of the engine's threads. Wait for "
-        "the Vars you need.");
+  if (inside_operator())
+    throw Error(ErrorKind::kInternal,
+                "wait_all: expected to be called outside operators, got a call inside one. Wait for "
+                "the Vars you need.");
   trace_wait(TraceEvent::Kind::kWaitBegin, "wait_all", nullptr);
   c->backlog.drain();
   trace_wait(TraceEvent::Kind::kWaitEnd, "wait_all", nullptr);
@@ -183,15 +185,15 @@ void wait_all() {
 void shutdown() {
   g_settings.stopped.store(true);
   Core* c = g_core.load(std::memory_order_acquire);
-  if (!c || t_role != Role::kUser) return;
-  BlockingScope blocking;
+  if (!c || inside_operator()) return;
   c->backlog.drain();
+  BlockingScope blocking;
   c->compute.close();
   c->host.close();
 }
 
 void set_policy(Policy policy) {
-  if (Core* c = g_core.load(std::memory_order_acquire); c && t_role == Role::kUser) c->backlog.drain();
+  if (Core* c = g_core.load(std::memory_order_acquire); c && !inside_operator()) c->backlog.drain();
   g_settings.naive.store(policy == Policy::kNaive);
 }
 Policy policy() { return g_settings.naive.load() ? Policy::kNaive : Policy::kThreaded; }

@@ -43,7 +43,8 @@ void push(UniqueFunction<void()> fn, std::span<Var* const> reads, std::span<Var*
 
 /// The right to run an operator on the spot, without a closure: while it is true all Vars are acquired, and whoever
 /// pushes on them queues behind. Released by the destructor. The spans and the Vars must outlive it, and the holder
-/// must not wait for anything in the engine meanwhile.
+/// must neither wait in the engine nor push (which may wait for room) meanwhile: what it waits for may be waiting for
+/// it.
 class InlineRun {
  public:
   /// An empty token.
@@ -106,8 +107,9 @@ InlineRun try_inline(std::span<Var* const> reads, std::span<Var* const> writes);
 /// once. Must not block on the compute worker: throws Error(kInternal) there.
 void wait_to_read(Var* var);
 void wait_to_write(Var* var);
-/// Waits until nothing is in flight. If operators failed since the last call and nobody was told, throws Poisoned with
-/// the earliest of them, the others beside it, and forgets them.
+/// Waits for a moment at which nothing is in flight, other threads' pushes included. Not from inside an operator. If
+/// operators failed since the last call and nobody was told, throws Poisoned with the earliest of them, the others
+/// beside it, and forgets them.
 void wait_all();
 
 /// kThreaded: as described at push. kNaive: everything runs on the calling thread, at once, in program order: the
@@ -137,7 +139,7 @@ int num_threads();
 void set_host_threads(int n);
 int host_threads();
 /// A push blocks while operators in flight keep `bytes` alive or are `ops` many, until enough have finished. One
-/// operator is always let in. Pushes from the engine's own threads never block. Default 2 GiB, 4096.
+/// operator is always let in. Pushes from inside an operator never block. Default 2 GiB, 4096.
 void set_inflight_limit(size_t bytes, size_t ops);
 struct InFlight {
   size_t ops;

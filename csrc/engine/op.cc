@@ -1,6 +1,8 @@
 // Linking, running and releasing an Op. Why link() can never produce a cycle of waiting Ops is written at link().
 #include "engine/op.h"
 
+#include <cxxabi.h>
+
 #include <utility>
 
 #include "common/error.h"
@@ -87,13 +89,20 @@ FailurePtr Op::run() {
   trace_op(TraceEvent::Kind::kStart, *this, failure != nullptr);
   if (!failure && fn_) {
     outer_ = std::exchange(t_running, this);
+    ++t_inside;
     try {
       fn_();
+#ifdef __GLIBCXX__
+    } catch (
+        const abi::__forced_unwind&) {  // pthread_exit: what Python does to a thread that asks for the GIL too late
+      throw;
+#endif
     } catch (const Poisoned& inner) {  // it waited for something poisoned: the cause lies there
       failure = inner.failure;
     } catch (...) {
       failure = report_failure(std::current_exception(), info, order);
     }
+    --t_inside;
     t_running = outer_;
   }
   trace_op(TraceEvent::Kind::kEnd, *this, failure != nullptr);

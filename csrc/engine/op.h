@@ -41,7 +41,8 @@ class Op final : public RefCounted {
   }
   /// The earliest failure among what the Op reads, or null. Only while its Vars are granted.
   FailurePtr inherited_failure() const;
-  /// Runs the function, or skips it when an input is poisoned. Never throws: returns the failure, or null.
+  /// Runs the function, or skips it when an input is poisoned. What it throws is returned as a failure; null is
+  /// success.
   FailurePtr run();
   /// Destroys the function, and with it what it captured, before anyone can learn that the Op is done.
   void drop_function() { fn_ = nullptr; }

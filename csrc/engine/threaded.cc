@@ -54,13 +54,16 @@ void adopt_num_threads() {
 }  // namespace
 
 bool Workers::submit(Op* op) {
-  std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
   if (closed_) return false;
-  if (sleeping_ == 0 && crew() - lent_ < limit() && !start_thread() && crew() == 0) return false;
+  const bool short_handed = heap_.size() >= static_cast<size_t>(sleeping_) && crew() - lent_ < limit();
+  if (short_handed && !start_thread() && crew() == 0) return false;
   heap_.push_back(op);
   std::push_heap(heap_.begin(), heap_.end(), runs_later);
   queued_.store(heap_.size(), std::memory_order_release);
-  if (sleeping_ > 0) wake_.notify_one();
+  const bool wake = sleeping_ > 0;
+  lock.unlock();
+  if (wake) wake_.notify_one();
   return true;
 }
 

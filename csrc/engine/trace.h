@@ -23,7 +23,8 @@ struct TraceEvent {
   std::span<const uint64_t> writes;
 };
 
-/// Listener. Called from any thread, from several at once, and must not call the engine.
+/// Listener. Called from any thread, from several at once. Must not call the engine, nor want a lock (the GIL, say)
+/// that whoever calls set_trace holds.
 class TraceSink {
  public:
   virtual ~TraceSink() = default;

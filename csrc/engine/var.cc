@@ -54,7 +54,7 @@ void Var::release_write(FailurePtr failure, Released& out) {
 }
 
 void Var::end_use(uint64_t held, bool write, FailurePtr failure, Released& out) {
-  if (write) out.stale.reserve(out.stale.size() + 1);
+  if (write && failure_) out.stale.reserve(out.stale.size() + 1);  // so that nothing allocates under the lock
   lock();
   uint64_t s = state_.load(std::memory_order_relaxed) - held;
   if (write) {
