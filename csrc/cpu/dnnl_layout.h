@@ -1,33 +1,17 @@
 // Layouts: between Spec (strides, or a blocked layout's name) and oneDNN's memory descriptors, in both directions.
 // A blocked layout is written as oneDNN does: letters are axes from the outermost in, a capital marks an axis that is
 // split, the tail gives the inner blocks: "aBcd8b" is (N, C/8, H, W, 8c), with C padded up to a multiple of 8 by zeros.
-// "acdb" (no inner block) is channels-last. What a convolution prefers is asked at the end of dnnl_conv.cc.
+// "acdb" (no inner block) is channels-last. What callers outside this layer may ask is in layout.h.
 #pragma once
 #include <dnnl.hpp>
 #include <optional>
 #include <span>
 #include <string>
 
+#include "cpu/layout.h"
 #include "runtime/kernel.h"
 
 namespace minimx {
-
-/// Layouts that oneDNN prefers for a convolution. An empty string means: leave it strided, in C order.
-struct ConvLayouts {
-  std::string src, weights, dst;
-};
-
-/// Asks oneDNN for its preferred layouts of x or dx ("src"), w or dw ("weights") and y or dy ("dst").
-/// `direction` is "fwd", "bwd_data" or "bwd_weights"; operands and attributes are those of the kernel conv_<direction>.
-/// Of the Specs only shape and dtype are read. Grouped weights stay strided (the kernel reorders them inside).
-ConvLayouts conv_layouts(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs,
-                         const std::string& direction);
-
-/// Bytes an array of this Spec takes: padding of blocked layouts included; for strided ones, up to the last element.
-size_t layout_bytes(const Spec& spec);
-
-/// Elements of a blocked or strided Spec in memory, padding included.
-int64_t layout_elements(const Spec& spec);
 
 namespace onednn {
 
