@@ -14,7 +14,7 @@ from ..dtypes import BY_NAME
 from ..table import Plan, Row, Spec
 from .kernel import Ruled
 
-# One body under the kernel factory's view: its "host_call" kernel calls `minimx.ops.kinds.host.run(name, attrs, arrays)`.
+# Types that the bodies compute in where NumPy's library functions lack the operand's own.
 NUMPY_TYPE = {"bfloat16": "float32", "float16": "float32"}
 
 
@@ -33,7 +33,7 @@ class Host(Ruled):
         self.body, self.infer, self.dynamic = body, infer, dynamic
 
     def plan(self, ins: Sequence[Spec | None], attrs: dict[str, Any]) -> Plan:
-        """Kernel "host"; the bind layer makes it call ``run`` on arrays of the plan's operands."""
+        """Kernel "host": the runtime calls ``run`` on NumPy views of the operands (minimx/ndarray.py, ``_host_call``)."""
         casts = ["" if s is None else NUMPY_TYPE.get(s.dtype, s.dtype) for s in ins]
         outs = self.infer(*self.grouped(ins), **attrs) if self.infer else self._try_out(ins, casts, attrs)
         return Plan(outs, "host", {"name": self.name}, casts, contiguous=True)

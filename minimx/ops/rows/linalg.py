@@ -1,0 +1,269 @@
+"""Linear algebra on the host library, with the gradients that have a formula: inverse, solve, determinant, Cholesky, eigh.
+
+Gradients follow Giles 2008, "Collected matrix derivative results for forward and reverse mode".
+"""
+
+from __future__ import annotations
+
+from ...errors import ArgumentError
+from ..arguments import ordered_axes
+from ..kinds.composite import composite
+from ..kinds.host import host
+from ..samples import case, drawn
+from ..table import f
+
+REAL = ("float32", "float64")
+
+
+def transposed(x):
+    """The last two axes swapped."""
+    return f.swapaxes(x, -1, -2)
+
+
+def with_matrix_axes(v):
+    """A value for each matrix, with two axes of length 1 added."""
+    return f.expand_dims(f.expand_dims(v, -1), -1)
+
+
+def well_conditioned(dtype, rng):
+    """Samples: symmetric positive definite matrices."""
+    a = rng.uniform(-1, 1, (2, 3, 3))
+    return [([(a @ a.swapaxes(1, 2) + 2 * _eye(rng)).astype(dtype)], {})]
+
+
+def _eye(rng):
+    return (rng.uniform(1, 1, (3, 3)).cumsum(0) == rng.uniform(1, 1, (3, 3)).cumsum(1)).astype("float64")
+
+
+def inv_grad(gs, ins, outs, attrs, needs):
+    y = transposed(outs[0])
+    return [-f.matmul(f.matmul(y, gs[0]), y)]
+
+
+@host(np="linalg.inv", grad=inv_grad, against="numpy.linalg.inv", samples=well_conditioned, dtypes=REAL)
+def inv(xp, x, /):
+    """Inverse of each matrix in the last two axes."""
+    return xp.linalg.inv(x)
+
+
+@host(np="linalg.det", against="numpy.linalg.det", samples=well_conditioned, dtypes=REAL,
+      grad=lambda gs, ins, outs, attrs, needs: [with_matrix_axes(gs[0] * outs[0]) * transposed(f.inv(ins[0]))])  # fmt: skip
+def det(xp, x, /):
+    """Determinant of each matrix."""
+    return xp.linalg.det(x)
+
+
+@host(np="linalg.slogdet", against="numpy.linalg.slogdet", samples=well_conditioned, dtypes=REAL,
+      grad=lambda gs, ins, outs, attrs, needs: [with_matrix_axes(gs[1]) * transposed(f.inv(ins[0]))])  # fmt: skip
+def slogdet(xp, x, /):
+    """(sign, log|det|) of each matrix."""
+    return tuple(xp.linalg.slogdet(x))
+
+
+def solve_grad(gs, ins, outs, attrs, needs):
+    a, b = ins
+    vector = b.ndim == a.ndim - 1
+    g = f.expand_dims(gs[0], -1) if vector else gs[0]
+    y = f.expand_dims(outs[0], -1) if vector else outs[0]
+    gb = f.solve(transposed(a), g)
+    ga = -f.matmul(gb, transposed(y))
+    return [f.sum_to_like(ga, a), f.squeeze(gb, -1) if vector else f.sum_to_like(gb, b)]
+
+
+@host(np="linalg.solve", grad=solve_grad, against="numpy.linalg.solve", dtypes=REAL,
+      samples=lambda dtype, rng: [([well_conditioned(dtype, rng)[0][0][0][0], rng.uniform(-1, 1, (3, 2)).astype(dtype)], {})])  # fmt: skip
+def solve(xp, a, b, /):
+    """x with ``a x = b``; b holds columns, or one vector if it has one axis."""
+    if b.ndim == a.ndim - 1:
+        return xp.linalg.solve(a, b[..., None])[..., 0]
+    return xp.linalg.solve(a, b)
+
+
+def cholesky_grad(gs, ins, outs, attrs, needs):
+    """Symmetrised L^-T phi(L^T g) L^-1, phi: lower triangle with half the diagonal (Murray 2016, arXiv:1602.07527)."""
+    lower = f.swapaxes(outs[0], -1, -2) if attrs["upper"] else outs[0]
+    g = transposed(gs[0]) if attrs["upper"] else gs[0]
+    n = lower.shape[-1]
+    half = f.tri(n, n, 0, lower.dtype) - f.eye(n, n, 0, lower.dtype) * 0.5
+    phi = f.matmul(transposed(lower), g) * half
+    back = f.inv(lower)
+    s = f.matmul(f.matmul(transposed(back), phi), back)
+    return [(s + transposed(s)) * 0.5]
+
+
+@host(np="linalg.cholesky", grad=cholesky_grad, against="numpy.linalg.cholesky", samples=well_conditioned, dtypes=REAL)
+def cholesky(xp, x, /, upper=False):
+    """L with x = L L^T, lower triangular (or its transpose), of symmetric positive definite matrices."""
+    y = xp.linalg.cholesky(x)
+    return y.swapaxes(-1, -2) if upper else y
+
+
+def eigh_grad(gs, ins, outs, attrs, needs):
+    gw, gv = gs
+    w, v = outs
+    n = w.shape[-1]
+    gap = f.expand_dims(w, -2) - f.expand_dims(w, -1)
+    other = f.where(f.eye(n, n, 0, "bool"), 0.0, 1.0 / f.where(f.eye(n, n, 0, "bool"), 1.0, gap))
+    inner = f.matmul(transposed(v), gv) * other + f.expand_dims(gw, -1) * f.eye(n, n, 0, w.dtype)
+    return [f.matmul(f.matmul(v, inner), transposed(v))]
+
+
+@host(np="linalg.eigh", grad=eigh_grad, against="numpy.linalg.eigh", dtypes=REAL)
+def eigh(xp, x, /):
+    """(eigenvalues in rising order, eigenvectors in columns) of symmetric matrices."""
+    return tuple(xp.linalg.eigh(x))
+
+
+@host(np="linalg.eigvalsh", against="numpy.linalg.eigvalsh", samples=well_conditioned, dtypes=REAL)
+def eigvalsh(xp, x, /):
+    """Eigenvalues of symmetric matrices, in rising order."""
+    return xp.linalg.eigvalsh(x)
+
+
+@host(np="linalg.eig", against="numpy.linalg.eig", dtypes=REAL)
+def eig(xp, x, /):
+    """(eigenvalues, eigenvectors) of matrices whose eigenvalues are real; of others the real parts."""
+    w, v = xp.linalg.eig(x)
+    return w.real.astype(x.dtype), v.real.astype(x.dtype)
+
+
+@host(np="linalg.eigvals", against="numpy.linalg.eigvals", dtypes=REAL)
+def eigvals(xp, x, /):
+    """Eigenvalues of matrices; the real parts of complex ones."""
+    return xp.linalg.eigvals(x).real.astype(x.dtype)
+
+
+@host(np="linalg.svd", against="numpy.linalg.svd", dtypes=REAL)
+def svd(xp, x, /, full_matrices=False, compute_uv=True):
+    """(U, S, Vh) with x = U diag(S) Vh; S in falling order."""
+    made = xp.linalg.svd(x, full_matrices=full_matrices, compute_uv=compute_uv)
+    return tuple(made) if compute_uv else made
+
+
+@host(np="linalg.svdvals", against="numpy.linalg.svdvals", samples=drawn(case((3, 2))), dtypes=REAL)
+def svdvals(xp, x, /):
+    """Singular values in falling order."""
+    return xp.linalg.svd(x, compute_uv=False)
+
+
+@host(np="linalg.qr", against="numpy.linalg.qr", dtypes=REAL)
+def qr(xp, x, /, mode="reduced"):
+    """(Q, R) with orthonormal Q and upper triangular R."""
+    return tuple(xp.linalg.qr(x, mode))
+
+
+@host(np="linalg.pinv", against="numpy.linalg.pinv", samples=drawn(case((3, 2))), dtypes=REAL)
+def pinv(xp, x, /, rcond=1e-15, hermitian=False):
+    """Moore-Penrose inverse."""
+    return xp.linalg.pinv(x, rcond, hermitian)
+
+
+@host(np="linalg.matrix_rank", against="numpy.linalg.matrix_rank", samples=drawn(case((3, 2))), dtypes=REAL)
+def matrix_rank(xp, x, /, tol=None, hermitian=False):
+    """Number of singular values above ``tol``."""
+    return xp.asarray(xp.linalg.matrix_rank(x, tol, hermitian))
+
+
+@host(np="linalg.lstsq", against="numpy.linalg.lstsq", dynamic=True, dtypes=REAL)
+def lstsq(xp, a, b, /, rcond="warn"):
+    """(x, residuals, rank, singular values) of the least squares problem a x = b."""
+    x, residuals, rank, s = xp.linalg.lstsq(a, b, rcond=None if rcond == "warn" else rcond)
+    return x, residuals, xp.asarray(rank), s
+
+
+@host(np="linalg.tensorinv", against="numpy.linalg.tensorinv", dtypes=REAL)
+def tensorinv(xp, x, /, ind=2):
+    """Inverse for tensordot over ``ind`` axes."""
+    return xp.linalg.tensorinv(x, ind)
+
+
+@host(np="linalg.tensorsolve", against="numpy.linalg.tensorsolve", dtypes=REAL)
+def tensorsolve(xp, a, b, /, axes=None):
+    """x with tensordot(a, x) = b."""
+    return xp.linalg.tensorsolve(a, b, axes)
+
+
+# --- norms and names that NumPy has twice --------------------------------------------------------------------------------
+
+
+@composite(np="linalg.vector_norm", against="numpy.linalg.vector_norm",
+           samples=drawn(case((3, 4)), case((3, 4), axis=1, ord=1), case((3, 4), axis=0, keepdims=True, ord=float("inf"))))  # fmt: skip
+def vector_norm(x, axis=None, keepdims=False, ord=2):
+    """(sum |x|^ord)^(1/ord) over ``axis``; for infinity the largest |x|, for 0 the number of elements that are not 0."""
+    if ord == 2:
+        return f.sqrt(f.sum(f.square(x), axis=axis, keepdims=keepdims))
+    if ord in (float("inf"), -float("inf")):
+        return (f.max if ord > 0 else f.min)(f.abs(x), axis=axis, keepdims=keepdims)
+    if ord == 0:
+        return f.sum(f.cast(f.not_equal(x, 0), x.dtype), axis=axis, keepdims=keepdims)
+    if ord == 1:
+        return f.sum(f.abs(x), axis=axis, keepdims=keepdims)
+    return f.power(f.sum(f.power(f.abs(x), ord), axis=axis, keepdims=keepdims), 1.0 / ord)
+
+
+@composite(np="linalg.matrix_norm", against="numpy.linalg.matrix_norm", samples=drawn(case((3, 4)), case((3, 4), ord=1), case((3, 4), ord=float("inf"))))
+def matrix_norm(x, keepdims=False, ord="fro", axis=(-2, -1)):
+    """Frobenius ("fro"), nuclear ("nuc"), spectral (2, -2) or largest absolute column (1) or row (inf) sum."""
+    rows, columns = ordered_axes("linalg.matrix_norm", axis, x.ndim)
+    if ord == "fro":
+        return f.sqrt(f.sum(f.square(x), axis=(rows, columns), keepdims=keepdims))
+    if ord in (1, -1, float("inf"), -float("inf")):
+        inner, outer = (rows, columns) if abs(ord) == 1 else (columns, rows)
+        totals = f.sum(f.abs(x), axis=inner, keepdims=True)
+        y = (f.max if ord > 0 else f.min)(totals, axis=outer, keepdims=True)
+        return y if keepdims else f.squeeze(y, (rows, columns))
+    if ord not in (2, -2, "nuc"):
+        raise ArgumentError("linalg.matrix_norm", "ord fro, nuc, 1, -1, 2, -2, inf or -inf", ord, "Use one of them")
+    s = f.svdvals(f.moveaxis(x, (rows, columns), (-2, -1)))
+    y = f.sum(s, axis=-1) if ord == "nuc" else (f.max if ord == 2 else f.min)(s, axis=-1)
+    if not keepdims:
+        return y
+    return f.expand_dims(y, tuple(sorted((rows, columns))))
+
+
+@composite(np="linalg.norm", against="numpy.linalg.norm",
+           samples=drawn(case((3, 4)), case((3, 4), axis=1), case((3, 4), ord=1), case((2, 3, 4), axis=(0, 2), keepdims=True)))  # fmt: skip
+def linalg_norm(x, ord=None, axis=None, keepdims=False):
+    """Norm of a vector (one axis) or matrix (two axes); without ord and axis of all elements."""
+    axes = None if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
+    if ord is None:
+        return f.sqrt(f.sum(f.square(x), axis=axes, keepdims=keepdims))
+    if axes is None:
+        axes = tuple(range(x.ndim))
+    return matrix_norm(x, keepdims, ord, axes) if len(axes) == 2 else vector_norm(x, axes[0] if len(axes) == 1 else axes, keepdims, ord)
+
+
+@composite(name="norm", nd="norm", method="norm", against="numpy.linalg.norm", samples=drawn(case((3, 4)), case((3, 4), axis=1)))
+def norm(data, ord=2, axis=None, keepdims=False):
+    """Gluon 1's norm: of order 1 or 2 over any axes."""
+    return vector_norm(data, axis, keepdims, ord)
+
+
+@composite(np="linalg.matrix_transpose", against="numpy.swapaxes", samples=drawn(case((2, 3))))
+def matrix_transpose(x):
+    """The last two axes swapped."""
+    return f.swapaxes(x, -1, -2)
+
+
+@composite(np="linalg.vecdot vecdot", against="numpy: sum of products over an axis")
+def vecdot(x1, x2, axis=-1):
+    """Sum of products over ``axis``."""
+    return f.sum(f.multiply(x1, x2), axis=axis)
+
+
+@composite(np="cross linalg.cross", against="numpy.cross", samples=drawn(case((4, 3), (4, 3))))
+def cross(a, b, axis=-1):
+    """Vector product of 3-vectors along ``axis``."""
+    turn = lambda x, k: f.roll(x, -k, axis)  # noqa: E731
+    return f.subtract(f.multiply(turn(a, 1), turn(b, 2)), f.multiply(turn(a, 2), turn(b, 1)))
+
+
+def _alias(name, row, doc):
+    """A function of np.linalg that is one of np."""
+    composite(name=f"linalg_{name}", np=f"linalg.{name}", doc=doc, against=f"numpy.{row}")(lambda *args, **kwargs: getattr(f, row)(*args, **kwargs))
+
+
+_alias("tensordot", "tensordot", "np.tensordot.")
+_alias("outer", "outer", "np.outer.")
+_alias("diagonal", "diagonal", "np.diagonal.")
+_alias("trace", "trace", "np.trace.")
