@@ -7,11 +7,12 @@ from collections.abc import Callable
 from minimx.errors import NameNotFound
 from minimx.gluon import HybridBlock
 
-from . import lenet, resnet
+from . import resnet
+from .lenet import lenet
 
 __all__ = ["get_model", "list_models"]
 
-_MODELS: dict[str, Callable[..., HybridBlock]] = {"lenet": lenet.lenet} | {
+_MODELS: dict[str, Callable[..., HybridBlock]] = {"lenet": lenet} | {
     name: getattr(resnet, name) for name in resnet.__all__ if name.startswith("resnet")
 }
 
@@ -24,7 +25,7 @@ def list_models() -> list[str]:
 def get_model(name: str, **kwargs: object) -> HybridBlock:
     """A model by name; keyword arguments go to its function. Raises NameNotFound.
 
-    >>> net = minimx.models.get_model("resnet50_v1b", classes=10, layout="NHWC")
+    >>> net = get_model("resnet18_v1b", classes=10, layout="NHWC")
     """
     key = name.lower().replace("-", "_")
     if key not in _MODELS:
