@@ -12,6 +12,7 @@ import pkgutil
 from collections.abc import Callable
 from typing import Any
 
+from . import autograd
 from . import device as _device
 from . import ndarray as _array
 from .errors import GraphError
@@ -98,7 +99,7 @@ def _register() -> None:
     for row in OPS.values():
         if not isinstance(row, Composite):
             _core.register_op(row)
-    f._bind(make)
+    f._bind(make, array=_array.array, asarray=_array.asarray, is_training=_core.is_training, paused=autograd.pause)
     primitives.array_call = lambda name, *args: getattr(f, name)(*args)
     methods = names("method")
     _array.set_methods({k: v for k, v in methods.items() if k not in ("reshape", "transpose", "astype", "detach")})

@@ -123,13 +123,16 @@ def params_of(rule: Callable, skip: int = 0) -> list[Param]:
 class _Functions:
     """``f``: every operator and composite as a function on arrays, for gradient rules and composites.
 
-    The numerics are set by minimx.ndarray (``f._bind``); here there is only the promise.
+    Also what composites must ask of the layers above: ``array`` and ``asarray`` (for what users pass), ``is_training()`` and
+    ``paused()`` (the tape's mode). All of it is bound when arrays exist (minimx/functions.py); here is the promise.
     """
 
     _make: Callable[[str], Callable] | None = None
 
-    def _bind(self, make: Callable[[str], Callable]) -> None:
+    def _bind(self, make: Callable[[str], Callable], **services: Callable[..., Any]) -> None:
         self._make = make
+        for name, service in services.items():
+            setattr(self, name, service)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if self._make is None:

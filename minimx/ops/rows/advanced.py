@@ -26,10 +26,8 @@ def _array(k: Any) -> Any:
         return k
     import numpy
 
-    from ...ndarray import asarray  # the key of a user's call: arrays exist by now
-
     a = numpy.asarray(k)
-    return asarray(a if a.size else a.astype("int64"))
+    return f.asarray(a if a.size else a.astype("int64"))
 
 
 def _is_array(k: Any) -> bool:

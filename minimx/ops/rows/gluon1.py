@@ -166,9 +166,7 @@ def space_to_depth(data, block_size):
 @composite(npx="shape_array", nd="shape_array", against="numpy.shape")
 def shape_array(data):
     """The shape, as an int64 array."""
-    from ...ndarray import array
-
-    return array(list(data.shape) or [0][:0], dtype="int64")
+    return f.array(list(data.shape) or [0][:0], dtype="int64")
 
 
 @composite(npx="size_array", nd="size_array", against="numpy.size")

@@ -46,9 +46,7 @@ def leaky_relu(data, gamma=None, act_type="leaky", slope=0.25, lower_bound=0.125
 
 
 def _random_slope(data, low, high):
-    from ... import autograd
-
-    return f.uniform(low, high, data.shape, as_dtype("leaky_relu", data.dtype)) if autograd.is_training() else (low + high) / 2
+    return f.uniform(low, high, data.shape, as_dtype("leaky_relu", data.dtype)) if f.is_training() else (low + high) / 2
 
 
 # --- dropout -------------------------------------------------------------------------------------------------------------
@@ -73,11 +71,9 @@ def dropout(data, p=0.5, mode="training", axes=(), cudnn_off=False):
 
     ``axes``: along these one draw serves all elements (Srivastava et al. 2014, JMLR 15).
     """
-    from ... import autograd
-
     if not 0 <= p <= 1 or mode not in ("training", "always"):
         raise ArgumentError("dropout", "p in [0, 1] and mode 'training' or 'always'", f"{p}, {mode!r}", "Pass a probability")
-    if p == 0 or (mode == "training" and not autograd.is_training()):
+    if p == 0 or (mode == "training" and not f.is_training()):
         return data
     if not axes:
         return f.dropout_train(data, p)[0]
@@ -114,9 +110,7 @@ def bilinear_resize2d(data, height=0, width=0, scale_height=None, scale_width=No
     for axis, m in zip((2, 3), sizes, strict=True):
         table = _interpolation(data.shape[axis], m, align_corners)
         low, high = (f.take_static(data, axis, tuple(t[k] for t in table)) for k in (0, 1))
-        from ...ndarray import array  # the weights are known: a constant
-
-        share = f.reshape(array([t[2] for t in table], dtype=str(data.dtype)), (m, 1) if axis == 2 else (m,))
+        share = f.reshape(f.array([t[2] for t in table], dtype=str(data.dtype)), (m, 1) if axis == 2 else (m,))
         data = low + (high - low) * share
     return data
 

@@ -132,15 +132,13 @@ def batch_norm(x, gamma, beta, running_mean, running_var, eps=1e-3, momentum=0.9
     While training the statistics are the batch's, and running = running * momentum + batch * (1 - momentum) in place;
     else, or with ``use_global_stats``, the running ones. fix_gamma: gamma counts as 1. output_mean_var: also returns them.
     """
-    from ... import autograd  # which statistics to use is a matter of the tape's mode
-
     gamma = f.ones_like(gamma) if fix_gamma else gamma
     plain = as_dtype("batch_norm", x.dtype) not in LIBRARY_TYPES
     if axis % x.ndim not in (1, x.ndim - 1) and not plain:
         moved = batch_norm(f.moveaxis(x, axis, 1), gamma, beta, running_mean, running_var, eps, momentum, False, use_global_stats,
                            output_mean_var, 1)  # fmt: skip
         return (f.moveaxis(moved[0], 1, axis), *moved[1:]) if output_mean_var else f.moveaxis(moved, 1, axis)
-    if not autograd.is_training() or use_global_stats:
+    if not f.is_training() or use_global_stats:
         mean, var = running_mean, running_var
         y = (_normalise if plain else f.batch_norm_infer)(x, gamma, beta, mean, var, eps, axis)
         return (y, mean, var) if output_mean_var else y
@@ -149,7 +147,7 @@ def batch_norm(x, gamma, beta, running_mean, running_var, eps=1e-3, momentum=0.9
         y = _normalise(x, gamma, beta, mean, var, eps, axis)
     else:
         y, mean, var = f.batch_norm_train(x, gamma, beta, eps, axis)
-    with autograd.pause():
+    with f.paused():
         f.add(running_mean * momentum, mean * (1 - momentum), out=running_mean)
         f.add(running_var * momentum, var * (1 - momentum), out=running_var)
     return (y, mean, var) if output_mean_var else y

@@ -181,9 +181,7 @@ def categorical(data, shape=None, get_prob=False, dtype="int32"):
 def multinomial(n, pvals, size=None):
     """Counts of ``n`` draws with probabilities ``pvals`` (k,): shape size + (k,), int64."""
     if not hasattr(pvals, "attach_grad"):
-        from ...ndarray import array  # a list of probabilities in a user's call
-
-        pvals = array(pvals)
+        pvals = f.array(pvals)
     k, shape = pvals.shape[-1], as_shape("random.multinomial", size)
     drawn = categorical(pvals, (*shape, n), dtype="int64")
     return f.cast(f.sum(f.one_hot(drawn, k), axis=-2), "int64")
@@ -201,9 +199,7 @@ def choice(a, size=None, replace=True, p=None, ctx=None, device=None):
     if not replace and count > n:
         raise ArgumentError("random.choice", f"at most {n} elements without replacement", count, "Pass replace=True")
     if p is not None and not hasattr(p, "attach_grad"):
-        from ...ndarray import array
-
-        p = array(p)
+        p = f.array(p)
     if not replace:
         keys = f.uniform(0.0, 1.0, (n,), "float64")
         keys = keys if p is None else f.negative(f.divide(f.log(keys), f.cast(p, "float64")))
