@@ -21,6 +21,9 @@ from ..table import OPS, Op, Param, Plan, Row, Spec, broadcast, common_dtype, f
 
 TYPED = {"number": NUMBERS, "float": FLOATS, "integer": ("bool", *INTEGERS), "any": ALL}
 
+# A gradient's own rows have gradients too, whose g and y are others: these are the operands' names there.
+DERIVED_NAMES = {"g": "dy", "y": "result"}
+
 
 class Elemwise(Op):
     """out[i] = rule(operands[i]...), broadcasting as NumPy does."""
@@ -105,6 +108,7 @@ class Elemwise(Op):
             return None
         derived = OPS.get(f"{self.name}.grad{i}")
         if derived is not None:
+            values = values | {new: values[old] for old, new in DERIVED_NAMES.items()}
             gx = getattr(f, derived.name)(*(values[p.name] for p in derived.params))
         else:  # one primitive
             gx = expr.evaluate(d, values, lambda name, *args: getattr(f, name)(*args))
@@ -145,9 +149,10 @@ def _derive(op: Elemwise) -> None:
         if d is None or all(not a.args for a in d.args):
             continue
         names = expr.variables(d)
+        rule = _signed(_lambda(d, names), [DERIVED_NAMES.get(n, n) for n in names])
         row = Row(doc=f"Gradient of {op.name} with respect to {op.names[i]}.", dtypes=FLOATS, domain=op.row.domain,
                   against="differences")  # fmt: skip
-        Elemwise(f"{op.name}.grad{i}", _lambda(d, names), None, "float", row, False, True)
+        Elemwise(f"{op.name}.grad{i}", rule, None, "float", row, False, True)
 
 
 def _vary(op: Elemwise) -> None:
