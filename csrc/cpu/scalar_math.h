@@ -14,6 +14,16 @@ namespace scalar {
 constexpr float kInf = std::numeric_limits<float>::infinity();
 constexpr float kNaN = std::numeric_limits<float>::quiet_NaN();
 
+/// a * b + c, rounded once where the machine can. Written out, and contraction by the compiler switched off, so that a
+/// function gives the same bits in every kernel that it is inlined into, at build and at run time.
+inline float madd(float a, float b, float c) {
+#ifdef __FMA__
+  return std::fma(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
 /// 2^n for n in [-126, 127].
 inline float pow2(int32_t n) { return std::bit_cast<float>((n + 127) << 23); }
 
@@ -23,16 +33,16 @@ inline float scale(float p, int32_t n) { return p * pow2(n >> 1) * pow2(n - (n >
 /// e^r - 1 for |r| <= ln(2) / 2; the polynomial is (e^r - 1 - r) / r^2.
 inline float expm1_small(float r) {
   float p = 1.991315814e-04f;
-  p = p * r + 1.394041633e-03f;
-  p = p * r + 8.333275040e-03f;
-  p = p * r + 4.166636490e-02f;
-  p = p * r + 1.666666681e-01f;
-  p = p * r + 5.000000043e-01f;
-  return p * (r * r) + r;
+  p = madd(p, r, 1.394041633e-03f);
+  p = madd(p, r, 8.333275040e-03f);
+  p = madd(p, r, 4.166636490e-02f);
+  p = madd(p, r, 1.666666681e-01f);
+  p = madd(p, r, 5.000000043e-01f);
+  return madd(p, r * r, r);
 }
 
 /// x - n ln 2, with ln 2 in two parts of which the first times n is exact.
-inline float minus_n_ln2(float x, float n) { return (x - n * 0.693359375f) - n * -2.12194440e-4f; }
+inline float minus_n_ln2(float x, float n) { return madd(n, 2.12194440e-4f, madd(n, -0.693359375f, x)); }
 
 /// e^x * 2^shift.
 inline float exp_scaled(float x, int32_t shift) {
@@ -56,7 +66,7 @@ inline float expm1(float x) {
   const float n = std::rint(clamped * 1.44269504f);
   const float p = expm1_small(minus_n_ln2(clamped, n));
   const float half = scale(0.5f, static_cast<int32_t>(n));  // 2^n / 2, within range where 2^n is not
-  return n == 0.0f ? (x == 0.0f ? x : p) : 2.0f * (half * p + (half - 0.5f));
+  return n == 0.0f ? (x == 0.0f ? x : p) : 2.0f * madd(half, p, half - 0.5f);
 }
 inline double expm1(double x) { return std::expm1(x); }
 
@@ -71,16 +81,16 @@ inline float split(float x, float* e) {
 /// ln(1 + f) - f for f in [sqrt(1/2) - 1, sqrt(2) - 1]; the polynomial is (ln(1 + f) - f + f^2 / 2) / f^3.
 inline float log1p_minus(float f) {
   float p = 6.752845937e-02f;
-  p = p * f - 1.167064095e-01f;
-  p = p * f + 1.188221773e-01f;
-  p = p * f - 1.240606636e-01f;
-  p = p * f + 1.422052182e-01f;
-  p = p * f - 1.666800233e-01f;
-  p = p * f + 2.000206357e-01f;
-  p = p * f - 2.500000867e-01f;
-  p = p * f + 3.333331359e-01f;
+  p = madd(p, f, -1.167064095e-01f);
+  p = madd(p, f, 1.188221773e-01f);
+  p = madd(p, f, -1.240606636e-01f);
+  p = madd(p, f, 1.422052182e-01f);
+  p = madd(p, f, -1.666800233e-01f);
+  p = madd(p, f, 2.000206357e-01f);
+  p = madd(p, f, -2.500000867e-01f);
+  p = madd(p, f, 3.333331359e-01f);
   const float ff = f * f;
-  return p * (f * ff) - 0.5f * ff;
+  return madd(p, f * ff, -0.5f * ff);
 }
 
 /// What every logarithm is outside (0, inf), else `y`.
@@ -89,8 +99,8 @@ inline float log_edges(float x, float y) { return x > 0.0f ? (x == kInf ? kInf :
 inline float log(float x) {
   float e;
   const float f = split(x, &e);
-  const float tail = log1p_minus(f) + e * -2.12194440e-4f;
-  return log_edges(x, (f + tail) + e * 0.693359375f);
+  const float tail = madd(e, -2.12194440e-4f, log1p_minus(f));
+  return log_edges(x, madd(e, 0.693359375f, f + tail));
 }
 inline double log(double x) { return std::log(x); }
 
@@ -98,7 +108,7 @@ inline float log2(float x) {
   float e;
   const float f = split(x, &e);
   const float tail = log1p_minus(f);  // (f + tail) * log2(e), whose constant is 1 + 0.44269504
-  return log_edges(x, ((tail * 0.442695041f + f * 0.442695041f) + tail + f) + e);
+  return log_edges(x, (madd(f, 0.442695041f, tail * 0.442695041f) + tail + f) + e);
 }
 inline double log2(double x) { return std::log2(x); }
 
@@ -106,8 +116,8 @@ inline float log10(float x) {
   float e;
   const float f = split(x, &e);
   const float tail = log1p_minus(f);
-  const float low = tail * 0.434294482f + f * -3.205518097e-03f + e * 7.90340679e-6f;
-  return log_edges(x, (low + f * 0.4375f) + e * 0.301022126f);
+  const float low = madd(tail, 0.434294482f, madd(f, -3.205518097e-03f, e * 7.90340679e-6f));
+  return log_edges(x, madd(e, 0.301022126f, madd(f, 0.4375f, low)));
 }
 inline double log10(double x) { return std::log10(x); }
 
@@ -149,22 +159,22 @@ inline double cosh(double x) { return std::cosh(x); }
 inline float erf(float x) {
   const float a = std::fabs(x), s = x * x;
   float p = 7.889119530e-05f;
-  p = p * s - 8.020841280e-04f;
-  p = p * s + 5.189535339e-03f;
-  p = p * s - 2.685444459e-02f;
-  p = p * s + 1.128360018e-01f;
-  p = p * s - 3.761262714e-01f;
-  p = p * s + 1.283791659e-01f;
+  p = madd(p, s, -8.020841280e-04f);
+  p = madd(p, s, 5.189535339e-03f);
+  p = madd(p, s, -2.685444459e-02f);
+  p = madd(p, s, 1.128360018e-01f);
+  p = madd(p, s, -3.761262714e-01f);
+  p = madd(p, s, 1.283791659e-01f);
   const float b = a > 4.0f ? 4.0f : a;
   float q = -2.168647234e-05f;
-  q = q * b + 4.413319005e-04f;
-  q = q * b - 4.204539544e-03f;
-  q = q * b + 2.520819595e-02f;
-  q = q * b - 1.084184798e-01f;
-  q = q * b - 6.332199855e-01f;
-  q = q * b - 1.129578376f;
-  q = q * b + 1.880297753e-04f;
-  return a < 1.0f ? p * x + x : std::copysign(1.0f - exp(q), x);
+  q = madd(q, b, 4.413319005e-04f);
+  q = madd(q, b, -4.204539544e-03f);
+  q = madd(q, b, 2.520819595e-02f);
+  q = madd(q, b, -1.084184798e-01f);
+  q = madd(q, b, -6.332199855e-01f);
+  q = madd(q, b, -1.129578376f);
+  q = madd(q, b, 1.880297753e-04f);
+  return a < 1.0f ? madd(p, x, x) : std::copysign(1.0f - exp(q), x);
 }
 inline double erf(double x) { return std::erf(x); }
 
@@ -183,17 +193,17 @@ inline float reduce_quadrant(float x, int32_t* quadrant) {
 inline float sin_small(float r) {
   const float s = r * r;
   float p = 2.718302546e-06f;
-  p = p * s - 1.983933391e-04f;
-  p = p * s + 8.333329383e-03f;
-  p = p * s - 1.666666664e-01f;
-  return r == 0.0f ? r : p * (s * r) + r;
+  p = madd(p, s, -1.983933391e-04f);
+  p = madd(p, s, 8.333329383e-03f);
+  p = madd(p, s, -1.666666664e-01f);
+  return r == 0.0f ? r : madd(p, s * r, r);
 }
 inline float cos_small(float r) {
   const float s = r * r;
   float p = 2.443836216e-05f;
-  p = p * s - 1.388736676e-03f;
-  p = p * s + 4.166664685e-02f;
-  return p * (s * s) + (1.0f - 0.5f * s);
+  p = madd(p, s, -1.388736676e-03f);
+  p = madd(p, s, 4.166664685e-02f);
+  return madd(p, s * s, madd(s, -0.5f, 1.0f));
 }
 
 inline float sin(float x) {
