@@ -20,8 +20,12 @@ def atomic_write(path: str | os.PathLike) -> Iterator[IO[bytes]]:
 
     An exception removes the temporary file and leaves ``path`` as it was. Links are followed. Yields a binary file.
 
-    >>> with atomic_write("log.json") as out:
-    ...     _ = out.write(b"{}")
+    >>> import os, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with atomic_write(os.path.join(folder, "log.json")) as out:
+    ...         _ = out.write(b"{}")
+    ...     os.listdir(folder)
+    ['log.json']
     """
     target = os.path.realpath(os.fspath(path))
     temporary = f"{target}.{secrets.token_hex(6)}.tmp"

@@ -110,7 +110,7 @@ def _alias(*names: str) -> Any:
 def create(init: Any, **kwargs: Any) -> Any:
     """An initializer from an initializer (returned as it is), a name, a JSON text of ``dumps``, or a callable.
 
-    >>> mx.init.create("xavier", magnitude=2.0)
+    >>> create("xavier", magnitude=2.0)
     Xavier(rnd_type='uniform', factor_type='avg', magnitude=2.0)
     """
     if isinstance(init, Initializer):
@@ -294,7 +294,7 @@ class LSTMBias(Initializer):
 class Mixed:
     """Initializers by name: the first of ``patterns`` (regular expressions) that matches picks its initializer.
 
-    >>> init = mx.init.Mixed([".*bias", ".*"], ["zeros", mx.init.Xavier()])
+    >>> init = Mixed([".*bias", ".*"], ["zeros", Xavier()])
     """
 
     def __init__(self, patterns: Sequence[str], initializers: Sequence[Any]) -> None:

@@ -24,6 +24,9 @@ def read_npz(stream: IO[bytes], where: str) -> dict[str, onp.ndarray]:
     try:
         with zipfile.ZipFile(stream) as archive:
             arrays = {}
+            if any(name.endswith("data.pkl") for name in archive.namelist()):
+                way_out = "Save it with safetensors.torch.save_file, which needs no pickle"
+                raise FileFormatError(where, "an archive of arrays", "PyTorch's pickled form", way_out)
             for info in archive.infolist():
                 with archive.open(info) as member:
                     name = info.filename.removesuffix(".npy")

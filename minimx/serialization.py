@@ -56,8 +56,10 @@ def save(file: str | os.PathLike | IO[bytes], data: Any, metadata: Mapping[str, 
     A path is written atomically: either the whole new file is there afterwards, or the old one. An open binary file is
     simply written to. ``metadata`` maps strings to strings. Raises ArgumentTypeError for anything that is not an array.
 
-    >>> mx.npx.save("w.safetensors", {"w": mx.np.ones((2, 3))})
-    >>> mx.npx.load("w.safetensors")["w"].shape
+    >>> import io, minimx as mx
+    >>> file = io.BytesIO()
+    >>> save(file, {"w": mx.np.ones((2, 3))})
+    >>> load(file)["w"].shape
     (2, 3)
     """
     form, arrays = _named(data)

@@ -1,5 +1,6 @@
 """``minimx.models``: the model zoo, one file per architecture, written with the public Gluon API only.
 
+>>> import minimx
 >>> net = minimx.models.get_model("resnet18_v1", classes=10)
 """
 

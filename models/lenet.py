@@ -10,7 +10,7 @@ __all__ = ["LeNet", "lenet"]
 
 
 class LeNet(HybridBlock):
-    """Two convolutions with pooling, two dense layers: (N, C, 28, 28) -> (N, classes). Other sizes from 16 on do too."""
+    """Two convolutions with pooling, two dense layers: (N, C, 28, 28) -> (N, classes); sizes from 16 on."""
 
     def __init__(self, classes: int = 10, **kwargs: Any) -> None:
         super().__init__(**kwargs)

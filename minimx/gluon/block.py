@@ -31,6 +31,8 @@ class Block:
     A subclass makes children and parameters in ``__init__`` and computes in ``forward``. ``prefix`` and ``params`` are
     for Gluon 1 code: the one is a name and nothing more, the other shares the parameters of another block.
 
+    >>> import minimx as mx
+    >>> from minimx.gluon import nn
     >>> class Net(mx.gluon.Block):
     ...     def __init__(self):
     ...         super().__init__()
@@ -38,6 +40,10 @@ class Block:
     ...
     ...     def forward(self, x):
     ...         return self.out(self.hidden(x))
+    >>> net = Net()
+    >>> net.initialize()
+    >>> net(mx.np.ones((2, 5))).shape
+    (2, 10)
     """
 
     def __init__(self, prefix: str | None = None, params: Mapping[str, Parameter] | None = None) -> None:
@@ -134,7 +140,9 @@ class Block:
     def collect_params(self, select: str | None = None) -> ParameterDict:
         """All parameters of this block and its children by structural name; ``select`` is a regular expression.
 
-        >>> net.collect_params(".*weight")
+        >>> import minimx as mx
+        >>> list(mx.gluon.nn.Dense(2).collect_params(".*weight"))
+        ['weight']
         """
         self._warn_of_hidden_blocks()
         found = ParameterDict()
@@ -201,6 +209,9 @@ class Block:
     def share_parameters(self, shared: Mapping[str, Parameter]) -> Block:
         """Use the parameters in ``shared``, a dict by structural name, in place of the own ones; returns this block.
 
+        >>> import minimx as mx
+        >>> nn = mx.gluon.nn
+        >>> other = nn.Dense(20, in_units=5)
         >>> tied = nn.Dense(20).share_parameters(other.collect_params())
         """
         if not isinstance(shared, Mapping):

@@ -133,8 +133,8 @@ class HybridBlock(Block):
         """The computation: override this, or ``hybrid_forward``."""
         if type(self).hybrid_forward is HybridBlock.hybrid_forward:
             raise NotSupported(type(self).__name__, "a forward method", "none", "Define forward(self, x)")
-        device = next((a.device for a in (x, *args) if hasattr(a, "device")), None)
-        params = {name: p.data(device) for name, p in self._reg_params.items()}
+        array = next((a for a in (x, *args) if hasattr(a, "device")), None)
+        params = {name: p.data() if array is None else p.beside(array) for name, p in self._reg_params.items()}
         return self.hybrid_forward(F, x, *args, **params)
 
     def hybrid_forward(self, F: Any, x: Any, *args: Any, **kwargs: Parameter) -> Any:  # noqa: N803

@@ -115,6 +115,7 @@ class SoftmaxCrossEntropyLoss(Loss):
     axis: of the classes. sparse_label: labels are class numbers. from_logits: pred is log softmax already. For label
     smoothing give dense labels.
 
+    >>> import minimx as mx
     >>> loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()
     >>> loss(mx.np.zeros((2, 4)), mx.np.array([1, 3])).shape
     (2,)
@@ -134,6 +135,9 @@ class SoftmaxCrossEntropyLoss(Loss):
 
     def forward(self, pred: Any, label: Any, sample_weight: Any = None) -> Any:
         """pred (N, C, ...) with C along axis; label without that axis (sparse), or of pred's shape -> (N,)."""
+        if self._sparse_label and not self._from_logits:
+            loss = np.expand_dims(npx.softmax_cross_entropy(pred, label, axis=self._axis), self._axis)
+            return self._batch_mean(self._weighted(loss, sample_weight))
         if not self._from_logits:
             pred = npx.log_softmax(pred, axis=self._axis)
         if self._sparse_label:

@@ -28,7 +28,9 @@ class ParameterDict(dict[str, Parameter]):
     def select(self, pattern: str) -> ParameterDict:
         """Those whose name matches the regular expression from its start.
 
-        >>> net.collect_params().select(".*bias").zero_grad()
+        >>> import minimx as mx
+        >>> list(mx.gluon.nn.Dense(2).collect_params().select(".*bias"))
+        ['bias']
         """
         matches = re.compile(pattern).match
         return ParameterDict((name, parameter) for name, parameter in self.items() if matches(name))
@@ -68,7 +70,8 @@ class ParameterDict(dict[str, Parameter]):
     def setattr(self, name: str, value: Any) -> None:
         """Set an attribute of all.
 
-        >>> net.collect_params(".*running_.*").setattr("grad_req", "null")
+        >>> import minimx as mx
+        >>> mx.gluon.nn.Dense(2).collect_params().setattr("grad_req", "null")
         """
         for parameter in self.unique():
             setattr(parameter, name, value)

@@ -31,6 +31,7 @@ class Trainer:
     "device" and "local" both mean their sum, computed in this process. compression_params is not supported, and
     update_on_kvstore means nothing here.
 
+    >>> import minimx as mx
     >>> net = mx.gluon.nn.Dense(1, in_units=2)
     >>> net.initialize()
     >>> trainer = mx.gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.1})

@@ -37,6 +37,7 @@ def register(cls: type[Optimizer]) -> type[Optimizer]:
 def create(name: str | Optimizer, **kwargs: Any) -> Optimizer:
     """An optimizer by name, or the one given. Raises NameNotFound.
 
+    >>> import minimx as mx
     >>> mx.optimizer.create("sgd", learning_rate=0.5, momentum=0.9).learning_rate
     0.5
     """

@@ -14,6 +14,7 @@ __all__ = ["Updater", "get_updater"]
 class Updater:
     """Calls an optimizer with states that it makes as they are needed.
 
+    >>> import minimx as mx
     >>> updater = mx.optimizer.get_updater(mx.optimizer.SGD(learning_rate=0.5))
     >>> w = mx.np.ones((2,))
     >>> updater(0, mx.np.ones((2,)), w)

@@ -13,16 +13,23 @@ from ..parameter import Parameter
 __all__ = ["Activation", "LeakyReLU", "PReLU", "ELU", "SELU", "GELU", "Swish", "SiLU", "Mish"]
 
 
+_NAMES = ("relu", "sigmoid", "tanh", "softrelu", "softsign", "log_sigmoid", "mish", "silu", "gelu", "gelu_tanh")
+
+
 class Activation(HybridBlock):
-    """``npx.activation`` by name: "relu", "sigmoid", "tanh", "softrelu", "softsign", "log_sigmoid" or "mish"."""
+    """An activation by its operator's name: relu, sigmoid, tanh, softrelu, softsign, log_sigmoid, mish, silu, gelu."""
 
     def __init__(self, activation: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        if activation not in _NAMES:
+            raise ArgumentError(
+                "nn.Activation", f"one of {', '.join(_NAMES)}", repr(activation), "Or use nn.HybridLambda"
+            )
         self._act_type = activation
 
     def forward(self, x: Any) -> Any:
         """act(x)."""
-        return npx.activation(x, act_type=self._act_type)
+        return getattr(npx, self._act_type)(x)
 
     def extra_repr(self) -> str:
         return self._act_type
@@ -55,7 +62,7 @@ class PReLU(HybridBlock):
 
     def forward(self, x: Any) -> Any:
         """x where x > 0, else alpha x."""
-        return npx.leaky_relu(x, self.alpha.data(x.device), act_type="prelu")
+        return npx.leaky_relu(x, self.alpha.beside(x), act_type="prelu")
 
 
 class ELU(HybridBlock):
@@ -67,7 +74,7 @@ class ELU(HybridBlock):
 
     def forward(self, x: Any) -> Any:
         """elu(x)."""
-        return npx.leaky_relu(x, act_type="elu", slope=self._alpha)
+        return npx.elu(x, self._alpha)
 
 
 class SELU(HybridBlock):
@@ -75,7 +82,7 @@ class SELU(HybridBlock):
 
     def forward(self, x: Any) -> Any:
         """selu(x)."""
-        return npx.leaky_relu(x, act_type="selu")
+        return npx.selu(x)
 
 
 class GELU(HybridBlock):
@@ -92,7 +99,7 @@ class GELU(HybridBlock):
 
     def forward(self, x: Any) -> Any:
         """gelu(x)."""
-        return npx.leaky_relu(x, act_type=self._act_type)
+        return getattr(npx, self._act_type)(x)
 
 
 class Swish(HybridBlock):
@@ -104,14 +111,15 @@ class Swish(HybridBlock):
 
     def forward(self, x: Any) -> Any:
         """swish(x)."""
-        return x * npx.sigmoid(x if self._beta == 1.0 else self._beta * x)
+        return npx.swish(x, self._beta)
 
 
-class SiLU(Swish):
+class SiLU(HybridBlock):
     """x sigmoid(x). Elfwing et al. 2017, arXiv:1702.03118."""
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(1.0, **kwargs)
+    def forward(self, x: Any) -> Any:
+        """silu(x)."""
+        return npx.silu(x)
 
 
 class Mish(HybridBlock):
@@ -119,4 +127,4 @@ class Mish(HybridBlock):
 
     def forward(self, x: Any) -> Any:
         """mish(x)."""
-        return npx.activation(x, act_type="mish")
+        return npx.mish(x)

@@ -20,6 +20,7 @@ class Dense(HybridBlock):
     (N, in_units) and gives (N, units); otherwise only the last axis is mapped, (..., in_units) -> (..., units).
     in_units: size of the input, 0 to take it from the first input.
 
+    >>> import minimx as mx
     >>> layer = mx.gluon.nn.Dense(4, in_units=3)
     >>> layer.initialize()
     >>> layer(mx.np.ones((2, 3))).shape
@@ -51,11 +52,10 @@ class Dense(HybridBlock):
 
     def forward(self, x: Any) -> Any:
         """(N, ...) -> (N, units), or (..., in_units) -> (..., units) without flatten."""
-        device = x.device
-        bias = None if self.bias is None else self.bias.data(device)
+        bias = None if self.bias is None else self.bias.beside(x)
         out = npx.fully_connected(
             x,
-            self.weight.data(device),
+            self.weight.beside(x),
             bias,
             num_hidden=self._units,
             no_bias=bias is None,
@@ -108,7 +108,7 @@ class Embedding(HybridBlock):
 
     def forward(self, x: Any) -> Any:
         """(...) -> (..., output_dim)."""
-        weight = self.weight.data(x.device)
+        weight = self.weight.beside(x)
         return npx.embedding(x, weight, input_dim=self._input_dim, output_dim=self._output_dim)
 
     def extra_repr(self) -> str:

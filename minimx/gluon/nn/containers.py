@@ -64,6 +64,7 @@ class _Chain(Block):
 class Sequential(_Chain):
     """Blocks one after the other.
 
+    >>> import minimx as mx
     >>> net = mx.gluon.nn.Sequential()
     >>> net.add(mx.gluon.nn.Dense(20, activation="relu"), mx.gluon.nn.Dense(10))
     >>> len(net), len(net[:1])

@@ -106,9 +106,8 @@ class _Conv(HybridBlock):
 
     def forward(self, x: Any) -> Any:
         """(N, in_channels, spatial...) -> (N, channels, spatial...), or channels last."""
-        device = x.device
-        bias = None if self.bias is None else self.bias.data(device)
-        out = self._operator(x, self.weight.data(device), bias, **self._kwargs)
+        bias = None if self.bias is None else self.bias.beside(x)
+        out = self._operator(x, self.weight.beside(x), bias, **self._kwargs)
         return out if self.act is None else self.act(out)
 
     def _operator(self, *args: Any, **kwargs: Any) -> Any:
@@ -166,6 +165,7 @@ class Conv2D(_Conv):
     channels are split so many times, and each part sees only its own. in_channels: 0 to take it from the first input.
     H' = (H + 2 padding - dilation (kernel - 1) - 1) // stride + 1.
 
+    >>> import minimx as mx
     >>> layer = mx.gluon.nn.Conv2D(8, kernel_size=3, padding=1)
     >>> layer.initialize()
     >>> layer(mx.np.ones((2, 3, 5, 5))).shape

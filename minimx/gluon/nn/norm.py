@@ -79,13 +79,12 @@ class BatchNorm(_Norm):
 
     def forward(self, x: Any) -> Any:
         """Same shape as the input."""
-        device = x.device
         return npx.batch_norm(
             x,
-            self.gamma.data(device),
-            self.beta.data(device),
-            self.running_mean.data(device),
-            self.running_var.data(device),
+            self.gamma.beside(x),
+            self.beta.beside(x),
+            self.running_mean.beside(x),
+            self.running_var.beside(x),
             eps=self._epsilon,
             momentum=self._momentum,
             fix_gamma=not self._scale,
@@ -126,8 +125,7 @@ class LayerNorm(_Norm):
 
     def forward(self, x: Any) -> Any:
         """Same shape as the input."""
-        device = x.device
-        return npx.layer_norm(x, self.gamma.data(device), self.beta.data(device), axis=self._axis, eps=self._epsilon)
+        return npx.layer_norm(x, self.gamma.beside(x), self.beta.beside(x), axis=self._axis, eps=self._epsilon)
 
 
 class GroupNorm(_Norm):
@@ -149,8 +147,7 @@ class GroupNorm(_Norm):
 
     def forward(self, x: Any) -> Any:
         """Same shape as the input, (N, C, ...)."""
-        device = x.device
-        gamma, beta = self.gamma.data(device), self.beta.data(device)
+        gamma, beta = self.gamma.beside(x), self.beta.beside(x)
         return npx.group_norm(x, gamma, beta, num_groups=self._num_groups, eps=self._epsilon)
 
     def extra_repr(self) -> str:
@@ -175,12 +172,8 @@ class InstanceNorm(_Norm):
 
     def forward(self, x: Any) -> Any:
         """Same shape as the input."""
-        device = x.device
-        gamma, beta = self.gamma.data(device), self.beta.data(device)
-        if self._axis % x.ndim == 1:
-            return npx.instance_norm(x, gamma, beta, eps=self._epsilon)
-        moved = npx.instance_norm(x.swapaxes(1, self._axis), gamma, beta, eps=self._epsilon)
-        return moved.swapaxes(1, self._axis)
+        gamma, beta = self.gamma.beside(x), self.beta.beside(x)
+        return npx.instance_norm(x, gamma, beta, eps=self._epsilon, axis=self._axis % x.ndim)
 
 
 class RMSNorm(HybridBlock):
@@ -205,7 +198,7 @@ class RMSNorm(HybridBlock):
 
     def forward(self, x: Any) -> Any:
         """Same shape as the input."""
-        return npx.rms_norm(x, self.gamma.data(x.device), axis=self._axis, eps=self._epsilon)
+        return npx.rms_norm(x, self.gamma.beside(x), axis=self._axis, eps=self._epsilon)
 
     def extra_repr(self) -> str:
         return f"axis={self._axis}, eps={self._epsilon}"

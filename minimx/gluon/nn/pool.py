@@ -154,6 +154,7 @@ class MaxPool1D(_Pool):
 class MaxPool2D(_Pool):
     """Maximum over windows of (N, C, H, W).
 
+    >>> import minimx as mx
     >>> mx.gluon.nn.MaxPool2D(2)(mx.np.ones((1, 3, 6, 6))).shape
     (1, 3, 3, 3)
     """
