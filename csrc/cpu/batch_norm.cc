@@ -95,12 +95,12 @@ void sum_block(const View& v, const Split& split, int64_t block, int64_t part, c
   const float* shift = d.coefficients + channel;
   const int64_t step = F == Form::kRun ? kFlushElements : v.length;
   int64_t summed = 0;
-  each_row(v, split, block, part, [&](int64_t at, int64_t mask_at) {
+  each_tile(v, split, block, part, [&](int64_t rows, int64_t at, int64_t mask_at) {
     for (int64_t i = 0; i < v.length; i += step) {
       const int64_t n = std::min(step, v.length - i);
-      sum_row<F, kBackward, kMask>(n, d.x + at + i, kBackward ? d.dy + at + i : nullptr,
-                                   kMask ? d.mask_in + mask_at + i / 8 : nullptr, shift, sums, sums + width);
-      summed += F == Form::kRun ? n : 1;
+      sum_tile<F, kBackward, kMask>(rows, n, d.x + at + i, kBackward ? d.dy + at + i : nullptr,
+                                    kMask ? d.mask_in + mask_at + i / 8 : nullptr, shift, sums, sums + width);
+      summed += F == Form::kRun ? n : rows;
       if (summed >= (F == Form::kRun ? kFlushElements : kFlushRows)) flush(v, sums, totals), summed = 0;
     }
   });
@@ -124,9 +124,9 @@ void apply_forward(const View& v, const Split& split, int64_t block, int64_t par
   const float* offset = scale + v.padded_channels();
   with_flags(
       [&](auto has_relu, auto residual, auto mask) {
-        each_row(v, split, block, part, [&](int64_t at, int64_t mask_at) {
-          normalize_row<F, has_relu, residual, mask>(v.length, d.x + at, residual ? d.z + at : nullptr, scale, offset,
-                                                     d.y + at, mask ? d.mask_out + mask_at : nullptr);
+        each_tile(v, split, block, part, [&](int64_t rows, int64_t at, int64_t mask_at) {
+          normalize_tile<F, has_relu, residual, mask>(rows, v.length, d.x + at, residual ? d.z + at : nullptr, scale,
+                                                      offset, d.y + at, mask ? d.mask_out + mask_at : nullptr);
         });
       },
       relu, d.z != nullptr, d.mask_out != nullptr);
@@ -138,9 +138,9 @@ void apply_backward(const View& v, const Split& split, int64_t block, int64_t pa
   const float *b = a + v.padded_channels(), *c = b + v.padded_channels();
   with_flags(
       [&](auto mask, auto residual) {
-        each_row(v, split, block, part, [&](int64_t at, int64_t mask_at) {
-          gradient_row<F, mask, residual>(v.length, d.x + at, d.dy + at, mask ? d.mask_in + mask_at : nullptr, a, b, c,
-                                          d.dx + at, residual ? d.dz + at : nullptr);
+        each_tile(v, split, block, part, [&](int64_t rows, int64_t at, int64_t mask_at) {
+          gradient_tile<F, mask, residual>(rows, v.length, d.x + at, d.dy + at, mask ? d.mask_in + mask_at : nullptr, a,
+                                           b, c, d.dx + at, residual ? d.dz + at : nullptr);
         });
       },
       d.mask_in != nullptr, d.dz != nullptr);
