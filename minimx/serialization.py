@@ -102,7 +102,7 @@ def savez(file: str | os.PathLike | IO[bytes], *args: Any, **kwargs: Any) -> Non
                 "savez", "types that NumPy knows", f"bfloat16 for {name!r}", "Use npx.save, or astype('float32')"
             )
     with _sink(file) as out:
-        onp.savez(out, **{n: _to_numpy(a) for n, a in arrays.items()})
+        onp.savez(out, **{n: _to_numpy(a) for n, a in arrays.items()})  # type: ignore[arg-type]
 
 
 def _named(data: Any) -> tuple[str, dict[str, Any]]:
@@ -141,10 +141,10 @@ def _to_bytes(array: Any) -> bytes | memoryview:
         host = onp.ascontiguousarray(_to_numpy(array.astype("float32")), "<f4")
         return (host.view("<u4") >> 16).astype("<u2").tobytes()
     host = onp.ascontiguousarray(_to_numpy(array), _TYPES[_CODES[name]][1])
-    return host.tobytes() if host.size == 0 or host.ndim == 0 else memoryview(host).cast("B")
+    return host.reshape(-1).view("u1").data
 
 
-def _from_bytes(raw: onp.ndarray, name: str, shape: tuple[int, ...]) -> Any:
+def _from_bytes(raw: Any, name: str, shape: tuple[int, ...]) -> Any:
     """Array of type ``name`` from its flat little-endian elements."""
     if name == "bfloat16":
         wide = (raw.astype("<u4") << 16).view("<f4").reshape(shape)
@@ -180,7 +180,7 @@ def _read_safetensors(stream: IO[bytes], where: str) -> Contents:
         ours, stored = _TYPES[code]
         stream.seek(start + begin)
         raw = onp.empty(math.prod(shape), stored)
-        if raw.size and stream.readinto(memoryview(raw).cast("B")) != end - begin:  # type: ignore[attr-defined]
+        if stream.readinto(raw.view("u1").data) != end - begin:  # type: ignore[attr-defined]
             raise FileFormatError(
                 where, f"{end - begin} bytes of {name!r}", "fewer", "The file changed while being read"
             )

@@ -103,8 +103,8 @@ class Optimizer:
         return {"lr": self._get_lr(index), "wd": self._get_wd(index)}
 
     @staticmethod
-    def rule(w: Any, g: Any, states: tuple[Any, ...], **scalars: Any) -> tuple[Any, ...]:
-        """(new weight, *new states) from the weight, the rescaled and clipped gradient, and the states. Pure."""
+    def rule(*args: Any, **scalars: Any) -> tuple[Any, ...]:
+        """(new weight, *new states) from (weight, rescaled and clipped gradient, tuple of states) and numbers. Pure."""
         raise NotImplementedError("Optimizer.rule: a subclass defines rule(w, g, states, lr, wd)")
 
     # Learning rates
@@ -190,7 +190,8 @@ class Optimizer:
 
     def update_multi_precision(self, indices: Any, weights: Any, grads: Any, states: Any) -> None:
         """As ``update``, with the states of ``create_state_multi_precision``."""
-        self.step(*_lists(indices, weights, grads, states), masters=True)
+        indices, weights, grads, states = _lists(indices, weights, grads, states)
+        self.step(indices, weights, grads, states, masters=True)
 
     def step(
         self, indices: Sequence, weights: Sequence, grads: Sequence, states: Sequence, masters: bool = False

@@ -64,7 +64,7 @@ class Dense(HybridBlock):
         return out if self.act is None else self.act(out)
 
     def __repr__(self) -> str:
-        inputs = _show(self.weight.shape[1:]).strip("(),")
+        inputs = _show((self.weight.shape or (-1, -1))[1:]).strip("(),")
         act = "linear" if self.act is None else self.act._act_type
         return f"{type(self).__name__}({inputs} -> {self._units}, {act})"
 

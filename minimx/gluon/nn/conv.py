@@ -40,7 +40,7 @@ class _Conv(HybridBlock):
     """Convolution in ``_ndim`` dimensions."""
 
     _ndim = 2
-    _kernel_axes = "OI"  # of the weight, channels first
+    _kernel_axes = ("O", "I")  # of the weight, channels first
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class _Conv(HybridBlock):
 class _ConvTranspose(_Conv):
     """Transposed convolution: the gradient of a convolution with respect to its input, as a layer."""
 
-    _kernel_axes = "IO"
+    _kernel_axes = ("I", "O")
 
     def __init__(
         self,

@@ -36,7 +36,7 @@ class _Norm(HybridBlock):
             parameter.shape = (x.shape[self._axis],)
 
     def extra_repr(self) -> str:
-        parts = {"axis": self._axis, "eps": self._epsilon, "in_channels": self.gamma.shape[0]}
+        parts = {"axis": self._axis, "eps": self._epsilon, "in_channels": (self.gamma.shape or (-1,))[0]}
         return ", ".join(f"{k}={v if v != -1 or k == 'axis' else '?'}" for k, v in parts.items())
 
 
