@@ -36,7 +36,7 @@ View view_of(const Spec& x) {
   const int64_t spatial = n * c == 0 ? 0 : x.size() / (n * c);
   const auto have = onednn::try_desc(x);
   const auto inner = have ? have->get_inner_blks() : dnnl::memory::dims{};
-  if (inner.size() == 1 && have->get_inner_idxs()[0] == 1) {
+  if (inner.size() == 1 && (inner[0] == 8 || inner[0] == 16) && have->get_inner_idxs()[0] == 1) {
     const onednn::Desc desc = onednn::with_type(*have, Type::f32);
     const int64_t blocks = have->get_padded_dims()[1] / inner[0];
     // Only N outermost then C: "aBcd16b", what oneDNN's convolutions use.
@@ -237,9 +237,15 @@ class Builder {
     bind(kernel_->read(i, parameter_), field);
   }
   void write_parameter(int i, float* Data::* field) { bind(kernel_->write(i, parameter_), field); }
-  onednn::Desc mask_desc() const { return onednn::plain_desc({view_.mask_bytes()}, Type::u8); }
-  void read_mask(int i) { bind(kernel_->read(i, mask_desc()), &Data::mask_in); }
-  void write_mask(int i) { bind(kernel_->write(i, mask_desc()), &Data::mask_out); }
+  /// Masks are bytes in the view's order, in a vector of at least batch_norm_mask_bytes.
+  void read_mask(int i, const Spec& spec) {
+    check_mask(spec);
+    bind(kernel_->raw_input(i), &Data::mask_in);
+  }
+  void write_mask(int i, const Spec& spec) {
+    check_mask(spec);
+    bind(kernel_->raw_output(i), &Data::mask_out);
+  }
 
   /// Closes the kernel: `run(view, split, data)` does the work.
   template <class Run>
@@ -258,6 +264,12 @@ class Builder {
   }
 
  private:
+  void check_mask(const Spec& spec) const {
+    if (spec.dtype != DType::kUInt8 || !spec.contiguous() || spec.size() < view_.mask_bytes())
+      throw Error(ErrorKind::kValue, "batch_norm: expected a contiguous uint8 mask of " +
+                                         std::to_string(view_.mask_bytes()) + " bytes, got " + dtype_name(spec.dtype) +
+                                         " " + spec.shape.str() + ". Allocate batch_norm_mask_bytes(x).");
+  }
   template <class T>
   void bind(StagedKernel::Slot slot, T Data::* field) {
     bindings_.push_back([=](Data& d, char* const* slots) { d.*field = reinterpret_cast<T>(slots[slot]); });
@@ -284,7 +296,7 @@ KernelPtr make_train(std::span<const Spec> ins, std::span<const Spec> outs, cons
   b.write(0, &Data::y);
   b.write_parameter(1, &Data::mean);
   b.write_parameter(2, &Data::var);
-  if (outs.size() > 3) b.write_mask(3);
+  if (outs.size() > 3) b.write_mask(3, outs[3]);
   const double eps = attrs.real("eps");
   const bool relu = flag(attrs, "relu");
   return b.finish([=](const View& v, const Split& split, const Data& d) {
@@ -322,7 +334,7 @@ KernelPtr make_backward(std::span<const Spec> ins, std::span<const Spec> outs, c
   b.read_parameter(2, &Data::mean);
   b.read_parameter(3, &Data::var);
   b.read_parameter(4, &Data::gamma);
-  if (ins.size() > 5) b.read_mask(5);
+  if (ins.size() > 5) b.read_mask(5, ins[5]);
   b.write(0, &Data::dx);
   b.write_parameter(1, &Data::dgamma);
   b.write_parameter(2, &Data::dbeta);
@@ -338,7 +350,12 @@ KernelPtr make_backward(std::span<const Spec> ins, std::span<const Spec> outs, c
 }  // namespace
 }  // namespace batch_norm
 
-size_t batch_norm_mask_bytes(const Spec& x) { return static_cast<size_t>(batch_norm::view_of(x).mask_bytes()); }
+size_t batch_norm_mask_bytes(const Spec& x) {
+  const int64_t n = x.shape[0], channels = (x.shape[1] + 15) / 16 * 16;
+  int64_t spatial = 1;
+  for (int i = 2; i < x.shape.size(); ++i) spatial *= x.shape[i];
+  return static_cast<size_t>(n * channels * ((spatial + 7) / 8));
+}
 
 void register_batch_norm_kernels() {
   register_kernel("batch_norm_fwd_train", batch_norm::make_train);

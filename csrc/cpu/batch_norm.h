@@ -6,8 +6,9 @@
 
 namespace minimx {
 
-/// Bytes of the ReLU bitmask that batch_norm_fwd_train writes for data of this Spec: one bit an element, each row of
-/// memory (a channel's run in C order, else a pixel's channels) starting on a byte.
+/// Bytes that hold the ReLU bitmask of data (N, C, *spatial) of this shape in any layout: a bit an element, where each
+/// row of memory (a channel's run in C order, else a pixel's channels) starts on a byte. The mask of a forward run is
+/// for a backward run with x in the same layout.
 size_t batch_norm_mask_bytes(const Spec& x);
 
 }  // namespace minimx

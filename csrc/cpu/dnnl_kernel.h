@@ -28,6 +28,9 @@ class StagedKernel : public Kernel {
   /// Slot to write output `i` in as `want`; reordered to the operand's own layout by `finish` where it differs.
   /// With `load` the temporary first takes what the operand holds.
   Slot write(int i, const Desc& want, const Desc* seen_as = nullptr, bool load = false);
+  /// Slots of operands as they lie in memory, for steps that are functions.
+  Slot raw_input(int i) { return operand_slot(i, Desc()); }
+  Slot raw_output(int i) { return operand_slot(inputs_ + i, Desc()); }
   /// Copies input `i` to output `o`, whatever their layouts and types: the whole of the reorder kernel.
   void move(int i, int o);
   /// A temporary in the workspace.
