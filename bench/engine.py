@@ -1,0 +1,133 @@
+"""What the engine and the hot path cost: queueing, waiting, chains, and what hybridize() buys for small operators.
+
+python bench/engine.py
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+import numpy as onp
+from common import Report, arguments, import_torch, in_turn, mx_device, torch_device
+
+import minimx as mx
+from minimx import autograd, gluon, npx
+from minimx.gluon import nn
+
+
+def costs(args: argparse.Namespace) -> dict[str, Callable]:
+    """The price of single steps of the hot path."""
+    device = mx_device(args.device)
+    x, small = mx.np.ones((10,), device=device), mx.np.ones((4096,), device=device)
+    big = mx.np.ones((1 << 20,), device=device)
+
+    def synchronous() -> None:
+        with mx.engine.sync():
+            (small + 1).wait_to_read()
+
+    def callback() -> None:
+        mx.engine.push(_nothing, writes=[x], name="nothing")
+        x.wait_to_read()
+
+    return {
+        "read what is ready: x.wait_to_read()": x.wait_to_read,
+        "wait for everything: mx.waitall()": mx.waitall,
+        "inline: x + 1, 10 elements": lambda: x + 1,
+        "inline, read: (x + 1).wait_to_read()": lambda: (x + 1).wait_to_read(),
+        "inline, 4,096 elements": lambda: (small + 1).wait_to_read(),
+        "the same inside sync()": synchronous,
+        "over a worker: big + 1 and wait, 1 M elements": lambda: (big + 1).wait_to_read(),
+        "Python callback on a host thread, and wait": callback,
+        "fetch: x.asnumpy(), 10 elements": x.asnumpy,
+        "fetch: x[0].item()": lambda: x[0].item(),
+    }
+
+
+def _nothing() -> None:
+    pass
+
+
+def chain(args: argparse.Namespace, length: int, size: int) -> dict[str, Callable]:
+    """``length`` dependent additions, read once at the end."""
+    ours = mx.np.ones((size,), device=mx_device(args.device))
+
+    def run(x):
+        for _ in range(length):
+            x = x + 1
+        return x
+
+    host = onp.ones(size, "float32")
+    cases = {"minimx": lambda: run(ours).wait_to_read(), "NumPy": lambda: run(host)}
+    torch = import_torch()
+    if torch is not None:
+        tensor = torch.ones(size, device=torch_device(args.device))
+        cases["PyTorch"] = lambda: run(tensor)
+    return cases
+
+
+def small_model(args: argparse.Namespace, train: bool) -> dict[str, Callable]:
+    """20 x (Dense(64), relu), batch 32: all overhead. With ``train`` forward and backward, else forward."""
+    host = onp.random.default_rng(0).normal(size=(32, 64)).astype("float32")
+    cases = {}
+    for who, hybrid in (("minimx hybridized", True), ("minimx imperative", False)):
+        net = nn.HybridSequential()
+        net.add(*(nn.Dense(64, activation="relu", in_units=64) for _ in range(20)))
+        net.initialize(mx.init.Xavier(), device=mx_device(args.device))
+        if hybrid:
+            net.hybridize(static_alloc=True, static_shape=True)
+        cases[who] = _step(net, mx.np.array(host, device=mx_device(args.device)), train)
+    torch = import_torch()
+    if torch is not None:
+        layers = [layer for _ in range(20) for layer in (torch.nn.Linear(64, 64), torch.nn.ReLU())]
+        theirs = torch.nn.Sequential(*layers).to(torch_device(args.device))
+        cases["PyTorch"] = _torch_step(theirs, torch.from_numpy(host).to(torch_device(args.device)), train)
+    return cases
+
+
+def _step(net: gluon.HybridBlock, x: mx.np.ndarray, train: bool) -> Callable:
+    def forward() -> None:
+        net(x).wait_to_read()
+
+    def both() -> None:
+        with autograd.record():
+            loss = npx.relu(net(x)).sum()
+        loss.backward()
+        mx.waitall()
+
+    return both if train else forward
+
+
+def _torch_step(net, x, train: bool) -> Callable:
+    import torch
+
+    def forward() -> None:
+        with torch.inference_mode():
+            net(x)
+
+    def both() -> None:
+        net.zero_grad()
+        net(x).relu().sum().backward()
+
+    return both if train else forward
+
+
+def main() -> None:
+    args = arguments(__doc__)
+    seconds = 0.002 if args.tiny else 0.05
+    report = Report("Engine and hot path, time a call", args)
+    for name, case in costs(args).items():
+        report.add(name, in_turn({"minimx": case}, args.rounds, seconds))
+    for length in (1, 10, 100):
+        report.add(f"chain of {length} x + 1, 10 elements", in_turn(chain(args, length, 10), args.rounds, seconds))
+    report.add("chain of 10 x + 1, 1 M elements", in_turn(chain(args, 10, 1 << 20), args.rounds, seconds))
+    for name, train in (("forward", False), ("forward and backward", True)):
+        times = in_turn(small_model(args, train), args.rounds, seconds)
+        report.add(f"20 x Dense(64) + relu, b32, {name}", times)
+        gain = times["minimx imperative"] / times["minimx hybridized"]
+        print(f"  hybridized over imperative: {gain:.2f}x")
+    report.finish()
+
+
+if __name__ == "__main__":
+    main()
