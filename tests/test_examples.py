@@ -1,4 +1,4 @@
-"""The examples run in their tiny setting; the training script resumes bit for bit and says what is wrong, with status 2."""
+"""The examples run in their tiny setting; the training script resumes bit for bit and says what is wrong: status 2."""
 
 import importlib
 import json
