@@ -30,10 +30,11 @@ KernelPtr fill(std::span<const Spec> ins, std::span<const Spec> outs, const Attr
     return map_kernel(y.size() * item, 0.05, [=](void* const* data, int64_t begin, int64_t end) {
       std::memset(static_cast<char*>(data[at]) + begin, 0, end - begin);
     });
-  return map_kernel(y.size(), 0.05 * item, [=, convert = find_convert(y.dtype, y.dtype), e = Element(y.dtype, value)](
-                                               void* const* data, int64_t begin, int64_t end) {
-    convert(e.bytes, 0, static_cast<char*>(data[at]) + begin * item, item, end - begin);
-  });
+  return map_kernel(y.size(), 0.05 * item,
+                    [=, convert = find_convert(y.dtype, y.dtype), e = Element(y.dtype, value)](
+                        void* const* data, int64_t begin, int64_t end) {
+                      convert(e.bytes, 0, static_cast<char*>(data[at]) + begin * item, item, end - begin);
+                    });
 }
 
 KernelPtr nothing(std::span<const Spec>, std::span<const Spec>, const Attrs&) {
@@ -50,7 +51,8 @@ KernelPtr fill_with(std::span<const Spec> ins, std::span<const Spec> outs, const
 }
 
 KernelPtr iota(std::span<const Spec>, std::span<const Spec> outs, const Attrs& attrs) {
-  const bool exact = std::holds_alternative<int64_t>(attrs.values.at("start")) && std::holds_alternative<int64_t>(attrs.values.at("step"));
+  const bool exact = std::holds_alternative<int64_t>(attrs.values.at("start")) &&
+                     std::holds_alternative<int64_t>(attrs.values.at("step"));
   return dispatch(outs[0].dtype, [&](auto zero) {
     using T = decltype(zero);
     auto make = [&](auto start, auto step) {
@@ -65,13 +67,15 @@ KernelPtr iota(std::span<const Spec>, std::span<const Spec> outs, const Attrs& a
 }
 
 KernelPtr band(std::span<const Spec>, std::span<const Spec> outs, const Attrs& attrs) {
-  const int64_t rows = outs[0].shape[0], columns = outs[0].shape[1], low = attrs.integer("low"), high = attrs.integer("high");
+  const int64_t rows = outs[0].shape[0], columns = outs[0].shape[1], low = attrs.integer("low"),
+                high = attrs.integer("high");
   return dispatch(outs[0].dtype, [&](auto zero) {
     using T = decltype(zero);
     return map_kernel(rows, 0.5 * static_cast<double>(columns), [=](void* const* data, int64_t begin, int64_t end) {
       T* y = static_cast<T*>(data[0]);
       for (int64_t i = begin; i < end; ++i)
-        for (int64_t j = 0; j < columns; ++j) y[i * columns + j] = static_cast<T>(low <= j - i && j - i <= high ? 1 : 0);
+        for (int64_t j = 0; j < columns; ++j)
+          y[i * columns + j] = static_cast<T>(low <= j - i && j - i <= high ? 1 : 0);
     });
   });
 }
@@ -81,8 +85,10 @@ KernelPtr one_hot(std::span<const Spec>, std::span<const Spec> outs, const Attrs
   const DType t = outs[0].dtype;
   return dispatch(t, [&](auto zero) {
     using T = decltype(zero);
-    const T on = std::bit_cast<T>(*reinterpret_cast<const std::array<char, sizeof(T)>*>(Element(t, attrs.real("on")).bytes));
-    const T off = std::bit_cast<T>(*reinterpret_cast<const std::array<char, sizeof(T)>*>(Element(t, attrs.real("off")).bytes));
+    const T on =
+        std::bit_cast<T>(*reinterpret_cast<const std::array<char, sizeof(T)>*>(Element(t, attrs.real("on")).bytes));
+    const T off =
+        std::bit_cast<T>(*reinterpret_cast<const std::array<char, sizeof(T)>*>(Element(t, attrs.real("off")).bytes));
     return map_kernel(rows, 2 + 0.2 * static_cast<double>(depth), [=](void* const* data, int64_t begin, int64_t end) {
       const int64_t* index = static_cast<const int64_t*>(data[0]);
       T* y = static_cast<T*>(data[1]);

@@ -10,8 +10,9 @@ namespace minimx {
 enum class IndexMode : int { kRaise = 0, kClip = 1, kWrap = 2 };
 
 [[noreturn]] inline void index_out_of_bounds(int64_t index, int64_t n) {
-  throw Error(ErrorKind::kIndex, "index: expected a number in [-" + std::to_string(n) + ", " + std::to_string(n) + "), got " +
-                                     std::to_string(index) + ". Check the indices, or use mode='clip' or 'wrap'.");
+  throw Error(ErrorKind::kIndex, "index: expected a number in [-" + std::to_string(n) + ", " + std::to_string(n) +
+                                     "), got " + std::to_string(index) +
+                                     ". Check the indices, or use mode='clip' or 'wrap'.");
 }
 
 /// The place in [0, n) that `index` means; n > 0. Throws Error(kIndex) in mode kRaise.

@@ -8,12 +8,15 @@
 
 namespace minimx {
 
-/// Calls body(data, begin, end) on ranges that cover [0, n), in parallel where `ns_each` nanoseconds a part are worth it.
+/// Calls body(data, begin, end) on ranges that cover [0, n), in parallel where `ns_each` nanoseconds a part are worth
+/// it.
 template <class Body>
 class MapKernel final : public Kernel {
  public:
   MapKernel(int64_t n, double ns_each, Body body)
-      : n_(n), cost_(30 + ns_each * static_cast<double>(n)), grain_(1 + static_cast<int64_t>(kTaskNs / (ns_each + 0.01))),
+      : n_(n),
+        cost_(30 + ns_each * static_cast<double>(n)),
+        grain_(1 + static_cast<int64_t>(kTaskNs / (ns_each + 0.01))),
         body_(std::move(body)) {}
   void run(void* const* data, void*) const override {
     parallel_for(n_, grain_, [&](int64_t begin, int64_t end) { body_(data, begin, end); });
@@ -50,7 +53,8 @@ KernelPtr dispatch_float(const char* where, DType t, F&& f) {
     case DType::kFloat64:
       return f(double{});
     default:
-      throw Error(ErrorKind::kType, std::string(where) + ": expected a float type, got " + dtype_name(t) + ". Cast with astype.");
+      throw Error(ErrorKind::kType,
+                  std::string(where) + ": expected a float type, got " + dtype_name(t) + ". Cast with astype.");
   }
 }
 

@@ -1,6 +1,7 @@
 // Writing regions of arrays. All element types by size; any input strides.
 //
-//   paste(v[, base]) -> y     y is base ("base" = 1) or the number "value", but for the region: index "start" + i * "step"
+//   paste(v[, base]) -> y     y is base ("base" = 1) or the number "value", but for the region: index "start" + i *
+//   "step"
 //                             for i in the shape "region", to which v broadcasts
 //   concat(xs...) -> y        along "axis"; with "flat" = 1 of all elements in C order (contiguous operands)
 #include <algorithm>
@@ -47,7 +48,9 @@ class Paste final : public Kernel {
     }
     region_.run(static_cast<const char*>(data[0]), y + offset_);
   }
-  double cost_ns() const override { return 50 + region_.cost_ns() + (covers_ ? 0 : 0.1 * static_cast<double>(y_.size() * item_)); }
+  double cost_ns() const override {
+    return 50 + region_.cost_ns() + (covers_ ? 0 : 0.1 * static_cast<double>(y_.size() * item_));
+  }
 
  private:
   Spec y_;
@@ -75,7 +78,8 @@ class Concat final : public Kernel {
   }
   void run(void* const* data, void*) const override {
     char* y = static_cast<char*>(data[parts_.size()]);
-    for (size_t i = 0; i < parts_.size(); ++i) parts_[i].copy.run(static_cast<const char*>(data[i]), y + parts_[i].offset);
+    for (size_t i = 0; i < parts_.size(); ++i)
+      parts_[i].copy.run(static_cast<const char*>(data[i]), y + parts_[i].offset);
   }
   double cost_ns() const override { return cost_; }
 

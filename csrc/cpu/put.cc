@@ -1,11 +1,11 @@
 // Writing by index, the reverse of gather.cc: (outer, "n", inner) arrays from values (outer, "count", inner).
 //
-//   put(v, i[, base]) -> y       y = base ("base" = 1) or zeros; y[:, i, :] += v, or with "set" = 1: = v, the last one wins
-//   put_static(v) -> y           zeros; y[:, "indices", :] += v
-//   put_elements(v, i[, base])   y = base or zeros; y[o, i[o, k, j], j] += v[o, k, j]
+//   put(v, i[, base]) -> y       y = base ("base" = 1) or zeros; y[:, i, :] += v, or with "set" = 1: = v, the last one
+//   wins put_static(v) -> y           zeros; y[:, "indices", :] += v put_elements(v, i[, base])   y = base or zeros;
+//   y[o, i[o, k, j], j] += v[o, k, j]
 //
-// Additions to one element always happen in the order of the indices, and in float for the 16-bit types: results are the
-// same whatever the number of threads. The work is split over the elements written, never over the values.
+// Additions to one element always happen in the order of the indices, and in float for the 16-bit types: results are
+// the same whatever the number of threads. The work is split over the elements written, never over the values.
 #include <cstring>
 #include <vector>
 
@@ -20,7 +20,10 @@ struct Target {
   IndexMode mode = IndexMode::kRaise;
   bool set = false, base = false;
   explicit Target(const Attrs& attrs)
-      : outer(attrs.integer("outer")), n(attrs.integer("n")), inner(attrs.integer("inner")), count(attrs.integer("count")) {
+      : outer(attrs.integer("outer")),
+        n(attrs.integer("n")),
+        inner(attrs.integer("inner")),
+        count(attrs.integer("count")) {
     if (attrs.has("mode")) mode = static_cast<IndexMode>(attrs.integer("mode"));
     set = attrs.has("set") && attrs.integer("set");
     base = attrs.has("base") && attrs.integer("base");
@@ -95,7 +98,8 @@ class Put final : public Kernel {
   }
   size_t workspace_bytes() const override { return (t_.n + 1 + t_.count) * sizeof(int64_t); }
   double cost_ns() const override {
-    return 60 + 6.0 * static_cast<double>(t_.count + t_.n) + 0.3 * static_cast<double>(t_.outer * t_.inner * (t_.count + t_.n));
+    return 60 + 6.0 * static_cast<double>(t_.count + t_.n) +
+           0.3 * static_cast<double>(t_.outer * t_.inner * (t_.count + t_.n));
   }
   bool is_static = false;
 
@@ -122,20 +126,23 @@ KernelPtr put_elements(std::span<const Spec>, std::span<const Spec> outs, const 
   const Target t(attrs);
   return dispatch(outs[0].dtype, [&](auto zero) {
     using T = decltype(zero);
-    return map_kernel(t.outer * t.inner, 2.0 * static_cast<double>(t.n + t.count), [=](void* const* data, int64_t begin, int64_t end) {
-      const T* v = static_cast<const T*>(data[0]);
-      const int64_t* index = static_cast<const int64_t*>(data[1]);
-      const T* base = t.base ? static_cast<const T*>(data[2]) : nullptr;
-      T* y = static_cast<T*>(data[t.base ? 3 : 2]);
-      for (int64_t lane = begin; lane < end; ++lane) {
-        const int64_t o = lane / t.inner, j = lane % t.inner, y0 = o * t.n * t.inner + j, v0 = o * t.count * t.inner + j;
-        for (int64_t r = 0; r < t.n; ++r) y[y0 + r * t.inner] = base ? base[y0 + r * t.inner] : T{};
-        for (int64_t k = 0; k < t.count; ++k) {
-          T& place = y[y0 + resolve_index(index[v0 + k * t.inner], t.n, t.mode) * t.inner];
-          place = static_cast<T>(static_cast<Compute<T>>(place) + static_cast<Compute<T>>(v[v0 + k * t.inner]));
-        }
-      }
-    });
+    return map_kernel(
+        t.outer * t.inner, 2.0 * static_cast<double>(t.n + t.count),
+        [=](void* const* data, int64_t begin, int64_t end) {
+          const T* v = static_cast<const T*>(data[0]);
+          const int64_t* index = static_cast<const int64_t*>(data[1]);
+          const T* base = t.base ? static_cast<const T*>(data[2]) : nullptr;
+          T* y = static_cast<T*>(data[t.base ? 3 : 2]);
+          for (int64_t lane = begin; lane < end; ++lane) {
+            const int64_t o = lane / t.inner, j = lane % t.inner, y0 = o * t.n * t.inner + j,
+                          v0 = o * t.count * t.inner + j;
+            for (int64_t r = 0; r < t.n; ++r) y[y0 + r * t.inner] = base ? base[y0 + r * t.inner] : T{};
+            for (int64_t k = 0; k < t.count; ++k) {
+              T& place = y[y0 + resolve_index(index[v0 + k * t.inner], t.n, t.mode) * t.inner];
+              place = static_cast<T>(static_cast<Compute<T>>(place) + static_cast<Compute<T>>(v[v0 + k * t.inner]));
+            }
+          }
+        });
   });
 }
 

@@ -3,8 +3,8 @@
 //   dropout(x) -> y, mask          mask = 1 with probability 1 - "p", y = mask * x / (1 - p)
 //   draw(p...) -> y                "kind" names the distribution; the tables at the end list them
 //
-// Parameters are of the output's type, or float32 for 16-bit ones and integers; for randint they are int64. Elements are
-// drawn in groups of four from the words of one counter; distributions by rejection draw each element on its own.
+// Parameters are of the output's type, or float32 for 16-bit ones and integers; for randint they are int64. Elements
+// are drawn in groups of four from the words of one counter; distributions by rejection draw each element on its own.
 #include <cmath>
 #include <map>
 #include <string>
@@ -80,18 +80,19 @@ std::array<C, 4> normals(const std::array<C, 4>& u) {
 template <class T, class C, bool kNormal, class Value>
 KernelPtr by_groups(std::span<const Spec> ins, const Spec& y, Value value) {
   const int64_t n = y.size();
-  return map_kernel((n + 3) / 4, kNormal ? 40 : 16, [=, p = Parameters<C>(ins, y.shape)](void* const* data, int64_t begin, int64_t end) {
-    const Stream stream(data[0]);
-    T* out = static_cast<T*>(data[1 + p.count()]);
-    std::array<C, 3> fixed{};
-    if (p.constant()) fixed = p.at(data, 0);
-    for (int64_t group = begin; group < end; ++group) {
-      std::array<C, 4> base = units<C>(stream, group);
-      if constexpr (kNormal) base = normals(base);
-      for (int64_t i = group * 4; i < std::min(n, group * 4 + 4); ++i)
-        out[i] = static_cast<T>(value(base[i % 4], p.constant() ? fixed : p.at(data, i)));
-    }
-  });
+  return map_kernel((n + 3) / 4, kNormal ? 40 : 16,
+                    [=, p = Parameters<C>(ins, y.shape)](void* const* data, int64_t begin, int64_t end) {
+                      const Stream stream(data[0]);
+                      T* out = static_cast<T*>(data[1 + p.count()]);
+                      std::array<C, 3> fixed{};
+                      if (p.constant()) fixed = p.at(data, 0);
+                      for (int64_t group = begin; group < end; ++group) {
+                        std::array<C, 4> base = units<C>(stream, group);
+                        if constexpr (kNormal) base = normals(base);
+                        for (int64_t i = group * 4; i < std::min(n, group * 4 + 4); ++i)
+                          out[i] = static_cast<T>(value(base[i % 4], p.constant() ? fixed : p.at(data, i)));
+                      }
+                    });
 }
 
 /// A kernel that draws each element by itself, with as many numbers as it takes.
@@ -110,14 +111,16 @@ KernelPtr one_by_one(std::span<const Spec> ins, const Spec& y, Value value) {
 /// Gamma with shape a, scale 1: Marsaglia and Tsang 2000; for a < 1 by a draw of a + 1 and a power.
 double gamma_draw(Draws& draws, double a) {
   if (!(a > 0)) return a == 0 ? 0 : std::nan("");
-  const double boost = a < 1 ? std::pow(draws.next(), 1 / a) : 1, d = (a < 1 ? a + 1 : a) - 1.0 / 3, c = 1 / std::sqrt(9 * d);
+  const double boost = a < 1 ? std::pow(draws.next(), 1 / a) : 1, d = (a < 1 ? a + 1 : a) - 1.0 / 3,
+               c = 1 / std::sqrt(9 * d);
   while (true) {
     const double x = draws.normal(), t = 1 + c * x, v = t * t * t;
     if (t > 0 && std::log(draws.next()) < 0.5 * x * x + d - d * v + d * std::log(v)) return boost * d * v;
   }
 }
 
-/// Poisson with rate l: products of uniforms (Knuth) for small l, transformed rejection (Hoermann 1993, PTRS) for large.
+/// Poisson with rate l: products of uniforms (Knuth) for small l, transformed rejection (Hoermann 1993, PTRS) for
+/// large.
 double poisson_draw(Draws& draws, double l) {
   if (!(l >= 0)) return std::nan("");
   if (l < 10) {
@@ -128,10 +131,12 @@ double poisson_draw(Draws& draws, double l) {
   }
   const double b = 0.931 + 2.53 * std::sqrt(l), a = -0.059 + 0.02483 * b, r = 0.9277 - 3.6224 / (b - 2);
   while (true) {
-    const double u = draws.next() - 0.5, v = draws.next(), s = 0.5 - std::abs(u), k = std::floor((2 * a / s + b) * u + l + 0.43);
+    const double u = draws.next() - 0.5, v = draws.next(), s = 0.5 - std::abs(u),
+                 k = std::floor((2 * a / s + b) * u + l + 0.43);
     if (s >= 0.07 && v <= r) return k;
     if (k < 0 || (s < 0.013 && v > s)) continue;
-    if (std::log(v * (1.1239 + 1.1328 / (b - 3.4)) / (a / (s * s) + b)) <= k * std::log(l) - l - std::lgamma(k + 1)) return k;
+    if (std::log(v * (1.1239 + 1.1328 / (b - 3.4)) / (a / (s * s) + b)) <= k * std::log(l) - l - std::lgamma(k + 1))
+      return k;
   }
 }
 
@@ -171,18 +176,21 @@ KernelPtr draw_of(const std::string& kind, std::span<const Spec> ins, const Spec
 template <class T>
 KernelPtr integers(std::span<const Spec> ins, const Spec& y) {
   const int64_t n = y.size();
-  return map_kernel((n + 3) / 4, 30, [=, p = Parameters<int64_t>(ins, y.shape)](void* const* data, int64_t begin, int64_t end) {
-    const Stream stream(data[0]);
-    T* out = static_cast<T*>(data[1 + p.count()]);
-    for (int64_t group = begin; group < end; ++group) {
-      const Words a = stream.words(group, 0), b = stream.words(group, 1);
-      for (int64_t i = group * 4; i < std::min(n, group * 4 + 4); ++i) {
-        const auto range = p.at(data, i);
-        const uint64_t word = uint64_t{a[i % 4]} << 32 | b[i % 4], width = static_cast<uint64_t>(range[1] - range[0]);
-        out[i] = static_cast<T>(range[0] + static_cast<int64_t>(static_cast<unsigned __int128>(word) * width >> 64));
-      }
-    }
-  });
+  return map_kernel(
+      (n + 3) / 4, 30, [=, p = Parameters<int64_t>(ins, y.shape)](void* const* data, int64_t begin, int64_t end) {
+        const Stream stream(data[0]);
+        T* out = static_cast<T*>(data[1 + p.count()]);
+        for (int64_t group = begin; group < end; ++group) {
+          const Words a = stream.words(group, 0), b = stream.words(group, 1);
+          for (int64_t i = group * 4; i < std::min(n, group * 4 + 4); ++i) {
+            const auto range = p.at(data, i);
+            const uint64_t word = uint64_t{a[i % 4]} << 32 | b[i % 4],
+                           width = static_cast<uint64_t>(range[1] - range[0]);
+            out[i] =
+                static_cast<T>(range[0] + static_cast<int64_t>(static_cast<unsigned __int128>(word) * width >> 64));
+          }
+        }
+      });
 }
 
 KernelPtr draw(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs) {

@@ -25,7 +25,8 @@ class RegionCopy {
     if (size() == 0) return;
     const int64_t inner = space_.inner_size(), rows = size() / inner;
     if (rows == 1) return row(from, to, inner);
-    parallel_for(rows, 1 + kTaskBytes / (inner * item_), [&](int64_t begin, int64_t end) { some_rows(from, to, begin, end); });
+    parallel_for(rows, 1 + kTaskBytes / (inner * item_),
+                 [&](int64_t begin, int64_t end) { some_rows(from, to, begin, end); });
   }
 
  private:

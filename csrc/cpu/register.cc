@@ -14,6 +14,7 @@ void register_softmax_kernels();
 void register_row_norm_kernels();
 void register_random_kernels();
 void register_sort_kernels();
+void register_plain_kernels();
 
 void register_cpu_kernels() {
   register_elemwise_kernels();
@@ -28,6 +29,7 @@ void register_cpu_kernels() {
   register_row_norm_kernels();
   register_random_kernels();
   register_sort_kernels();
+  register_plain_kernels();
 }
 
 }  // namespace minimx

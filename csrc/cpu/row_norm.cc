@@ -1,7 +1,7 @@
 // Layer norm and RMS norm over the last axis of contiguous arrays: rows of n elements.
 //
-//   row_norm(x[, gamma][, beta]) -> y, mean, rstd      y = (x - mean) * rstd * gamma + beta, rstd = 1 / sqrt(var + "eps")
-//   row_norm_bwd(x, dy, mean, rstd[, gamma]) -> dx[, dgamma, dbeta]
+//   row_norm(x[, gamma][, beta]) -> y, mean, rstd      y = (x - mean) * rstd * gamma + beta, rstd = 1 / sqrt(var +
+//   "eps") row_norm_bwd(x, dy, mean, rstd[, gamma]) -> dx[, dgamma, dbeta]
 //
 // "rms" = 1: mean is 0 and var the mean square. Flags "gamma", "beta": which operands there are; "parameters": whether
 // dgamma and dbeta are wanted. mean and rstd are float32 (float64 for float64 data); sums are in that type. dgamma and
@@ -16,8 +16,7 @@ namespace {
 struct Rows {
   int64_t rows, n;
   bool rms, gamma, beta = false, parameters = false;
-  Rows(const Spec& x, const Attrs& a)
-      : n(x.shape.back()), rms(a.integer("rms")), gamma(a.integer("gamma")) {
+  Rows(const Spec& x, const Attrs& a) : n(x.shape.back()), rms(a.integer("rms")), gamma(a.integer("gamma")) {
     rows = n ? x.size() / n : 0;
     beta = a.has("beta") && a.integer("beta");
     parameters = a.has("parameters") && a.integer("parameters");
@@ -51,10 +50,12 @@ KernelPtr forward(const Rows& r, double eps) {
       const T* x = static_cast<const T*>(data[0]) + row * r.n;
       T* y = static_cast<T*>(outs[0]) + row * r.n;
       const C mean = r.rms ? C(0) : sum_of<C>(r.n, [&](int64_t i) { return static_cast<C>(x[i]); }) / count;
-      const C var = sum_of<C>(r.n, [&](int64_t i) {
-        const C d = static_cast<C>(x[i]) - mean;
-        return d * d;
-      }) / count;
+      const C var = sum_of<C>(r.n,
+                              [&](int64_t i) {
+                                const C d = static_cast<C>(x[i]) - mean;
+                                return d * d;
+                              }) /
+                    count;
       const C rstd = 1 / std::sqrt(var + static_cast<C>(eps));
       for (int64_t i = 0; i < r.n; ++i) {
         C v = (static_cast<C>(x[i]) - mean) * rstd;
@@ -109,10 +110,13 @@ class Backward final : public Kernel {
     const C mean = static_cast<const C*>(data[2])[row], rstd = static_cast<const C*>(data[3])[row];
     const T* gamma = r_.gamma ? static_cast<const T*>(data[4]) : nullptr;
     T* dx = static_cast<T*>(data[4 + r_.gamma]) + row * n;
-    auto g = [&](int64_t i) { return gamma ? static_cast<C>(dy[i]) * static_cast<C>(gamma[i]) : static_cast<C>(dy[i]); };
+    auto g = [&](int64_t i) {
+      return gamma ? static_cast<C>(dy[i]) * static_cast<C>(gamma[i]) : static_cast<C>(dy[i]);
+    };
     auto xhat = [&](int64_t i) { return (static_cast<C>(x[i]) - mean) * rstd; };
     const C count = static_cast<C>(n);
-    const C a = r_.rms ? C(0) : sum_of<C>(n, g) / count, c = sum_of<C>(n, [&](int64_t i) { return g(i) * xhat(i); }) / count;
+    const C a = r_.rms ? C(0) : sum_of<C>(n, g) / count,
+            c = sum_of<C>(n, [&](int64_t i) { return g(i) * xhat(i); }) / count;
     for (int64_t i = 0; i < n; ++i) dx[i] = static_cast<T>(rstd * (g(i) - a - xhat(i) * c));
     if (!r_.parameters) return;
     for (int64_t i = 0; i < n; ++i) {
@@ -129,11 +133,13 @@ class Backward final : public Kernel {
 
 void register_row_norm_kernels() {
   register_kernel("row_norm", [](std::span<const Spec> ins, std::span<const Spec>, const Attrs& a) {
-    return dispatch_float("layer_norm", ins[0].dtype, [&](auto z) { return forward<decltype(z)>(Rows(ins[0], a), a.real("eps")); });
+    return dispatch_float("layer_norm", ins[0].dtype,
+                          [&](auto z) { return forward<decltype(z)>(Rows(ins[0], a), a.real("eps")); });
   });
   register_kernel("row_norm_bwd", [](std::span<const Spec> ins, std::span<const Spec>, const Attrs& a) {
-    return dispatch_float("layer_norm", ins[0].dtype,
-                          [&](auto z) -> KernelPtr { return std::make_shared<Backward<decltype(z)>>(Rows(ins[0], a)); });
+    return dispatch_float("layer_norm", ins[0].dtype, [&](auto z) -> KernelPtr {
+      return std::make_shared<Backward<decltype(z)>>(Rows(ins[0], a));
+    });
   });
 }
 

@@ -17,7 +17,8 @@ namespace {
 
 struct Lanes {
   int64_t outer, n, inner;
-  explicit Lanes(const Attrs& attrs) : outer(attrs.integer("outer")), n(attrs.integer("n")), inner(attrs.integer("inner")) {}
+  explicit Lanes(const Attrs& attrs)
+      : outer(attrs.integer("outer")), n(attrs.integer("n")), inner(attrs.integer("inner")) {}
   int64_t count() const { return outer * inner; }
   /// First element of a lane; the next ones are `inner` apart.
   int64_t start(int64_t lane) const { return lane / inner * n * inner + lane % inner; }
@@ -69,7 +70,8 @@ KernelPtr softmax_of(const Lanes& l, bool log) {
         continue;
       }
       const C top = largest<C>(x, l.n, l.inner), scale = 1 / sum_exp(x, l.n, l.inner, top);
-      for (int64_t i = 0; i < l.n; ++i) y[i * l.inner] = static_cast<T>(scalar::exp(static_cast<C>(x[i * l.inner]) - top) * scale);
+      for (int64_t i = 0; i < l.n; ++i)
+        y[i * l.inner] = static_cast<T>(scalar::exp(static_cast<C>(x[i * l.inner]) - top) * scale);
     }
   });
 }
@@ -125,10 +127,12 @@ KernelPtr cross_entropy_bwd_of(const Lanes& l, double smoothing) {
     for (int64_t lane = begin; lane < end; ++lane) {
       const T* x = static_cast<const T*>(data[1]) + l.start(lane);
       T* dx = static_cast<T*>(data[4]) + l.start(lane);
-      const C g = static_cast<C>(static_cast<const T*>(data[0])[lane]), lse = static_cast<C>(static_cast<const Stat<T>*>(data[3])[lane]);
+      const C g = static_cast<C>(static_cast<const T*>(data[0])[lane]),
+              lse = static_cast<C>(static_cast<const Stat<T>*>(data[3])[lane]);
       const C low = static_cast<C>(smoothing / static_cast<double>(l.n)), high = static_cast<C>(1 - smoothing) + low;
       const int64_t label = resolve_index(labels[lane], l.n, IndexMode::kRaise);
-      for (int64_t i = 0; i < l.n; ++i) dx[i * l.inner] = static_cast<T>(g * (scalar::exp(static_cast<C>(x[i * l.inner]) - lse) - low));
+      for (int64_t i = 0; i < l.n; ++i)
+        dx[i * l.inner] = static_cast<T>(g * (scalar::exp(static_cast<C>(x[i * l.inner]) - lse) - low));
       const C p = scalar::exp(static_cast<C>(x[label * l.inner]) - lse);
       dx[label * l.inner] = static_cast<T>(g * (p - high));
     }
@@ -139,10 +143,12 @@ KernelPtr cross_entropy_bwd_of(const Lanes& l, double smoothing) {
 
 void register_softmax_kernels() {
   register_kernel("softmax", [](std::span<const Spec>, std::span<const Spec> outs, const Attrs& a) {
-    return dispatch_float("softmax", outs[0].dtype, [&](auto z) { return softmax_of<decltype(z)>(Lanes(a), a.integer("log")); });
+    return dispatch_float("softmax", outs[0].dtype,
+                          [&](auto z) { return softmax_of<decltype(z)>(Lanes(a), a.integer("log")); });
   });
   register_kernel("softmax_bwd", [](std::span<const Spec>, std::span<const Spec> outs, const Attrs& a) {
-    return dispatch_float("softmax", outs[0].dtype, [&](auto z) { return softmax_bwd_of<decltype(z)>(Lanes(a), a.integer("log")); });
+    return dispatch_float("softmax", outs[0].dtype,
+                          [&](auto z) { return softmax_bwd_of<decltype(z)>(Lanes(a), a.integer("log")); });
   });
   register_kernel("cross_entropy", [](std::span<const Spec>, std::span<const Spec> outs, const Attrs& a) {
     return dispatch_float("cross_entropy", outs[0].dtype,

@@ -1,7 +1,7 @@
 // Sorting along the last axis of contiguous arrays: argsort(x) -> int64 positions of the "k" first elements in order.
 //
-// The order is stable; "descending" = 1 puts the largest first (equal ones still in the order of their places). NaN comes
-// last, as in NumPy. Rows are independent and split over the threads.
+// The order is stable; "descending" = 1 puts the largest first (equal ones still in the order of their places). NaN
+// comes last, as in NumPy. Rows are independent and split over the threads.
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -30,7 +30,8 @@ bool above(T a, T b) {
 template <class T>
 class Argsort final : public Kernel {
  public:
-  Argsort(const Spec& x, int64_t k, bool descending) : n_(x.shape.back()), k_(k), rows_(n_ ? x.size() / n_ : 0), descending_(descending) {}
+  Argsort(const Spec& x, int64_t k, bool descending)
+      : n_(x.shape.back()), k_(k), rows_(n_ ? x.size() / n_ : 0), descending_(descending) {}
   size_t workspace_bytes() const override { return k_ < n_ ? rows_ * n_ * sizeof(int64_t) : 0; }
   double cost_ns() const override {
     return 50 + 6.0 * static_cast<double>(rows_ * n_) * std::log2(static_cast<double>(std::max<int64_t>(k_, 2)));

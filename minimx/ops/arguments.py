@@ -21,7 +21,11 @@ def as_dtype(where: str, dtype: Any, default: str = "float32") -> str:
     """The name of ``dtype``: a name, a NumPy type or dtype, or Python's float (float32), int (int64) and bool."""
     if dtype is None:
         return default
-    name = dtype if isinstance(dtype, str) else PYTHON_TYPES.get(dtype) or getattr(dtype, "name", getattr(dtype, "__name__", dtype))
+    name = (
+        dtype
+        if isinstance(dtype, str)
+        else PYTHON_TYPES.get(dtype) or getattr(dtype, "name", getattr(dtype, "__name__", dtype))
+    )
     name = {"bool_": "bool", "half": "float16", "float": "float32", "double": "float64", "int": "int64"}.get(name, name)
     if name not in BY_NAME:
         raise DTypeError(where, "one of " + ", ".join(BY_NAME), name, "Use a type that minimx has")
@@ -36,7 +40,9 @@ def float_of(dtype: str) -> str:
 def normal_axis(where: str, axis: int, ndim: int) -> int:
     """``axis`` counted from the front."""
     if not -ndim <= axis < ndim:
-        raise IndexOutOfBounds(where, f"axis in [{-ndim}, {ndim})", f"{axis} for {ndim} dimensions", "Use an axis the array has")
+        raise IndexOutOfBounds(
+            where, f"axis in [{-ndim}, {ndim})", f"{axis} for {ndim} dimensions", "Use an axis the array has"
+        )
     return axis % ndim
 
 
@@ -53,7 +59,11 @@ def as_shape(where: str, shape: Any) -> tuple[int, ...]:
     if shape is None:
         return ()
     try:
-        out = (operator.index(shape),) if not isinstance(shape, (tuple, list)) else tuple(operator.index(d) for d in shape)
+        out = (
+            (operator.index(shape),)
+            if not isinstance(shape, (tuple, list))
+            else tuple(operator.index(d) for d in shape)
+        )
     except TypeError:
         raise ArgumentTypeError(where, "a shape of integers", shape, "Pass an int or a tuple of ints") from None
     if any(d < 0 for d in out):

@@ -22,7 +22,12 @@ def canonical_key(key: Any) -> tuple | None:
             out.append(k)
         elif isinstance(k, slice):
             out.append(tuple(None if v is None else operator.index(v) for v in (k.start, k.stop, k.step)))
-        elif isinstance(k, bool) or getattr(k, "shape", ()) != () or not hasattr(k, "__index__") or hasattr(k, "attach_grad"):
+        elif (
+            isinstance(k, bool)
+            or getattr(k, "shape", ()) != ()
+            or not hasattr(k, "__index__")
+            or hasattr(k, "attach_grad")
+        ):
             return None
         else:
             out.append(operator.index(k))

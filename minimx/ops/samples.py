@@ -1,7 +1,7 @@
 """Sample inputs of rows: ``samples=drawn(case((2, 3), (3,), axis=0), ...)`` draws arrays of those shapes.
 
-An operand is given as a shape (uniform in the row's usual range), a list of shapes, ``Ints(shape, high)``, ``Positive(shape)``,
-or a Python number or array, taken as it is. NumPy comes in with the generator the tests pass.
+An operand is given as a shape (uniform in the row's usual range), a list of shapes, ``Ints(shape, high)``,
+``Positive(shape)``, or a Python number or array, taken as it is. NumPy comes in with the generator the tests pass.
 """
 
 from __future__ import annotations

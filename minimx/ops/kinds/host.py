@@ -10,7 +10,8 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..dtypes import BY_NAME
+from ...errors import NotSupported
+from ..dtypes import BY_NAME, is_float
 from ..table import Plan, Row, Spec
 from .kernel import Ruled
 
@@ -23,8 +24,15 @@ class Host(Ruled):
 
     kind = "host"
 
-    def __init__(self, name: str, body: Callable[..., Any], grad: Callable | None, row: Row, infer: Callable | None,
-                 dynamic: bool):  # fmt: skip
+    def __init__(
+        self,
+        name: str,
+        body: Callable[..., Any],
+        grad: Callable | None,
+        row: Row,
+        infer: Callable | None,
+        dynamic: bool,
+    ):
         parameters = list(inspect.signature(body).parameters.values())
         if not parameters or parameters[0].name != "xp":
             raise TypeError(f"host row {name}: expected a body whose first parameter is xp, got {parameters}. Add it.")
@@ -33,10 +41,17 @@ class Host(Ruled):
         self.body, self.infer, self.dynamic = body, infer, dynamic
 
     def plan(self, ins: Sequence[Spec | None], attrs: dict[str, Any]) -> Plan:
-        """Kernel "host": the runtime calls ``run`` on NumPy views of the operands (minimx/ndarray.py, ``_host_call``)."""
+        """Kernel "host": the runtime calls ``run`` on NumPy views of the operands (minimx/ndarray.py,
+        ``_host_call``)."""
         casts = ["" if s is None else NUMPY_TYPE.get(s.dtype, s.dtype) for s in ins]
         outs = self.infer(*self.grouped(ins), **attrs) if self.infer else self._try_out(ins, casts, attrs)
         return Plan(outs, "host", {"name": self.name}, casts, contiguous=True)
+
+    def backward(self, gs: Sequence, ins: Sequence, outs: Sequence, attrs: dict[str, Any], needs: Sequence[bool]) -> list:
+        if self.grad is None and any(is_float(str(y.dtype)) for y in outs):
+            raise NotSupported(self.name, "an operator with a gradient while recording", "one without",
+                               "Call it on x.detach() or inside autograd.pause()")  # fmt: skip
+        return super().backward(gs, ins, outs, attrs, needs)
 
     def _try_out(self, ins: Sequence[Spec | None], casts: Sequence[str], attrs: dict[str, Any]) -> list:
         import numpy
@@ -73,7 +88,8 @@ def _without_xp(body: Callable[..., Any]) -> Callable[..., Any]:
     return rule
 
 
-def host(*, name: str = "", grad: Callable | None = None, infer: Callable | None = None, dynamic: bool = False,
-         **row: Any) -> Callable[[Callable[..., Any]], Host]:  # fmt: skip
+def host(
+    *, name: str = "", grad: Callable | None = None, infer: Callable | None = None, dynamic: bool = False, **row: Any
+) -> Callable[[Callable[..., Any]], Host]:
     """Adds a host row; the decorated function ``body(xp, operands..., /, attributes...)`` is what runs."""
     return lambda body: Host(name or body.__name__, body, grad, Row(**row), infer, dynamic)

@@ -34,7 +34,9 @@ class Ruled(Op):
     def plan(self, ins: Sequence[Spec | None], attrs: dict[str, Any]) -> Plan:
         return self.rule(*self.grouped(ins), **attrs)
 
-    def backward(self, gs: Sequence, ins: Sequence, outs: Sequence, attrs: dict[str, Any], needs: Sequence[bool]) -> list:
+    def backward(
+        self, gs: Sequence, ins: Sequence, outs: Sequence, attrs: dict[str, Any], needs: Sequence[bool]
+    ) -> list:
         """The row's ``grad(gs, ins, outs, attrs, needs)``; operands of a ``list`` parameter count one by one."""
         if self.grad is None:
             return [None] * len(ins)

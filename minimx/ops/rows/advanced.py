@@ -1,8 +1,9 @@
 """NumPy's advanced indexing: keys that hold index arrays or boolean masks, mixed with slices, integers and new axes.
 
-``index_get`` and ``index_set`` are what ``x[key]`` and ``x[key] = v`` call when ``keys.canonical_key`` says that the key is
-not basic. The plan is always the same: take the basic parts as a view, bring the indexed axes to the front, join them into one,
-and take or put along it. Result axes go where NumPy puts them (Advanced indexing, "Combining advanced and basic indexing").
+``index_get`` and ``index_set`` are what ``x[key]`` and ``x[key] = v`` call when ``keys.canonical_key`` says that the
+key is not basic. The plan is always the same: take the basic parts as a view, bring the indexed axes to the front,
+join them into one, and take or put along it. Result axes go where NumPy puts them (Advanced indexing, "Combining
+advanced and basic indexing").
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ def _is_array(k: Any) -> bool:
 
 @dataclass
 class Split:
-    """A key taken apart. basic: the key of a view with every indexed axis whole; axes: the indexed axes of that view and
-    arrays: their index arrays; single: axes of the view that an integer took; front: result axes of the arrays come first;
-    before: else, how many other axes come before them."""
+    """A key taken apart. basic: the key of a view with every indexed axis whole; axes: the indexed axes of that view
+    and arrays: their index arrays; single: axes of the view that an integer took; front: result axes of the arrays come
+    first; before: else, how many other axes come before them."""
 
     basic: tuple
     axes: list[int]
@@ -49,7 +50,8 @@ class Split:
 
 
 def _parts(key: Any, ndim: int) -> list:
-    """The key as a list with one entry an axis: lists as arrays, masks as the arrays of nonzero, Ellipsis written out."""
+    """The key as a list with one entry an axis: lists as arrays, masks as the arrays of nonzero, Ellipsis written
+    out."""
     parts: list[Any] = []
     for k in key if isinstance(key, tuple) else (key,):
         if not _is_array(k):
@@ -80,7 +82,9 @@ def split_key(key: Any, shape: tuple[int, ...]) -> Split:
         elif number:
             i, n = int(k), shape[axis]
             if not -n <= i < n:
-                raise IndexOutOfBounds("getitem", f"index in [{-n}, {n}) for axis {axis}", i, "Use an index the array has")
+                raise IndexOutOfBounds(
+                    "getitem", f"index in [{-n}, {n}) for axis {axis}", i, "Use an index the array has"
+                )
             s.single.append(place)
             basic.append((i % n, i % n + 1, None))
         else:

@@ -12,7 +12,7 @@ from ..kinds.kernel import kernel
 from ..samples import case, drawn
 from ..table import Plan, broadcast, common_dtype, f
 
-# --- matmul --------------------------------------------------------------------------------------------------------------
+# --- matmul ----------------------------------------------------------------------------------------------------------
 
 
 def as_matrices(a, b, g):
@@ -32,10 +32,20 @@ def matmul_grad(gs, ins, outs, attrs, needs):
     return [ga, gb]
 
 
-@kernel(np="matmul", grad=matmul_grad, against="numpy.matmul",
-        samples=drawn(case((2, 3), (3, 4)), case((3,), (3,)), case((5, 2, 3), (3, 4)), case((3,), (5, 3, 2)), case((4, 1, 2, 3), (2, 3, 2)),
-                      case((2, 0), (0, 3))),
-        errors=[((((2, 3), (2, 3)), {}), ShapeError), ((((), (3,)), {}), ShapeError)])  # fmt: skip
+@kernel(
+    np="matmul",
+    grad=matmul_grad,
+    against="numpy.matmul",
+    samples=drawn(
+        case((2, 3), (3, 4)),
+        case((3,), (3,)),
+        case((5, 2, 3), (3, 4)),
+        case((3,), (5, 3, 2)),
+        case((4, 1, 2, 3), (2, 3, 2)),
+        case((2, 0), (0, 3)),
+    ),
+    errors=[((((2, 3), (2, 3)), {}), ShapeError), ((((), (3,)), {}), ShapeError)],
+)
 def matmul(a, b, /):
     """Matrix product over the last two axes, the others broadcast; vectors as NumPy has them."""
     if not a.shape or not b.shape:
@@ -64,29 +74,52 @@ def _linear_reference(x, weight, bias=None, num_hidden=0, no_bias=False, flatten
     return y if bias is None else y + bias
 
 
-@kernel(npx="fully_connected", nd="FullyConnected", grad=linear_grad, against=_linear_reference,
-        samples=drawn(case((2, 3), (4, 3), (4,)), case((2, 3, 2), (4, 6), None), case((2, 3, 2), (4, 2), (4,), flatten=False)),
-        errors=[((((2, 3), (4, 2), None), {}), ShapeError)])  # fmt: skip
+@kernel(
+    npx="fully_connected",
+    nd="FullyConnected",
+    grad=linear_grad,
+    against=_linear_reference,
+    samples=drawn(
+        case((2, 3), (4, 3), (4,)), case((2, 3, 2), (4, 6), None), case((2, 3, 2), (4, 2), (4,), flatten=False)
+    ),
+    errors=[((((2, 3), (4, 2), None), {}), ShapeError)],
+)
 def fully_connected(x, weight, bias=None, /, num_hidden=None, no_bias=False, flatten=True):
     """``x W^T + b``: x (N, ...) as (N, in) if ``flatten``, else (..., in); weight (out, in), bias (out,)."""
     if not x.shape or len(weight.shape) != 2:
-        raise ShapeError("fully_connected", "data of 1 dimension or more and weight (out, in)", f"{x.shape}, {weight.shape}", "Reshape")
+        raise ShapeError(
+            "fully_connected",
+            "data of 1 dimension or more and weight (out, in)",
+            f"{x.shape}, {weight.shape}",
+            "Reshape",
+        )
     lead = x.shape[:1] if flatten else x.shape[:-1]
     features = size_of(x.shape[1:]) if flatten else x.shape[-1]
     out = weight.shape[0]
     bias = None if no_bias else bias
     if features != weight.shape[1] or (bias is not None and bias.shape != (out,)) or num_hidden not in (None, 0, out):
         got = f"data {x.shape}, weight {weight.shape}, bias {bias and bias.shape}"
-        raise ShapeError("fully_connected", f"weight ({num_hidden or 'out'}, {features}) and bias (out,)", got, "Check in_units and flatten")
+        raise ShapeError(
+            "fully_connected",
+            f"weight ({num_hidden or 'out'}, {features}) and bias (out,)",
+            got,
+            "Check in_units and flatten",
+        )
     dtype = common_dtype([x, weight])
     return Plan([((*lead, out), dtype)], "linear", {}, [dtype] * 3, contiguous=len(x.shape) != 2)
 
 
-# --- dot and its relatives -----------------------------------------------------------------------------------------------
+# --- dot and its relatives -------------------------------------------------------------------------------------------
 
 
-@composite(np="dot", method="dot", against="numpy.dot",
-           samples=drawn(case((2, 3), (3, 4)), case((3,), (3,)), case((2, 3), ()), case((2, 3, 4), (4,)), case((2, 3), (5, 3, 2))))  # fmt: skip
+@composite(
+    np="dot",
+    method="dot",
+    against="numpy.dot",
+    samples=drawn(
+        case((2, 3), (3, 4)), case((3,), (3,)), case((2, 3), ()), case((2, 3, 4), (4,)), case((2, 3), (5, 3, 2))
+    ),
+)
 def dot(a, b, out=None):
     """Product over the last axis of ``a`` and the second-to-last (or only) of ``b``; with a scalar, multiply."""
     if not getattr(a, "shape", ()) or not getattr(b, "shape", ()):
@@ -103,21 +136,30 @@ def dot(a, b, out=None):
 
 @composite(name="nd_dot", nd="dot", against="numpy.tensordot")
 def nd_dot(lhs, rhs, transpose_a=False, transpose_b=False):
-    """Gluon 1's dot: the last axis of ``lhs`` with the first of ``rhs``; the flags reverse all axes of an operand first."""
+    """Gluon 1's dot: the last axis of ``lhs`` with the first of ``rhs``; the flags reverse all axes of an operand
+    first."""
     a, b = f.transpose(lhs) if transpose_a else lhs, f.transpose(rhs) if transpose_b else rhs
     return f.tensordot(a, b, ((a.ndim - 1,), (0,)))
 
 
-@composite(npx="batch_dot", nd="batch_dot", samples=drawn(case((2, 3, 4), (2, 4, 5)), case((2, 4, 3), (2, 5, 4), transpose_a=True, transpose_b=True)),
-           against=lambda a, b, transpose_a=False, transpose_b=False: (a.swapaxes(1, 2) if transpose_a else a)
-           @ (b.swapaxes(1, 2) if transpose_b else b))  # fmt: skip
+@composite(
+    npx="batch_dot",
+    nd="batch_dot",
+    samples=drawn(case((2, 3, 4), (2, 4, 5)), case((2, 4, 3), (2, 5, 4), transpose_a=True, transpose_b=True)),
+    against=lambda a, b, transpose_a=False, transpose_b=False: (
+        (a.swapaxes(1, 2) if transpose_a else a) @ (b.swapaxes(1, 2) if transpose_b else b)
+    ),
+)
 def batch_dot(a, b, transpose_a=False, transpose_b=False, forward_stype=None):
     """Product of each pair of matrices: (B, m, k) and (B, k, n) give (B, m, n)."""
     return f.matmul(f.swapaxes(a, -1, -2) if transpose_a else a, f.swapaxes(b, -1, -2) if transpose_b else b)
 
 
-@composite(np="tensordot", against="numpy.tensordot",
-           samples=drawn(case((2, 3, 4), (3, 4, 5)), case((2, 3), (4, 3), axes=((1,), (1,))), case((2,), (3,), axes=0)))  # fmt: skip
+@composite(
+    np="tensordot",
+    against="numpy.tensordot",
+    samples=drawn(case((2, 3, 4), (3, 4, 5)), case((2, 3), (4, 3), axes=((1,), (1,))), case((2,), (3,), axes=0)),
+)
 def tensordot(a, b, axes=2):
     """Product summed over axes of both: the last n of ``a`` and first n of ``b``, or the pairs of axes given."""
     if isinstance(axes, int):
@@ -125,7 +167,9 @@ def tensordot(a, b, axes=2):
     else:
         over_a, over_b = (ordered_axes("tensordot", ax, x.ndim) for ax, x in zip(axes, (a, b), strict=True))
     if [a.shape[i] for i in over_a] != [b.shape[i] for i in over_b]:
-        raise ShapeError("tensordot", "summed axes of equal lengths", f"{a.shape} and {b.shape} over {axes}", "Check axes")
+        raise ShapeError(
+            "tensordot", "summed axes of equal lengths", f"{a.shape} and {b.shape} over {axes}", "Check axes"
+        )
     keep_a = tuple(i for i in range(a.ndim) if i not in over_a)
     keep_b = tuple(i for i in range(b.ndim) if i not in over_b)
     shape_a, shape_b = tuple(a.shape[i] for i in keep_a), tuple(b.shape[i] for i in keep_b)
@@ -169,7 +213,7 @@ def trace(a, offset=0, axis1=0, axis2=1):
     return f.sum(f.diagonal(a, offset, axis1, axis2), -1)
 
 
-# --- einsum --------------------------------------------------------------------------------------------------------------
+# --- einsum ----------------------------------------------------------------------------------------------------------
 
 
 def parse_einsum(subscripts, ndims):
@@ -181,7 +225,9 @@ def parse_einsum(subscripts, ndims):
         raise ArgumentError("einsum", f"{len(terms)} operands for {subscripts!r}", len(ndims), "Give one term for each")
     wide = [n - len(t.replace("...", "")) for t, n in zip(terms, ndims, strict=True)]
     if any(w < 0 or (w > 0 and "..." not in t) for t, w in zip(terms, wide, strict=True)):
-        raise ShapeError("einsum", f"operands with the dimensions that {subscripts!r} names", ndims, "Check the subscripts")
+        raise ShapeError(
+            "einsum", f"operands with the dimensions that {subscripts!r} names", ndims, "Check the subscripts"
+        )
     most = max(wide)
     dots = [chr(0x2460 + i) for i in range(most)]  # labels no one types
     labels = [t.replace("...", "".join(dots[most - w :])) for t, w in zip(terms, wide, strict=True)]
@@ -235,7 +281,8 @@ def _arranged(x, labels, groups, size):
 
 @composite(np="einsum", against="numpy.einsum")
 def einsum(subscripts, *operands, optimize=True):
-    """Einstein's summation: "ij,jk->ik". Pairs are multiplied left to right by batched matmul; without "->" NumPy's rule."""
+    """Einstein's summation: "ij,jk->ik". Pairs are multiplied left to right by batched matmul; without "->" NumPy's
+    rule."""
     labels, result = parse_einsum(subscripts, [x.ndim for x in operands])
     terms = [without_repeats(x, s) for x, s in zip(operands, labels, strict=True)]
     x, have = terms[0]
@@ -244,5 +291,7 @@ def einsum(subscripts, *operands, optimize=True):
         x, have = product(x, have, y, more, later)
     x, have = summed(x, have, set(result))
     if set(have) != set(result) or len(result) != len(set(result)):
-        raise ArgumentError("einsum", "result labels that operands have, once each", subscripts, "Check the part after '->'")
+        raise ArgumentError(
+            "einsum", "result labels that operands have, once each", subscripts, "Check the part after '->'"
+        )
     return f.transpose(x, tuple(have.index(c) for c in result)) if have != result else x

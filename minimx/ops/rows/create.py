@@ -80,10 +80,16 @@ def full_like(a, fill_value, dtype=None, order="C"):
     return f.filled_with(fill_value, *_like(a, dtype))
 
 
-@kernel(np="arange", nd="arange", against="numpy.arange", samples=drawn(case(start=5), case(start=1, stop=7, step=2), case(start=3, stop=0, step=-0.5)),
-        errors=[(((), {"start": 0, "stop": 3, "step": 0}), ArgumentError)])  # fmt: skip
+@kernel(
+    np="arange",
+    nd="arange",
+    against="numpy.arange",
+    samples=drawn(case(start=5), case(start=1, stop=7, step=2), case(start=3, stop=0, step=-0.5)),
+    errors=[(((), {"start": 0, "stop": 3, "step": 0}), ArgumentError)],
+)
 def arange(start=0, stop=None, step=1, dtype=None):
-    """start, start + step, ... up to but without ``stop``; one argument alone is ``stop``. float32 unless told otherwise."""
+    """start, start + step, ... up to but without ``stop``; one argument alone is ``stop``. float32 unless told
+    otherwise."""
     if step == 0:
         raise ArgumentError("arange", "a step that is not 0", step, "Use full for a constant")
     if stop is None:
@@ -212,7 +218,7 @@ def triu_indices(n, k=0, m=None):
 
 def _where_known(n, m, rule):
     pairs = [(i, j) for i in range(n) for j in range(m or n) if rule(i, j)]
-    made = f.take_static(f.arange(0, max(n, m or n), 1, "int64"), 0, tuple(i for p in zip(*pairs, strict=True) for i in p))
+    made = f.take_static(
+        f.arange(0, max(n, m or n), 1, "int64"), 0, tuple(i for p in zip(*pairs, strict=True) for i in p)
+    )
     return tuple(pieces for pieces in f.split(made, 2))
-
-

@@ -1,4 +1,5 @@
-"""Gluon 1's (``mx.nd``) spellings that differ from NumPy's in more than the name: reshape codes, concat, slice and others."""
+"""Gluon 1's (``mx.nd``) spellings that differ from NumPy's in more than the name: reshape codes, concat, slice and
+others."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from ..kinds.composite import composite
 from ..samples import case, drawn
 from ..table import f
 
-# --- reshape codes ---------------------------------------------------------------------------------------------------------
+# --- reshape codes ---------------------------------------------------------------------------------------------------
 
 # What the special numbers of a target shape mean: in nd.reshape, and in npx.reshape.
 ND_CODES = {0: "copy", -2: "rest", -3: "merge", -4: "split"}
@@ -56,15 +57,27 @@ def _reshaped(x, target, reverse, codes):
         raise ShapeError("reshape", f"codes that {x.shape} has axes for", target, "Check the target shape") from None
 
 
-@composite(name="nd_reshape", nd="reshape Reshape", against=lambda x, shape: x.reshape(6, 4), samples=drawn(case((2, 3, 4), shape=(-3, 0))))
+@composite(
+    name="nd_reshape",
+    nd="reshape Reshape",
+    against=lambda x, shape: x.reshape(6, 4),
+    samples=drawn(case((2, 3, 4), shape=(-3, 0))),
+)
 def nd_reshape(data, shape, reverse=False):
-    """reshape with codes: 0 copies a dimension, -1 infers, -2 copies the rest, -3 merges two, -4 splits into the next two."""
+    """reshape with codes: 0 copies a dimension, -1 infers, -2 copies the rest, -3 merges two, -4 splits into the next
+    two."""
     return _reshaped(data, shape, reverse, ND_CODES)
 
 
-@composite(name="npx_reshape", npx="reshape", against=lambda x, newshape: x.reshape(6, 4), samples=drawn(case((2, 3, 4), newshape=(-5, -4))))
+@composite(
+    name="npx_reshape",
+    npx="reshape",
+    against=lambda x, newshape: x.reshape(6, 4),
+    samples=drawn(case((2, 3, 4), newshape=(-5, -4))),
+)
 def npx_reshape(a, newshape, reverse=False, order="C"):
-    """reshape with codes: -1 infers, -2 copies a dimension, -3 drops one of length 1, -4 copies the rest, -5 merges two,
+    """reshape with codes: -1 infers, -2 copies a dimension, -3 drops one of length 1, -4 copies the rest, -5 merges
+    two,
     -6 splits into the next two."""
     return _reshaped(a, newshape, reverse, NPX_CODES)
 
@@ -75,7 +88,7 @@ def reshape_like(lhs, rhs):
     return f.reshape(lhs, rhs.shape)
 
 
-# --- joining and cutting -----------------------------------------------------------------------------------------------------
+# --- joining and cutting ---------------------------------------------------------------------------------------------
 
 
 @composite(name="nd_concat", nd="concat Concat", against="numpy.concatenate")
@@ -98,20 +111,33 @@ def nd_split(data, num_outputs, axis=1, squeeze_axis=False):
     return parts[0] if len(parts) == 1 else parts
 
 
-@composite(name="nd_slice", npx="slice", nd="slice", against=lambda x, begin, end: x[1:2, :2], samples=drawn(case((3, 4), begin=(1, None), end=(2, 2))))
+@composite(
+    name="nd_slice",
+    npx="slice",
+    nd="slice",
+    against=lambda x, begin, end: x[1:2, :2],
+    samples=drawn(case((3, 4), begin=(1, None), end=(2, 2))),
+)
 def nd_slice(data, begin, end, step=None):
     """data[begin[0]:end[0]:step[0], ...]; None is the default of a slice."""
     steps = tuple(step) if step else (None,) * len(begin)
     return f.getitem(data, tuple(zip(begin, end, steps, strict=True)))
 
 
-@composite(npx="slice_axis", nd="slice_axis", against=lambda x, axis, begin, end: x[:, 1:3], samples=drawn(case((3, 4), axis=1, begin=1, end=3)))
+@composite(
+    npx="slice_axis",
+    nd="slice_axis",
+    against=lambda x, axis, begin, end: x[:, 1:3],
+    samples=drawn(case((3, 4), axis=1, begin=1, end=3)),
+)
 def slice_axis(data, axis, begin, end):
     """The part from ``begin`` to ``end`` of one axis."""
     return f.getitem(data, ((None, None, None),) * normal_axis("slice_axis", axis, data.ndim) + ((begin, end, None),))
 
 
-@composite(npx="slice_like", nd="slice_like", against=lambda x, y, axes=(): x[:2, :3], samples=drawn(case((3, 4), (2, 3))))
+@composite(
+    npx="slice_like", nd="slice_like", against=lambda x, y, axes=(): x[:2, :3], samples=drawn(case((3, 4), (2, 3)))
+)
 def slice_like(data, shape_like, axes=()):
     """The first part of every axis (of ``axes``) that has the length of shape_like's."""
     axes = [normal_axis("slice_like", a, data.ndim) for a in axes] or range(shape_like.ndim)
@@ -138,7 +164,7 @@ def nd_add_n(*args):
     return y
 
 
-# --- space and depth, pixel shuffle --------------------------------------------------------------------------------------------
+# --- space and depth, pixel shuffle ----------------------------------------------------------------------------------
 
 
 @composite(npx="depth_to_space", nd="depth_to_space", against="torch.pixel_shuffle, with the channel order of MXNet")

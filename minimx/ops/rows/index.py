@@ -1,8 +1,8 @@
 """Indexing with arrays: take and its reverse put, element-wise gathers, one-hot.
 
-Indices are brought to int64. ``mode`` says what happens to those out of range: "raise" (negative ones count from the end,
-the error surfaces where the result is read), "clip" or "wrap". Scatters add in a fixed order, so results repeat bit for bit.
-NumPy's ``x[i, :, j]`` is put together from these in advanced.py; sorting is in sort.py.
+Indices are brought to int64. ``mode`` says what happens to those out of range: "raise" (negative ones count from the
+end, the error surfaces where the result is read), "clip" or "wrap". Scatters add in a fixed order, so results repeat
+bit for bit. NumPy's ``x[i, :, j]`` is put together from these in advanced.py; sorting is in sort.py.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def mode_of(where, mode):
     return MODES[mode]
 
 
-# --- whole slices along an axis ------------------------------------------------------------------------------------------
+# --- whole slices along an axis --------------------------------------------------------------------------------------
 
 
 def take_grad(gs, ins, outs, attrs, needs):
@@ -35,10 +35,19 @@ def take_grad(gs, ins, outs, attrs, needs):
     return [f.put(gs[0], i, None, x.shape, attrs["axis"], attrs["mode"]), None]
 
 
-@kernel(np="take", method="take", grad=take_grad, against="numpy.take",
-        samples=drawn(case((4, 3), Ints((2, 2), 4), axis=0), case((4, 3), Ints((5,), 12)),
-                      case((4, 3), Ints((3,), 9, -4), axis=1, mode="clip"), case((4, 3), Ints((3,), 9, -4), axis=1, mode="wrap")),
-        errors=[((((2, 3), Ints((1,), 1)), {"axis": 5}), IndexError)])  # fmt: skip
+@kernel(
+    np="take",
+    method="take",
+    grad=take_grad,
+    against="numpy.take",
+    samples=drawn(
+        case((4, 3), Ints((2, 2), 4), axis=0),
+        case((4, 3), Ints((5,), 12)),
+        case((4, 3), Ints((3,), 9, -4), axis=1, mode="clip"),
+        case((4, 3), Ints((3,), 9, -4), axis=1, mode="wrap"),
+    ),
+    errors=[((((2, 3), Ints((1,), 1)), {"axis": 5}), IndexError)],
+)
 def take(x, indices, /, axis=None, mode="raise"):
     """Slices of ``x`` along ``axis`` (of the flattened ``x`` without one), in the order and shape of ``indices``."""
     shape = (size_of(x.shape),) if axis is None else x.shape
@@ -67,13 +76,18 @@ def put_grad(gs, ins, outs, attrs, needs):
     into_v = f.sum_to_like(f.take(gs[0], i, axis, mode), ins[0]) if needs[0] else None
     if base is None or not needs[2]:
         return [into_v, None, None]
-    kept = gs[0] if attrs["how"] == "add" else f.put(f.zeros_like(f.take(gs[0], i, axis, mode)), i, gs[0], outs[0].shape, axis, mode, "set")
+    kept = (
+        gs[0]
+        if attrs["how"] == "add"
+        else f.put(f.zeros_like(f.take(gs[0], i, axis, mode)), i, gs[0], outs[0].shape, axis, mode, "set")
+    )
     return [into_v, None, kept]
 
 
 @kernel(grad=put_grad)
 def put(v, indices, base=None, /, shape=(), axis=0, mode="raise", how="add"):
-    """The reverse of take: zeros (or ``base``), to whose slices ``indices`` along ``axis`` the slices of ``v`` are added.
+    """The reverse of take: zeros (or ``base``), to whose slices ``indices`` along ``axis`` the slices of ``v`` are
+    added.
 
     With ``how="set"`` they are written instead; of several for one place the last stays.
     """
@@ -87,8 +101,13 @@ def put(v, indices, base=None, /, shape=(), axis=0, mode="raise", how="add"):
     return Plan([(tuple(shape), dtype)], "put", attrs, [dtype, INDEX, dtype], contiguous=True)
 
 
-@kernel(grad=lambda gs, ins, outs, attrs, needs: [f.put_static(gs[0], attrs["axis"], attrs["indices"], ins[0].shape[attrs["axis"]])],
-        against=lambda x, axis, indices: x.take(indices, axis), samples=drawn(case((4, 3), axis=0, indices=(3, 0, 0))))  # fmt: skip
+@kernel(
+    grad=lambda gs, ins, outs, attrs, needs: [
+        f.put_static(gs[0], attrs["axis"], attrs["indices"], ins[0].shape[attrs["axis"]])
+    ],
+    against=lambda x, axis, indices: x.take(indices, axis),
+    samples=drawn(case((4, 3), axis=0, indices=(3, 0, 0))),
+)
 def take_static(x, /, axis=0, indices=()):
     """take with indices that are known when the plan is made."""
     n = x.shape[axis]
@@ -107,22 +126,29 @@ def put_static(v, /, axis=0, indices=(), n=0):
     return Plan([(shape, v.dtype)], "put_static", attrs, contiguous=True)
 
 
-@composite(npx="embedding", nd="Embedding", against=lambda data, weight: weight[data],
-           samples=drawn(case(Ints((2, 3), 5), (5, 4))))  # fmt: skip
+@composite(
+    npx="embedding",
+    nd="Embedding",
+    against=lambda data, weight: weight[data],
+    samples=drawn(case(Ints((2, 3), 5), (5, 4))),
+)
 def embedding(data, weight, input_dim=None, output_dim=None, dtype=None, sparse_grad=False):
     """Rows of ``weight`` (input_dim, output_dim) by the integers in ``data``: shape data.shape + (output_dim,)."""
     return f.take(weight, data, 0, "clip")
 
 
-# --- elements along an axis ----------------------------------------------------------------------------------------------
+# --- elements along an axis ------------------------------------------------------------------------------------------
 
 
 def gather_elements_grad(gs, ins, outs, attrs, needs):
     return [f.put_elements(gs[0], ins[1], None, ins[0].shape, attrs["axis"], attrs["mode"]), None]
 
 
-@kernel(grad=gather_elements_grad, against=lambda x, i, axis: __import__("numpy").take_along_axis(x, i, axis),
-        samples=drawn(case((3, 4), Ints((3, 2), 4), axis=1), case((3, 4), Ints((5, 4), 3), axis=0)))  # fmt: skip
+@kernel(
+    grad=gather_elements_grad,
+    against=lambda x, i, axis: __import__("numpy").take_along_axis(x, i, axis),
+    samples=drawn(case((3, 4), Ints((3, 2), 4), axis=1), case((3, 4), Ints((5, 4), 3), axis=0)),
+)
 def gather_elements(x, indices, /, axis=-1, mode="raise"):
     """out[..., i, ...] = x[..., indices[..., i, ...], ...]: shapes agree but on ``axis``."""
     a = normal_axis("gather_elements", axis, len(x.shape))
@@ -132,7 +158,9 @@ def gather_elements(x, indices, /, axis=-1, mode="raise"):
 
 
 def _check_lanes(where, shape, indices, axis):
-    if len(shape) != len(indices) or any(a != b for i, (a, b) in enumerate(zip(shape, indices, strict=True)) if i != axis):
+    if len(shape) != len(indices) or any(
+        a != b for i, (a, b) in enumerate(zip(shape, indices, strict=True)) if i != axis
+    ):
         raise ShapeError(where, f"indices that agree with {shape} but on axis {axis}", indices, "Broadcast them first")
 
 
@@ -162,8 +190,12 @@ def take_along_axis(arr, indices, axis=-1):
     return f.gather_elements(f.broadcast_to(arr, at(arr.shape[a])), f.broadcast_to(indices, at(indices.shape[a])), a)
 
 
-@composite(npx="pick", nd="pick", samples=drawn(case((3, 4), Ints((3,), 4)), case((3, 4), Ints((4,), 3), axis=0, keepdims=True)),
-           against=lambda x, i, axis=-1, keepdims=False: _numpy_pick(x, i, axis, keepdims))  # fmt: skip
+@composite(
+    npx="pick",
+    nd="pick",
+    samples=drawn(case((3, 4), Ints((3,), 4)), case((3, 4), Ints((4,), 3), axis=0, keepdims=True)),
+    against=lambda x, i, axis=-1, keepdims=False: _numpy_pick(x, i, axis, keepdims),
+)
 def pick(data, index, axis=-1, mode="clip", keepdims=False):
     """One element of each lane along ``axis``: out[i] = data[i, index[i]]."""
     if axis is None:
@@ -180,9 +212,14 @@ def _numpy_pick(x, i, axis, keepdims):
     return y if keepdims else y.squeeze(axis)
 
 
-@kernel(npx="one_hot", nd="one_hot", method="one_hot", samples=drawn(case(Ints((2, 3), 4), depth=4)),
-        against=lambda i, depth, **kw: __import__("numpy").eye(depth)[i],
-        errors=[(((Ints((2,), 3),), {"depth": -1}), ArgumentError)])  # fmt: skip
+@kernel(
+    npx="one_hot",
+    nd="one_hot",
+    method="one_hot",
+    samples=drawn(case(Ints((2, 3), 4), depth=4)),
+    against=lambda i, depth, **kw: __import__("numpy").eye(depth)[i],
+    errors=[(((Ints((2,), 3),), {"depth": -1}), ArgumentError)],
+)
 def one_hot(indices, /, depth=0, on_value=1.0, off_value=0.0, dtype="float32"):
     """Adds a last axis of length ``depth``: on_value at the index, off_value elsewhere and for indices out of range."""
     if depth < 0:
@@ -191,15 +228,19 @@ def one_hot(indices, /, depth=0, on_value=1.0, off_value=0.0, dtype="float32"):
     return Plan([((*indices.shape, depth), as_dtype("one_hot", dtype))], "one_hot", attrs, [INDEX], contiguous=True)
 
 
-# --- several index arrays at once ----------------------------------------------------------------------------------------
+# --- several index arrays at once ------------------------------------------------------------------------------------
 
 
-@kernel(against=lambda xs, dims: __import__("numpy").ravel_multi_index(tuple(xs), dims),
-        samples=drawn(case([Ints((2, 3), 4), Ints((3,), 5)], dims=(4, 5))))  # fmt: skip
+@kernel(
+    against=lambda xs, dims: __import__("numpy").ravel_multi_index(tuple(xs), dims),
+    samples=drawn(case([Ints((2, 3), 4), Ints((3,), 5)], dims=(4, 5))),
+)
 def ravel_index(xs: list, /, dims=(), mode="raise"):
     """Position in C order of the element that index arrays (broadcast together) name in an array of shape ``dims``."""
     shape = broadcast("ravel_index", *(x.shape for x in xs))
-    return Plan([(shape, INDEX)], "ravel_index", {"dims": list(dims), "mode": mode_of("ravel_index", mode)}, [INDEX] * len(xs))
+    return Plan(
+        [(shape, INDEX)], "ravel_index", {"dims": list(dims), "mode": mode_of("ravel_index", mode)}, [INDEX] * len(xs)
+    )
 
 
 def _split_nd(x, indices, where):
@@ -211,7 +252,9 @@ def _split_nd(x, indices, where):
     return f.reshape(x, (size_of(x.shape[:m]), *x.shape[m:])), flat
 
 
-@composite(npx="gather_nd", nd="gather_nd", samples=drawn(case((4, 5, 2), Ints((2, 3), 4))), against=lambda x, i: x[tuple(i)])
+@composite(
+    npx="gather_nd", nd="gather_nd", samples=drawn(case((4, 5, 2), Ints((2, 3), 4))), against=lambda x, i: x[tuple(i)]
+)
 def gather_nd(data, indices):
     """data[indices[0], indices[1], ...]: one row of ``indices`` for each leading axis."""
     x, flat = _split_nd(data, indices, "gather_nd")
@@ -238,7 +281,11 @@ def index_add(a, ind, val):
 
 def _write_nd(a, ind, val, how):
     x, flat = _split_nd(a, ind, "index_" + how)
-    v = f.broadcast_to(val, (*flat.shape, *x.shape[1:])) if hasattr(val, "shape") else f.full((*flat.shape, *x.shape[1:]), val, a.dtype)
+    v = (
+        f.broadcast_to(val, (*flat.shape, *x.shape[1:]))
+        if hasattr(val, "shape")
+        else f.full((*flat.shape, *x.shape[1:]), val, a.dtype)
+    )
     return f.reshape(f.put(v, flat, x, x.shape, 0, "raise", how), a.shape)
 
 

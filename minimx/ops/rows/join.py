@@ -13,7 +13,7 @@ from ..kinds.kernel import kernel
 from ..samples import case, drawn
 from ..table import Plan, common_dtype, f
 
-# --- paste: writing a region ---------------------------------------------------------------------------------------------
+# --- paste: writing a region -----------------------------------------------------------------------------------------
 
 
 def paste_grad(gs, ins, outs, attrs, needs):
@@ -29,22 +29,32 @@ def paste_grad(gs, ins, outs, attrs, needs):
 def region_key(shape, start, step, region):
     """The basic key of a region; a negative step that runs past the front needs stop None."""
     stops = [b + s * n for b, s, n in zip(start, step, region, strict=True)]
-    return tuple((b, None if e < 0 else e, s) if n else (0, 0, 1)
-                 for b, e, s, n in zip(start, stops, step, region, strict=True))  # fmt: skip
+    return tuple(
+        (b, None if e < 0 else e, s) if n else (0, 0, 1) for b, e, s, n in zip(start, stops, step, region, strict=True)
+    )
 
 
 @kernel(grad=paste_grad)
 def paste(v, base=None, /, shape=(), start=(), step=(), value=0, region=None):
     """An array that is ``v`` on a region and ``base`` (or ``value``) elsewhere.
 
-    The region begins at ``start``, goes by ``step`` and has the shape ``region`` (by default v's), to which ``v`` broadcasts.
+    The region begins at ``start``, goes by ``step`` and has the shape ``region`` (by default v's), to which ``v``
+    broadcasts.
     """
     dtype = v.dtype if base is None else base.dtype
     taken = v.shape if region is None else tuple(region)
     last = [b + s * (n - 1) for b, s, n in zip(start, step, taken, strict=True)]
     if size_of(taken) and any(not 0 <= i < d for ends in (start, last) for i, d in zip(ends, shape, strict=True)):
-        raise ShapeError("paste", f"a region inside {tuple(shape)}", f"{taken} from {start} by {step}", "Shrink the region")
-    attrs = {"start": list(start), "step": list(step), "region": list(taken), "value": float(value), "base": int(base is not None)}
+        raise ShapeError(
+            "paste", f"a region inside {tuple(shape)}", f"{taken} from {start} by {step}", "Shrink the region"
+        )
+    attrs = {
+        "start": list(start),
+        "step": list(step),
+        "region": list(taken),
+        "value": float(value),
+        "base": int(base is not None),
+    }
     return Plan([(tuple(shape), dtype)], "paste", attrs, [dtype, dtype])
 
 
@@ -58,7 +68,7 @@ def slice_set(x, v, key):
     return f.paste(v, x, x.shape, tuple(s.start), tuple(s.step), 0, tuple(s.length))
 
 
-# --- concatenate, stack, split -------------------------------------------------------------------------------------------
+# --- concatenate, stack, split ---------------------------------------------------------------------------------------
 
 
 def concatenate_grad(gs, ins, outs, attrs, needs):
@@ -66,14 +76,20 @@ def concatenate_grad(gs, ins, outs, attrs, needs):
     for x, needed in zip(ins, needs, strict=True):
         n = x.shape[axis] if axis is not None else x.size
         key = ((None,) * 3,) * (axis % x.ndim if axis is not None else 0) + ((at, at + n, None),)
-        out.append((f.getitem(g, key) if axis is not None else f.reshape(f.getitem(g, key), x.shape)) if needed else None)
+        out.append(
+            (f.getitem(g, key) if axis is not None else f.reshape(f.getitem(g, key), x.shape)) if needed else None
+        )
         at += n
     return out
 
 
-@kernel(np="concatenate concat", grad=concatenate_grad, against="numpy.concatenate",
-        samples=drawn(case([(2, 3), (4, 3)]), case([(2, 3), (2, 1), (2, 0)], axis=-1), case([(2, 3), (4,)], axis=None)),
-        errors=[(([[(2, 3), (2, 4)]], {}), ShapeError)])  # fmt: skip
+@kernel(
+    np="concatenate concat",
+    grad=concatenate_grad,
+    against="numpy.concatenate",
+    samples=drawn(case([(2, 3), (4, 3)]), case([(2, 3), (2, 1), (2, 0)], axis=-1), case([(2, 3), (4,)], axis=None)),
+    errors=[(([[(2, 3), (2, 4)]], {}), ShapeError)],
+)
 def concatenate(xs: list, /, axis=0):
     """Joins arrays along an existing axis; ``axis=None`` joins them flattened."""
     if not xs:
@@ -90,9 +106,15 @@ def _joined_shape(xs, axis):
     first = xs[0].shape
     a = normal_axis("concatenate", axis, len(first))
     for x in xs:
-        if len(x.shape) != len(first) or any(p != q for i, (p, q) in enumerate(zip(x.shape, first, strict=True)) if i != a):
-            raise ShapeError("concatenate", f"shapes that agree but on axis {a}", ", ".join(str(s.shape) for s in xs),
-                             "Reshape or pad them")  # fmt: skip
+        if len(x.shape) != len(first) or any(
+            p != q for i, (p, q) in enumerate(zip(x.shape, first, strict=True)) if i != a
+        ):
+            raise ShapeError(
+                "concatenate",
+                f"shapes that agree but on axis {a}",
+                ", ".join(str(s.shape) for s in xs),
+                "Reshape or pad them",
+            )
     return (*first[:a], sum(x.shape[a] for x in xs), *first[a + 1 :])
 
 
@@ -156,11 +178,17 @@ def pieces(x, sections, axis, where, even):
     else:
         cuts = [0, *(int(c) for c in sections), n]
     whole = ((None, None, None),) * axis
-    return [f.getitem(x, (*whole, (b, max(b, e) if e >= 0 else e, None))) for b, e in zip(cuts[:-1], cuts[1:], strict=True)]
+    return [
+        f.getitem(x, (*whole, (b, max(b, e) if e >= 0 else e, None))) for b, e in zip(cuts[:-1], cuts[1:], strict=True)
+    ]
 
 
-@composite(np="split", method="split", against="numpy.split",
-           samples=drawn(case((4, 3), 2), case((4, 3), indices_or_sections=[1, 3]), case((4, 6), 3, axis=1)))  # fmt: skip
+@composite(
+    np="split",
+    method="split",
+    against="numpy.split",
+    samples=drawn(case((4, 3), 2), case((4, 3), indices_or_sections=[1, 3]), case((4, 6), 3, axis=1)),
+)
 def split(ary, indices_or_sections, axis=0):
     """Views of equal parts, or of the parts between the positions given."""
     return pieces(ary, indices_or_sections, axis, "split", True)
@@ -190,10 +218,16 @@ def dsplit(ary, indices_or_sections):
     return pieces(ary, indices_or_sections, 2, "dsplit", True)
 
 
-# --- repetition ----------------------------------------------------------------------------------------------------------
+# --- repetition ------------------------------------------------------------------------------------------------------
 
 
-@composite(np="tile", nd="tile", method="tile", against="numpy.tile", samples=drawn(case((2, 3), reps=(2, 1, 2)), case((3,), 2)))
+@composite(
+    np="tile",
+    nd="tile",
+    method="tile",
+    against="numpy.tile",
+    samples=drawn(case((2, 3), reps=(2, 1, 2)), case((3,), 2)),
+)
 def tile(A, reps):
     """``A`` repeated ``reps[i]`` times along axis i, as bricks are laid."""
     reps = (reps,) if isinstance(reps, int) else tuple(reps)
@@ -204,8 +238,13 @@ def tile(A, reps):
     return f.reshape(wide, tuple(r * s for r, s in zip(reps, shape, strict=True)))
 
 
-@composite(np="repeat", nd="repeat", method="repeat", against="numpy.repeat",
-           samples=drawn(case((2, 3), 2), case((2, 3), 2, axis=1), case((3, 2), repeats=[1, 0, 2], axis=0)))  # fmt: skip
+@composite(
+    np="repeat",
+    nd="repeat",
+    method="repeat",
+    against="numpy.repeat",
+    samples=drawn(case((2, 3), 2), case((2, 3), 2, axis=1), case((3, 2), repeats=[1, 0, 2], axis=0)),
+)
 def repeat(a, repeats, axis=None):
     """Every element (or slice along ``axis``) ``repeats`` times in a row; a list gives each its own count."""
     if axis is None:
@@ -237,7 +276,9 @@ def roll(a, shift, axis=None):
     return a
 
 
-@composite(np="rot90", against="numpy.rot90", samples=drawn(case((2, 3)), case((2, 3), -1), case((2, 3, 4), 2, axes=(1, 2))))
+@composite(
+    np="rot90", against="numpy.rot90", samples=drawn(case((2, 3)), case((2, 3), -1), case((2, 3, 4), 2, axes=(1, 2)))
+)
 def rot90(m, k=1, axes=(0, 1)):
     """Turns the plane of two axes by 90 degrees ``k`` times, from the first axis towards the second."""
     a, b = axes
@@ -249,7 +290,7 @@ def rot90(m, k=1, axes=(0, 1)):
     return f.flip(m, (a, b)) if k else m
 
 
-# --- pad -----------------------------------------------------------------------------------------------------------------
+# --- pad -------------------------------------------------------------------------------------------------------------
 
 
 def pad_widths(width, n):
@@ -281,9 +322,16 @@ def pad_indices(n, before, after, mode):
     return tuple(out)
 
 
-@composite(np="pad", against="numpy.pad",
-           samples=drawn(case((2, 3), pad_width=((1, 0), (2, 1)), mode="constant", constant_values=2), case((3, 4), 2, mode="reflect"),
-                         case((3, 4), pad_width=((1, 2), (0, 1)), mode="symmetric"), case((3, 4), 1, mode="edge")))  # fmt: skip
+@composite(
+    np="pad",
+    against="numpy.pad",
+    samples=drawn(
+        case((2, 3), pad_width=((1, 0), (2, 1)), mode="constant", constant_values=2),
+        case((3, 4), 2, mode="reflect"),
+        case((3, 4), pad_width=((1, 2), (0, 1)), mode="symmetric"),
+        case((3, 4), 1, mode="edge"),
+    ),
+)
 def pad(x, pad_width, mode="constant", constant_values=0):
     """``x`` with a border: constant, edge, reflect, symmetric or wrap, as NumPy's."""
     widths = pad_widths(pad_width, x.ndim)
@@ -305,7 +353,7 @@ def nd_pad(data, mode="constant", pad_width=(), constant_value=0):
     return f.pad(data, pairs, mode, constant_value)
 
 
-# --- small composites ----------------------------------------------------------------------------------------------------
+# --- small composites ------------------------------------------------------------------------------------------------
 
 
 @composite(against="numpy: g.sum over the broadcast axes")
@@ -327,7 +375,12 @@ def ravel(x, order="C"):
     return f.reshape(x, (-1,), order)
 
 
-@composite(npx="batch_flatten", nd="flatten Flatten", against=lambda x: x.reshape(x.shape[0], -1), samples=drawn(case((2, 3, 4))))
+@composite(
+    npx="batch_flatten",
+    nd="flatten Flatten",
+    against=lambda x: x.reshape(x.shape[0], -1),
+    samples=drawn(case((2, 3, 4))),
+)
 def batch_flatten(x):
     """(N, ...) -> (N, everything else)."""
     return f.reshape(x, (x.shape[0], size_of(x.shape[1:])))

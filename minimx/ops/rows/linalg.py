@@ -1,12 +1,14 @@
-"""Linear algebra on the host library, with the gradients that have a formula: inverse, solve, determinant, Cholesky, eigh.
+"""Linear algebra on the host library, with the gradients that have a formula: inverse, solve, determinant, Cholesky,
+eigh.
 
 Gradients follow Giles 2008, "Collected matrix derivative results for forward and reverse mode".
 """
 
 from __future__ import annotations
 
-from ...errors import ArgumentError
-from ..arguments import ordered_axes
+from ...errors import ArgumentError, NotSupported
+from ..arguments import ordered_axes, size_of
+from ..dtypes import FLOATS
 from ..kinds.composite import composite
 from ..kinds.host import host
 from ..samples import case, drawn
@@ -46,15 +48,25 @@ def inv(xp, x, /):
     return xp.linalg.inv(x)
 
 
-@host(np="linalg.det", against="numpy.linalg.det", samples=well_conditioned, dtypes=REAL,
-      grad=lambda gs, ins, outs, attrs, needs: [with_matrix_axes(gs[0] * outs[0]) * transposed(f.inv(ins[0]))])  # fmt: skip
+@host(
+    np="linalg.det",
+    against="numpy.linalg.det",
+    samples=well_conditioned,
+    dtypes=REAL,
+    grad=lambda gs, ins, outs, attrs, needs: [with_matrix_axes(gs[0] * outs[0]) * transposed(f.inv(ins[0]))],
+)
 def det(xp, x, /):
     """Determinant of each matrix."""
     return xp.linalg.det(x)
 
 
-@host(np="linalg.slogdet", against="numpy.linalg.slogdet", samples=well_conditioned, dtypes=REAL,
-      grad=lambda gs, ins, outs, attrs, needs: [with_matrix_axes(gs[1]) * transposed(f.inv(ins[0]))])  # fmt: skip
+@host(
+    np="linalg.slogdet",
+    against="numpy.linalg.slogdet",
+    samples=well_conditioned,
+    dtypes=REAL,
+    grad=lambda gs, ins, outs, attrs, needs: [with_matrix_axes(gs[1]) * transposed(f.inv(ins[0]))],
+)
 def slogdet(xp, x, /):
     """(sign, log|det|) of each matrix."""
     return tuple(xp.linalg.slogdet(x))
@@ -70,8 +82,15 @@ def solve_grad(gs, ins, outs, attrs, needs):
     return [f.sum_to_like(ga, a), f.squeeze(gb, -1) if vector else f.sum_to_like(gb, b)]
 
 
-@host(np="linalg.solve", grad=solve_grad, against="numpy.linalg.solve", dtypes=REAL,
-      samples=lambda dtype, rng: [([well_conditioned(dtype, rng)[0][0][0][0], rng.uniform(-1, 1, (3, 2)).astype(dtype)], {})])  # fmt: skip
+@host(
+    np="linalg.solve",
+    grad=solve_grad,
+    against="numpy.linalg.solve",
+    dtypes=REAL,
+    samples=lambda dtype, rng: [
+        ([well_conditioned(dtype, rng)[0][0][0][0], rng.uniform(-1, 1, (3, 2)).astype(dtype)], {})
+    ],
+)
 def solve(xp, a, b, /):
     """x with ``a x = b``; b holds columns, or one vector if it has one axis."""
     if b.ndim == a.ndim - 1:
@@ -114,10 +133,10 @@ def eigh(xp, x, /):
     return tuple(xp.linalg.eigh(x))
 
 
-@host(np="linalg.eigvalsh", against="numpy.linalg.eigvalsh", samples=well_conditioned, dtypes=REAL)
-def eigvalsh(xp, x, /):
+@composite(np="linalg.eigvalsh", against="numpy.linalg.eigvalsh", samples=well_conditioned, dtypes=REAL)
+def eigvalsh(x):
     """Eigenvalues of symmetric matrices, in rising order."""
-    return xp.linalg.eigvalsh(x)
+    return f.eigh(x)[0]
 
 
 @host(np="linalg.eig", against="numpy.linalg.eig", dtypes=REAL)
@@ -133,17 +152,43 @@ def eigvals(xp, x, /):
     return xp.linalg.eigvals(x).real.astype(x.dtype)
 
 
-@host(np="linalg.svd", against="numpy.linalg.svd", dtypes=REAL)
+def svd_grad(gs, ins, outs, attrs, needs):
+    """Of thin factors, for distinct singular values (Wan and Zhang 2019, arXiv:1909.02659)."""
+    if attrs["full_matrices"] or not attrs["compute_uv"]:
+        raise NotSupported("linalg.svd", "full_matrices=False and compute_uv=True while recording", attrs, "Use svdvals for values alone")
+    (gu, gs_, gvh), (u, s, vh) = gs, outs
+    v, gv, k = transposed(vh), transposed(gvh), s.shape[-1]
+    same, square = f.eye(k, k, 0, "bool"), f.square(s)
+    gap = f.where(same, 1.0, f.expand_dims(square, -2) - f.expand_dims(square, -1))
+    row, column = f.expand_dims(s, -2), f.expand_dims(s, -1)
+    skew = lambda a: a - transposed(a)  # noqa: E731
+    inner = skew(f.matmul(transposed(u), gu)) / gap * row + column * (skew(f.matmul(transposed(v), gv)) / gap)
+    inner = inner + f.where(same, f.expand_dims(gs_, -1), 0.0)
+    gx = f.matmul(f.matmul(u, inner), vh)
+    if u.shape[-2] > k:
+        gx = gx + f.matmul((gu - f.matmul(u, f.matmul(transposed(u), gu))) / row, vh)
+    if v.shape[-2] > k:
+        gx = gx + f.matmul(u, transposed((gv - f.matmul(v, f.matmul(vh, gv))) / row))
+    return [gx]
+
+
+def _apart(dtype, rng):
+    """Samples: matrices whose singular values are well apart, tall and wide."""
+    a = rng.uniform(-1, 1, (4, 3)) + 3 * (rng.uniform(1, 1, (4, 3)).cumsum(0) == rng.uniform(1, 1, (4, 3)).cumsum(1)).cumsum(1)
+    return [([a.astype(dtype)], {}), ([a.T.astype(dtype)], {})]
+
+
+@host(np="linalg.svd", grad=svd_grad, against="numpy.linalg.svd", dtypes=REAL)
 def svd(xp, x, /, full_matrices=False, compute_uv=True):
     """(U, S, Vh) with x = U diag(S) Vh; S in falling order."""
     made = xp.linalg.svd(x, full_matrices=full_matrices, compute_uv=compute_uv)
     return tuple(made) if compute_uv else made
 
 
-@host(np="linalg.svdvals", against="numpy.linalg.svdvals", samples=drawn(case((3, 2))), dtypes=REAL)
-def svdvals(xp, x, /):
+@composite(np="linalg.svdvals", against="numpy.linalg.svdvals", samples=_apart, dtypes=REAL)
+def svdvals(x):
     """Singular values in falling order."""
-    return xp.linalg.svd(x, compute_uv=False)
+    return f.svd(x)[1]
 
 
 @host(np="linalg.qr", against="numpy.linalg.qr", dtypes=REAL)
@@ -152,7 +197,16 @@ def qr(xp, x, /, mode="reduced"):
     return tuple(xp.linalg.qr(x, mode))
 
 
-@host(np="linalg.pinv", against="numpy.linalg.pinv", samples=drawn(case((3, 2))), dtypes=REAL)
+def pinv_grad(gs, ins, outs, attrs, needs):
+    """Golub and Pereyra 1973: where the rank does not change."""
+    a, p, g = ins[0], outs[0], gs[0]
+    gt, pt = transposed(g), transposed(p)
+    one = f.matmul(gt, f.matmul(p, pt))
+    two = f.matmul(f.matmul(pt, p), gt)
+    return [one - f.matmul(a, f.matmul(p, one)) + two - f.matmul(f.matmul(two, p), a) - f.matmul(f.matmul(pt, g), pt)]
+
+
+@host(np="linalg.pinv", grad=pinv_grad, against="numpy.linalg.pinv", samples=_apart, dtypes=REAL)
 def pinv(xp, x, /, rcond=1e-15, hermitian=False):
     """Moore-Penrose inverse."""
     return xp.linalg.pinv(x, rcond, hermitian)
@@ -171,25 +225,34 @@ def lstsq(xp, a, b, /, rcond="warn"):
     return x, residuals, xp.asarray(rank), s
 
 
-@host(np="linalg.tensorinv", against="numpy.linalg.tensorinv", dtypes=REAL)
-def tensorinv(xp, x, /, ind=2):
+@composite(np="linalg.tensorinv", against="numpy.linalg.tensorinv", dtypes=REAL, samples=drawn(case((2, 3, 6), ind=2)))
+def tensorinv(a, ind=2):
     """Inverse for tensordot over ``ind`` axes."""
-    return xp.linalg.tensorinv(x, ind)
+    n = size_of(a.shape[ind:])
+    return f.reshape(f.inv(f.reshape(a, (size_of(a.shape[:ind]), n))), a.shape[ind:] + a.shape[:ind])
 
 
-@host(np="linalg.tensorsolve", against="numpy.linalg.tensorsolve", dtypes=REAL)
-def tensorsolve(xp, a, b, /, axes=None):
-    """x with tensordot(a, x) = b."""
-    return xp.linalg.tensorsolve(a, b, axes)
+@composite(np="linalg.tensorsolve", against="numpy.linalg.tensorsolve", dtypes=REAL,
+           samples=drawn(case((2, 3, 6), (2, 3)), case((2, 6, 3), (2, 3), axes=(1,))))  # fmt: skip
+def tensorsolve(a, b, axes=None):
+    """x with tensordot(a, x, x.ndim) = b; ``axes`` of ``a`` go to the end first."""
+    if axes is not None:
+        a = f.moveaxis(a, tuple(axes), tuple(range(a.ndim - len(axes), a.ndim)))
+    shape = a.shape[b.ndim :]
+    return f.reshape(f.solve(f.reshape(a, (b.size, size_of(shape))), f.reshape(b, (-1,))), shape)
 
 
-# --- norms and names that NumPy has twice --------------------------------------------------------------------------------
+# --- norms and names that NumPy has twice ----------------------------------------------------------------------------
 
 
-@composite(np="linalg.vector_norm", against="numpy.linalg.vector_norm",
-           samples=drawn(case((3, 4)), case((3, 4), axis=1, ord=1), case((3, 4), axis=0, keepdims=True, ord=float("inf"))))  # fmt: skip
+@composite(
+    np="linalg.vector_norm",
+    against="numpy.linalg.vector_norm",
+    samples=drawn(case((3, 4)), case((3, 4), axis=1, ord=1), case((3, 4), axis=0, keepdims=True, ord=float("inf"))),
+)
 def vector_norm(x, axis=None, keepdims=False, ord=2):
-    """(sum |x|^ord)^(1/ord) over ``axis``; for infinity the largest |x|, for 0 the number of elements that are not 0."""
+    """(sum |x|^ord)^(1/ord) over ``axis``; for infinity the largest |x|, for 0 the number of elements that are not
+    0."""
     if ord == 2:
         return f.sqrt(f.sum(f.square(x), axis=axis, keepdims=keepdims))
     if ord in (float("inf"), -float("inf")):
@@ -201,7 +264,11 @@ def vector_norm(x, axis=None, keepdims=False, ord=2):
     return f.power(f.sum(f.power(f.abs(x), ord), axis=axis, keepdims=keepdims), 1.0 / ord)
 
 
-@composite(np="linalg.matrix_norm", against="numpy.linalg.matrix_norm", samples=drawn(case((3, 4)), case((3, 4), ord=1), case((3, 4), ord=float("inf"))))
+@composite(
+    np="linalg.matrix_norm",
+    against="numpy.linalg.matrix_norm",
+    samples=drawn(case((3, 4)), case((3, 4), ord=1), case((3, 4), ord=float("inf"))),
+)
 def matrix_norm(x, keepdims=False, ord="fro", axis=(-2, -1)):
     """Frobenius ("fro"), nuclear ("nuc"), spectral (2, -2) or largest absolute column (1) or row (inf) sum."""
     rows, columns = ordered_axes("linalg.matrix_norm", axis, x.ndim)
@@ -221,8 +288,11 @@ def matrix_norm(x, keepdims=False, ord="fro", axis=(-2, -1)):
     return f.expand_dims(y, tuple(sorted((rows, columns))))
 
 
-@composite(np="linalg.norm", against="numpy.linalg.norm",
-           samples=drawn(case((3, 4)), case((3, 4), axis=1), case((3, 4), ord=1), case((2, 3, 4), axis=(0, 2), keepdims=True)))  # fmt: skip
+@composite(
+    np="linalg.norm",
+    against="numpy.linalg.norm",
+    samples=drawn(case((3, 4)), case((3, 4), axis=1), case((3, 4), ord=1), case((2, 3, 4), axis=(0, 2), keepdims=True)),
+)
 def linalg_norm(x, ord=None, axis=None, keepdims=False):
     """Norm of a vector (one axis) or matrix (two axes); without ord and axis of all elements."""
     axes = None if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
@@ -230,16 +300,26 @@ def linalg_norm(x, ord=None, axis=None, keepdims=False):
         return f.sqrt(f.sum(f.square(x), axis=axes, keepdims=keepdims))
     if axes is None:
         axes = tuple(range(x.ndim))
-    return matrix_norm(x, keepdims, ord, axes) if len(axes) == 2 else vector_norm(x, axes[0] if len(axes) == 1 else axes, keepdims, ord)
+    return (
+        matrix_norm(x, keepdims, ord, axes)
+        if len(axes) == 2
+        else vector_norm(x, axes[0] if len(axes) == 1 else axes, keepdims, ord)
+    )
 
 
-@composite(name="norm", nd="norm", method="norm", against="numpy.linalg.norm", samples=drawn(case((3, 4)), case((3, 4), axis=1)))
+@composite(
+    name="norm",
+    nd="norm",
+    method="norm",
+    against="numpy.linalg.norm",
+    samples=drawn(case((3, 4)), case((3, 4), axis=1)),
+)
 def norm(data, ord=2, axis=None, keepdims=False):
     """Gluon 1's norm: of order 1 or 2 over any axes."""
     return vector_norm(data, axis, keepdims, ord)
 
 
-@composite(np="linalg.matrix_transpose", against="numpy.swapaxes", samples=drawn(case((2, 3))))
+@composite(np="linalg.matrix_transpose", against=lambda x: x.swapaxes(-1, -2), samples=drawn(case((2, 3))))
 def matrix_transpose(x):
     """The last two axes swapped."""
     return f.swapaxes(x, -1, -2)
@@ -251,7 +331,9 @@ def vecdot(x1, x2, axis=-1):
     return f.sum(f.multiply(x1, x2), axis=axis)
 
 
-@composite(np="cross linalg.cross", against="numpy.cross", samples=drawn(case((4, 3), (4, 3))))
+@composite(
+    np="cross linalg.cross", against="numpy.cross", dtypes=(*FLOATS, "int32"), samples=drawn(case((4, 3), (4, 3)))
+)
 def cross(a, b, axis=-1):
     """Vector product of 3-vectors along ``axis``."""
     turn = lambda x, k: f.roll(x, -k, axis)  # noqa: E731
@@ -260,7 +342,9 @@ def cross(a, b, axis=-1):
 
 def _alias(name, row, doc):
     """A function of np.linalg that is one of np."""
-    composite(name=f"linalg_{name}", np=f"linalg.{name}", doc=doc, against=f"numpy.{row}")(lambda *args, **kwargs: getattr(f, row)(*args, **kwargs))
+    composite(name=f"linalg_{name}", np=f"linalg.{name}", doc=doc, against=f"numpy.{row}")(
+        lambda *args, **kwargs: getattr(f, row)(*args, **kwargs)
+    )
 
 
 _alias("tensordot", "tensordot", "np.tensordot.")

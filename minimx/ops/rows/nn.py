@@ -9,8 +9,21 @@ from ..kinds.random import random
 from ..samples import case, drawn
 from ..table import Plan, f
 
-ACTIVATIONS = ("relu", "sigmoid", "tanh", "softrelu", "softsign", "log_sigmoid", "mish", "silu", "gelu", "gelu_erf", "gelu_tanh",
-               "hard_sigmoid", "softplus")  # fmt: skip
+ACTIVATIONS = (
+    "relu",
+    "sigmoid",
+    "tanh",
+    "softrelu",
+    "softsign",
+    "log_sigmoid",
+    "mish",
+    "silu",
+    "gelu",
+    "gelu_erf",
+    "gelu_tanh",
+    "hard_sigmoid",
+    "softplus",
+)
 SAME_AS = {"softrelu": "softplus", "gelu_erf": "gelu"}
 
 
@@ -26,8 +39,8 @@ def activation(data, act_type="relu"):
 def leaky_relu(data, gamma=None, act_type="leaky", slope=0.25, lower_bound=0.125, upper_bound=0.334):
     """x where x > 0, else by act_type: leaky slope * x, prelu gamma * x, elu slope * (e^x - 1), selu, gelu, rrelu.
 
-    prelu's ``gamma`` has one element, or one for each channel on axis 1. rrelu draws slopes from [lower_bound, upper_bound)
-    while training and uses their mean else (arXiv:1505.00853).
+    prelu's ``gamma`` has one element, or one for each channel on axis 1. rrelu draws slopes from [lower_bound,
+    upper_bound) while training and uses their mean else (arXiv:1505.00853).
     """
     if act_type == "leaky":
         return f.where(f.greater(data, 0), data, data * slope)
@@ -49,14 +62,16 @@ def _random_slope(data, low, high):
     return f.uniform(low, high, data.shape, as_dtype("leaky_relu", data.dtype)) if f.is_training() else (low + high) / 2
 
 
-# --- dropout -------------------------------------------------------------------------------------------------------------
+# --- dropout ---------------------------------------------------------------------------------------------------------
 
 
 @random(grad=lambda gs, ins, outs, attrs, needs: [f.dropout_backward(gs[0], outs[1], attrs["p"])])
 def dropout_train(x, /, p=0.5):
     """(y, mask): every element is 0 with probability ``p``, else x / (1 - p); mask is 1 where it was kept."""
     dtype = float_of(x.dtype)
-    return Plan([(x.shape, dtype), (x.shape, "uint8")], "dropout", {"p": float(p)}, [dtype], contiguous=True, random=True)
+    return Plan(
+        [(x.shape, dtype), (x.shape, "uint8")], "dropout", {"p": float(p)}, [dtype], contiguous=True, random=True
+    )
 
 
 @composite()
@@ -67,12 +82,15 @@ def dropout_backward(g, mask, p=0.5):
 
 @composite(npx="dropout", nd="Dropout", against="share of zeros, scale of the rest")
 def dropout(data, p=0.5, mode="training", axes=(), cudnn_off=False):
-    """While training (or always, with mode="always") zeroes elements with probability ``p`` and scales the rest by 1 / (1 - p).
+    """While training (or always, with mode="always") zeroes elements with probability ``p`` and scales the rest by 1
+    / (1 - p).
 
     ``axes``: along these one draw serves all elements (Srivastava et al. 2014, JMLR 15).
     """
     if not 0 <= p <= 1 or mode not in ("training", "always"):
-        raise ArgumentError("dropout", "p in [0, 1] and mode 'training' or 'always'", f"{p}, {mode!r}", "Pass a probability")
+        raise ArgumentError(
+            "dropout", "p in [0, 1] and mode 'training' or 'always'", f"{p}, {mode!r}", "Pass a probability"
+        )
     if p == 0 or (mode == "training" and not f.is_training()):
         return data
     if not axes:
@@ -82,14 +100,21 @@ def dropout(data, p=0.5, mode="training", axes=(), cudnn_off=False):
     return data * f.dropout_train(f.ones(shape, as_dtype("dropout", data.dtype)), p)[0]
 
 
-# --- up-sampling ---------------------------------------------------------------------------------------------------------
+# --- up-sampling -----------------------------------------------------------------------------------------------------
 
 
-@composite(npx="upsampling", nd="UpSampling", against=lambda x, scale=2: x.repeat(scale, 2).repeat(scale, 3), samples=drawn(case((1, 2, 3, 3), scale=2)))
+@composite(
+    npx="upsampling",
+    nd="UpSampling",
+    against=lambda x, scale=2: x.repeat(scale, 2).repeat(scale, 3),
+    samples=drawn(case((1, 2, 3, 3), scale=2)),
+)
 def upsampling(data, scale=2, sample_type="nearest"):
     """Repeats rows and columns of (N, C, H, W) ``scale`` times."""
     if sample_type != "nearest":
-        raise ArgumentError("upsampling", "sample_type 'nearest'", sample_type, "Use bilinear_resize2d or deconvolution")
+        raise ArgumentError(
+            "upsampling", "sample_type 'nearest'", sample_type, "Use bilinear_resize2d or deconvolution"
+        )
     return f.repeat(f.repeat(data, scale, 2), scale, 3)
 
 
@@ -115,13 +140,17 @@ def bilinear_resize2d(data, height=0, width=0, scale_height=None, scale_width=No
     return data
 
 
-# --- sequences -----------------------------------------------------------------------------------------------------------
+# --- sequences -------------------------------------------------------------------------------------------------------
 
 
 def _within(data, lengths, axis):
     """Mask of the places before ``lengths``; time is on ``axis`` 0 or 1, the batch on the other."""
     time = f.spaced(0, 1, data.shape[axis], "int32")
-    inside = f.less(f.expand_dims(time, 1), f.expand_dims(lengths, 0)) if axis == 0 else f.less(f.expand_dims(time, 0), f.expand_dims(lengths, 1))
+    inside = (
+        f.less(f.expand_dims(time, 1), f.expand_dims(lengths, 0))
+        if axis == 0
+        else f.less(f.expand_dims(time, 0), f.expand_dims(lengths, 1))
+    )
     return f.reshape(inside, inside.shape + (1,) * (data.ndim - 2))
 
 

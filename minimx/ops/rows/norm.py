@@ -1,7 +1,8 @@
-"""Normalisations: batch, layer, group, instance and RMS norm, L2 normalisation. Forward and backward are one kernel each.
+"""Normalisations: batch, layer, group, instance and RMS norm, L2 normalisation. Forward and backward are one kernel
+each.
 
-All of them standardise, xhat = (x - mean) * r with r = 1 / sqrt(var + eps), over some axes, and then scale and shift. Their
-second derivatives share one rule, ``standardised_grad_grad``.
+All of them standardise, xhat = (x - mean) * r with r = 1 / sqrt(var + eps), over some axes, and then scale and shift.
+Their second derivatives share one rule, ``standardised_grad_grad``.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ LIBRARY_TYPES = ("float32", "bfloat16", "float16")  # those of csrc/cpu/batch_no
 def standardised_grad_grad(x, dy, mean, r, gamma, u, p, q, axes):
     """Derivatives of dx = r P(dy gamma), dgamma = sum dy xhat, dbeta = sum dy for cotangents u, p, q of these three.
 
-    P(v) = v - m(v) - xhat m(v xhat) with m the mean over ``axes`` is its own transpose. Returns the gradients for x, dy and
-    gamma (before the sum to gamma's shape); mean and r count as functions of x. All operands broadcast to x.
+    P(v) = v - m(v) - xhat m(v xhat) with m the mean over ``axes`` is its own transpose. Returns the gradients for x,
+    dy and gamma (before the sum to gamma's shape); mean and r count as functions of x. All operands broadcast to x.
     """
 
     def m(v):
@@ -39,10 +40,10 @@ def standardised_grad_grad(x, dy, mean, r, gamma, u, p, q, axes):
     return gx, through * gamma + p * xhat + q, dy * through
 
 
-# --- batch norm ----------------------------------------------------------------------------------------------------------
+# --- batch norm ------------------------------------------------------------------------------------------------------
 
 
-def batch_plan(name, x, axis, eps, outs, n_last):
+def batch_plan(name, x, axis, eps, outs):
     """Plan of a batch norm kernel; the channel axis is 1 or the last."""
     where, rank = "batch_norm", len(x.shape)
     if rank < 2:
@@ -50,7 +51,7 @@ def batch_plan(name, x, axis, eps, outs, n_last):
     a = normal_axis(where, axis, rank)
     if a not in (1, rank - 1):
         raise ArgumentError(where, "channels on axis 1 or last", axis, "Use npx.batch_norm, which moves the axis")
-    name, attrs = library(name, {"eps": float(eps)}, a == rank - 1 and rank > 2, n_last)
+    name, attrs = library(name, "", {"eps": float(eps)}, a == rank - 1 and rank > 2)
     return Plan(outs, name, attrs)
 
 
@@ -58,7 +59,9 @@ def channels(x, axis, *parameters):
     """Number of channels; every parameter must be a vector of them."""
     c = x.shape[normal_axis("batch_norm", axis, len(x.shape))]
     if any(v is not None and v.shape != (c,) for v in parameters):
-        raise ShapeError("batch_norm", f"parameters of shape ({c},) for data {x.shape}", [v.shape for v in parameters], "Check axis")
+        raise ShapeError(
+            "batch_norm", f"parameters of shape ({c},) for data {x.shape}", [v.shape for v in parameters], "Check axis"
+        )
     return c
 
 
@@ -71,11 +74,11 @@ def batch_norm_train_grad(gs, ins, outs, attrs, needs):
     return list(f.batch_norm_grad(ins[0], gs[0], outs[1], outs[2], ins[1], attrs["eps"], attrs["axis"]))
 
 
-@kernel(grad=batch_norm_train_grad)
+@kernel(grad=batch_norm_train_grad, dtypes=LIBRARY_TYPES, against="its formula in numpy")
 def batch_norm_train(x, gamma, beta, /, eps=1e-5, axis=1):
     """(y, mean, var): normalised by the batch's own statistics; var is the biased one."""
     c = channels(x, axis, gamma, beta)
-    return batch_plan("batch_norm_fwd_train", x, axis, eps, [(x.shape, x.dtype), ((c,), "float32"), ((c,), "float32")], 1)
+    return batch_plan("batch_norm_fwd_train", x, axis, eps, [(x.shape, x.dtype), ((c,), "float32"), ((c,), "float32")])
 
 
 def batch_norm_infer_grad(gs, ins, outs, attrs, needs):
@@ -83,11 +86,11 @@ def batch_norm_infer_grad(gs, ins, outs, attrs, needs):
     return [*f.batch_norm_grad(x, gs[0], mean, var, gamma, attrs["eps"], attrs["axis"], True), None, None]
 
 
-@kernel(grad=batch_norm_infer_grad)
+@kernel(grad=batch_norm_infer_grad, dtypes=LIBRARY_TYPES, against="its formula in numpy")
 def batch_norm_infer(x, gamma, beta, mean, var, /, eps=1e-5, axis=1):
     """Normalised by statistics that are given."""
     channels(x, axis, gamma, beta, mean, var)
-    return batch_plan("batch_norm_infer", x, axis, eps, [(x.shape, x.dtype)], 1)
+    return batch_plan("batch_norm_infer", x, axis, eps, [(x.shape, x.dtype)])
 
 
 def batch_norm_grad_grad(gs, ins, outs, attrs, needs):
@@ -103,11 +106,11 @@ def batch_norm_grad_grad(gs, ins, outs, attrs, needs):
     return [f.cast(gx, x.dtype), f.cast(gdy, dy.dtype), None, None, f.cast(f.sum(ggamma, axis=axes), gamma.dtype)]
 
 
-@kernel(grad=batch_norm_grad_grad)
+@kernel(grad=batch_norm_grad_grad, dtypes=LIBRARY_TYPES, against="its formula in numpy")
 def batch_norm_grad(x, dy, mean, var, gamma, /, eps=1e-5, axis=1, global_stats=False):
     """(dx, dgamma, dbeta). With ``global_stats`` the statistics do not depend on x."""
     c = channels(x, axis, gamma, mean, var)
-    plan = batch_plan("batch_norm_bwd", x, axis, eps, [(x.shape, x.dtype), ((c,), gamma.dtype), ((c,), gamma.dtype)], 2)
+    plan = batch_plan("batch_norm_bwd", x, axis, eps, [(x.shape, x.dtype), ((c,), gamma.dtype), ((c,), gamma.dtype)])
     plan.attrs["global_stats"] = int(global_stats)
     return plan
 
@@ -123,20 +126,51 @@ def _normalise(x, gamma, beta, mean, var, eps, axis):
     return (x - mean) * f.rsqrt(var + eps) * gamma + beta
 
 
-@composite(npx="batch_norm", nd="BatchNorm", against="its formula in numpy",
-           samples=drawn(case((4, 3, 2, 2), (3,), (3,), (3,), (3,))))  # fmt: skip
-def batch_norm(x, gamma, beta, running_mean, running_var, eps=1e-3, momentum=0.9, fix_gamma=True, use_global_stats=False,
-               output_mean_var=False, axis=1, cudnn_off=False, min_calib_range=None, max_calib_range=None):  # fmt: skip
-    """(x - mean) / sqrt(var + eps) * gamma + beta for each channel on ``axis`` (Ioffe and Szegedy 2015, arXiv:1502.03167).
+@composite(
+    npx="batch_norm",
+    nd="BatchNorm",
+    against="its formula in numpy",
+    samples=drawn(case((4, 3, 2, 2), (3,), (3,), (3,), (3,))),
+)
+def batch_norm(
+    x,
+    gamma,
+    beta,
+    running_mean,
+    running_var,
+    eps=1e-3,
+    momentum=0.9,
+    fix_gamma=True,
+    use_global_stats=False,
+    output_mean_var=False,
+    axis=1,
+    cudnn_off=False,
+    min_calib_range=None,
+    max_calib_range=None,
+):
+    """(x - mean) / sqrt(var + eps) * gamma + beta for each channel on ``axis`` (Ioffe and Szegedy 2015,
+    arXiv:1502.03167).
 
     While training the statistics are the batch's, and running = running * momentum + batch * (1 - momentum) in place;
-    else, or with ``use_global_stats``, the running ones. fix_gamma: gamma counts as 1. output_mean_var: also returns them.
+    else, or with ``use_global_stats``, the running ones. fix_gamma: gamma counts as 1. output_mean_var: also returns
+    them.
     """
     gamma = f.ones_like(gamma) if fix_gamma else gamma
     plain = as_dtype("batch_norm", x.dtype) not in LIBRARY_TYPES
     if axis % x.ndim not in (1, x.ndim - 1) and not plain:
-        moved = batch_norm(f.moveaxis(x, axis, 1), gamma, beta, running_mean, running_var, eps, momentum, False, use_global_stats,
-                           output_mean_var, 1)  # fmt: skip
+        moved = batch_norm(
+            f.moveaxis(x, axis, 1),
+            gamma,
+            beta,
+            running_mean,
+            running_var,
+            eps,
+            momentum,
+            False,
+            use_global_stats,
+            output_mean_var,
+            1,
+        )
         return (f.moveaxis(moved[0], 1, axis), *moved[1:]) if output_mean_var else f.moveaxis(moved, 1, axis)
     if not f.is_training() or use_global_stats:
         mean, var = running_mean, running_var
@@ -153,7 +187,7 @@ def batch_norm(x, gamma, beta, running_mean, running_var, eps=1e-3, momentum=0.9
     return (y, mean, var) if output_mean_var else y
 
 
-# --- layer norm and its kin ----------------------------------------------------------------------------------------------
+# --- layer norm and its kin ------------------------------------------------------------------------------------------
 
 
 def row_norm_grad(gs, ins, outs, attrs, needs):
@@ -163,11 +197,16 @@ def row_norm_grad(gs, ins, outs, attrs, needs):
     return [dx, dgamma, dbeta if beta is not None else None]
 
 
-@kernel(grad=row_norm_grad)
+@kernel(grad=row_norm_grad, against="its formula in numpy")
 def row_norm(x, gamma=None, beta=None, /, eps=1e-5, rms=False):
     """(y, mean, rstd) over the last axis: standardised, times gamma, plus beta. ``rms``: no mean is taken away."""
     if not x.shape or any(v is not None and v.shape != x.shape[-1:] for v in (gamma, beta)):
-        raise ShapeError("layer_norm", f"gamma and beta of shape {x.shape[-1:]}", [v and v.shape for v in (gamma, beta)], "Check axis")
+        raise ShapeError(
+            "layer_norm",
+            f"gamma and beta of shape {x.shape[-1:]}",
+            [v and v.shape for v in (gamma, beta)],
+            "Check axis",
+        )
     if x.dtype not in FLOATS:
         raise ArgumentError("layer_norm", "a float type", x.dtype, "Cast with astype")
     stats = (x.shape[:-1], "float64" if x.dtype == "float64" else "float32")
@@ -183,7 +222,13 @@ def row_norm_backward_grad(gs, ins, outs, attrs, needs):
     if attrs["rms"]:
         return _rms_grad_grad(x, dy, r, gamma, gs[0], p)
     gx, gdy, ggamma = standardised_grad_grad(x, dy, mean, r, wide, gs[0], p, q, (-1,))
-    return [f.cast(gx, x.dtype), f.cast(gdy, dy.dtype), None, None, None if gamma is None else f.sum_to_like(ggamma, gamma)]
+    return [
+        f.cast(gx, x.dtype),
+        f.cast(gdy, dy.dtype),
+        None,
+        None,
+        None if gamma is None else f.sum_to_like(ggamma, gamma),
+    ]
 
 
 def _rms_grad_grad(x, dy, r, gamma, u, p):
@@ -199,10 +244,16 @@ def _rms_grad_grad(x, dy, r, gamma, u, p):
     v = p * dy - r * (u * m(g * xhat) + g * m(u * xhat))
     gx = r * project(v) - r * r * xhat * m(u * project(g))
     gdy = (through if gamma is None else through * gamma) + p * xhat
-    return [f.cast(gx, x.dtype), f.cast(gdy, dy.dtype), None, None, None if gamma is None else f.sum_to_like(dy * through, gamma)]
+    return [
+        f.cast(gx, x.dtype),
+        f.cast(gdy, dy.dtype),
+        None,
+        None,
+        None if gamma is None else f.sum_to_like(dy * through, gamma),
+    ]
 
 
-@kernel(grad=row_norm_backward_grad)
+@kernel(grad=row_norm_backward_grad, against="its formula in numpy")
 def row_norm_backward(x, dy, mean, rstd, gamma=None, /, rms=False, has_beta=False):
     """dx, and dgamma and dbeta where there is a gamma."""
     n = x.shape[-1:]
@@ -225,8 +276,13 @@ def _layer_reference(x, gamma, beta, axis=-1, eps=1e-5):
     return (x - mean) / (x.var(axis, keepdims=True) + eps) ** 0.5 * gamma.reshape(shape) + beta.reshape(shape)
 
 
-@composite(npx="layer_norm", nd="LayerNorm", against=_layer_reference, dtypes=FLOATS,
-           samples=drawn(case((2, 3, 4), (4,), (4,)), case((2, 3, 4), (3,), (3,), axis=1)))  # fmt: skip
+@composite(
+    npx="layer_norm",
+    nd="LayerNorm",
+    against=_layer_reference,
+    dtypes=FLOATS,
+    samples=drawn(case((2, 3, 4), (4,), (4,)), case((2, 3, 4), (3,), (3,), axis=1)),
+)
 def layer_norm(data, gamma, beta, axis=-1, eps=1e-5, output_mean_var=False):
     """(x - mean) / sqrt(var + eps) * gamma + beta along ``axis`` (Ba, Kiros and Hinton 2016, arXiv:1607.06450)."""
     if output_mean_var:
@@ -235,8 +291,13 @@ def layer_norm(data, gamma, beta, axis=-1, eps=1e-5, output_mean_var=False):
     return _on_last(data, axis, lambda x: f.row_norm(x, gamma, beta, eps)[0])
 
 
-@composite(npx="rms_norm", nd="RMSNorm", dtypes=FLOATS, samples=drawn(case((2, 3, 4), (4,))),
-           against=lambda x, g, axis=-1, eps=1e-5: x / ((x * x).mean(-1, keepdims=True) + eps) ** 0.5 * g)  # fmt: skip
+@composite(
+    npx="rms_norm",
+    nd="RMSNorm",
+    dtypes=FLOATS,
+    samples=drawn(case((2, 3, 4), (4,))),
+    against=lambda x, g, axis=-1, eps=1e-5: x / ((x * x).mean(-1, keepdims=True) + eps) ** 0.5 * g,
+)
 def rms_norm(data, gamma, axis=-1, eps=1e-5):
     """x / sqrt(mean(x^2) + eps) * gamma along ``axis`` (Zhang and Sennrich 2019, arXiv:1910.07467)."""
     return _on_last(data, axis, lambda x: f.row_norm(x, gamma, None, eps, True)[0])
@@ -270,8 +331,11 @@ def instance_norm(data, gamma, beta, eps=1e-3, axis=1):
 
 @composite(npx="l2_normalization", nd="L2Normalization", against="x / sqrt(sum(x^2) + eps)")
 def l2_normalization(data, eps=1e-10, mode="instance"):
-    """x / sqrt(sum(x^2) + eps): sums over a sample ("instance"), over channels ("channel") or over space ("spatial")."""
+    """x / sqrt(sum(x^2) + eps): sums over a sample ("instance"), over channels ("channel") or over space
+    ("spatial")."""
     axes = {"instance": range(1, data.ndim), "channel": (1,), "spatial": range(2, data.ndim)}.get(mode)
     if axes is None:
         raise ArgumentError("l2_normalization", "mode instance, channel or spatial", mode, "Use one of them")
-    return data * f.rsqrt(f.sum(f.square(data), axis=ordered_axes("l2_normalization", tuple(axes), data.ndim), keepdims=True) + eps)
+    return data * f.rsqrt(
+        f.sum(f.square(data), axis=ordered_axes("l2_normalization", tuple(axes), data.ndim), keepdims=True) + eps
+    )

@@ -1,7 +1,7 @@
 """Random numbers: distributions, permutations, choices. One stream for all (minimx/ops/kinds/random.py).
 
-Parameters are numbers or arrays that broadcast; ``size`` is the shape of the result, by default theirs. uniform and normal
-are differentiable in their parameters (the reparametrisation of Kingma and Welling 2013, arXiv:1312.6114).
+Parameters are numbers or arrays that broadcast; ``size`` is the shape of the result, by default theirs. uniform and
+normal are differentiable in their parameters (the reparametrisation of Kingma and Welling 2013, arXiv:1312.6114).
 """
 
 from __future__ import annotations
@@ -18,14 +18,18 @@ from ..kinds.random import random
 from ..table import Plan, Spec, broadcast, f
 
 
-def drawn_plan(name: str, parameters: Sequence[Spec], size: Any, dtype: Any, device: Any = None, default: str = "float32") -> Plan:
+def drawn_plan(
+    name: str, parameters: Sequence[Spec], size: Any, dtype: Any, device: Any = None, default: str = "float32"
+) -> Plan:
     """The plan of kernel "draw" for distribution ``name``."""
     where = f"random.{name}"
     shape = broadcast(where, *(p.shape for p in parameters))
     if size is not None:
         asked = as_shape(where, size)
         if broadcast(where, asked, shape) != asked:
-            raise ShapeError(where, f"size {asked} that parameters of shape {shape} broadcast to", asked, "Make it larger")
+            raise ShapeError(
+                where, f"size {asked} that parameters of shape {shape} broadcast to", asked, "Make it larger"
+            )
         shape = asked
     out = as_dtype(where, dtype, default)
     inner = "int64" if name == "randint" else "float64" if out == "float64" else "float32"
@@ -36,10 +40,15 @@ def uniform_grad(gs, ins, outs, attrs, needs):
     """y = low + (high - low) u."""
     low, high = ins
     u = f.divide(f.subtract(outs[0], low), f.subtract(high, low))
-    return [f.sum_to_like(gs[0] * (1 - u), low) if needs[0] else None, f.sum_to_like(gs[0] * u, high) if needs[1] else None]
+    return [
+        f.sum_to_like(gs[0] * (1 - u), low) if needs[0] else None,
+        f.sum_to_like(gs[0] * u, high) if needs[1] else None,
+    ]
 
 
-@random(np="random.uniform", nd="random.uniform random_uniform", grad=uniform_grad, against="moments of the distribution")
+@random(
+    np="random.uniform", nd="random.uniform random_uniform", grad=uniform_grad, against="moments of the distribution"
+)
 def uniform(low=0.0, high=1.0, /, size=None, dtype=None, shape=None):
     """Uniform on [low, high)."""
     return drawn_plan("uniform", [low, high], size if shape is None else shape, dtype)
@@ -90,7 +99,9 @@ def distribution(kind: str, doc: str, **parameters: float | None) -> None:
     operands = [p(n, p.POSITIONAL_ONLY, default=empty if d is None else d) for n, d in parameters.items()]
     attributes = [p(n, p.POSITIONAL_OR_KEYWORD, default=None) for n in ("size", "dtype")]
     rule.__signature__ = inspect.Signature([*operands, *attributes])  # type: ignore[attr-defined]
-    random(name=f"random_{kind}", np=f"random.{kind}", nd=f"random.{kind}", doc=doc, against="moments of the distribution")(rule)
+    random(
+        name=f"random_{kind}", np=f"random.{kind}", nd=f"random.{kind}", doc=doc, against="moments of the distribution"
+    )(rule)
 
 
 distribution("exponential", "Exponential with mean ``scale``.", scale=1.0)
@@ -102,11 +113,13 @@ distribution("power", "Density a x^(a - 1) on [0, 1].", a=None)
 distribution("laplace", "Laplace with mean ``loc`` and scale ``scale``.", loc=0.0, scale=1.0)
 distribution("gumbel", "Gumbel with mode ``loc`` and scale ``scale``.", loc=0.0, scale=1.0)
 distribution("logistic", "Logistic with mean ``loc`` and scale ``scale``.", loc=0.0, scale=1.0)
-distribution("gamma", "Gamma with shape ``shape`` and scale ``scale`` (Marsaglia and Tsang 2000).", shape=1.0, scale=1.0)
+distribution(
+    "gamma", "Gamma with shape ``shape`` and scale ``scale`` (Marsaglia and Tsang 2000).", shape=1.0, scale=1.0
+)
 distribution("beta", "Beta with parameters ``a`` and ``b``: X / (X + Y) of two gammas.", a=1.0, b=1.0)
 
 
-# --- made of these -------------------------------------------------------------------------------------------------------
+# --- made of these ---------------------------------------------------------------------------------------------------
 
 
 @composite(np="random.rand", against="shape and range")
@@ -163,7 +176,8 @@ def shuffle(x):
 
 @composite(npx="categorical", nd="sample_multinomial random.multinomial", against="frequencies")
 def categorical(data, shape=None, get_prob=False, dtype="int32"):
-    """Class numbers drawn with the probabilities in the last axis of ``data``; ``shape`` is that of each row's sample."""
+    """Class numbers drawn with the probabilities in the last axis of ``data``; ``shape`` is that of each row's
+    sample."""
     sample = as_shape("categorical", shape)
     k, lead = data.shape[-1], data.shape[:-1]
     edges = f.reshape(f.cumsum(data, axis=-1), (*lead, *(1,) * len(sample), k))

@@ -21,7 +21,7 @@ def back_to_shape(gs: Sequence, ins: Sequence, outs: Sequence, attrs: dict, need
     return [f.reshape(gs[0], ins[0].shape)]
 
 
-# --- reshape -------------------------------------------------------------------------------------------------------------
+# --- reshape ---------------------------------------------------------------------------------------------------------
 
 
 def known_shape(where: str, x: Spec, shape: Any) -> tuple[int, ...]:
@@ -31,15 +31,17 @@ def known_shape(where: str, x: Spec, shape: Any) -> tuple[int, ...]:
     if asked.count(-1) == 1 and rest and n % rest == 0:
         asked[asked.index(-1)] = n // rest
     if -1 in asked or size_of(asked) != n or (asked and min(asked) < 0):
-        raise ShapeError(where, f"a shape of {n} elements (one -1 is inferred)", f"{x.shape} -> {shape}", "Check the sizes")
+        raise ShapeError(
+            where, f"a shape of {n} elements (one -1 is inferred)", f"{x.shape} -> {shape}", "Check the sizes"
+        )
     return tuple(asked)
 
 
 def strides_after_reshape(x: Spec, shape: tuple[int, ...]) -> tuple[int, ...] | None:
     """Strides that show ``x`` in another shape, or None where a copy is needed.
 
-    Both shapes are cut into the smallest runs of axes with the same number of elements; within a run the old axes must be
-    laid out as one long axis.
+    Both shapes are cut into the smallest runs of axes with the same number of elements; within a run the old axes
+    must be laid out as one long axis.
     """
     if size_of(shape) == 0:
         return c_strides(shape)
@@ -71,9 +73,14 @@ def reshaped(x: Spec, shape: tuple[int, ...]) -> Plan:
     return Plan([(shape, x.dtype)], view=(strides or c_strides(shape), 0), contiguous=strides is None)
 
 
-@view(np="reshape", method="reshape reshape_view", grad=back_to_shape, against="numpy.reshape",
-      samples=drawn(case((2, 3, 4), shape=(4, 6)), case((2, 3, 4), shape=(-1, 2)), case((0, 3), shape=(3, 0))),
-      errors=[((((2, 3),), {"shape": (4, 2)}), ShapeError)])  # fmt: skip
+@view(
+    np="reshape",
+    method="reshape reshape_view",
+    grad=back_to_shape,
+    against="numpy.reshape",
+    samples=drawn(case((2, 3, 4), shape=(4, 6)), case((2, 3, 4), shape=(-1, 2)), case((0, 3), shape=(3, 0))),
+    errors=[((((2, 3),), {"shape": (4, 2)}), ShapeError)],
+)
 def reshape(x, /, shape=None, order="C", newshape=None):
     """The same elements in another shape, in C order; one size may be -1 and is inferred. A view wherever possible."""
     if order != "C":
@@ -84,8 +91,14 @@ def reshape(x, /, shape=None, order="C", newshape=None):
     return reshaped(x, known_shape("reshape", x, target))
 
 
-@view(np="expand_dims", nd="expand_dims", method="expand_dims", grad=back_to_shape, against="numpy.expand_dims",
-      samples=drawn(case((2, 3), axis=0), case((2, 3), axis=(0, -1))))  # fmt: skip
+@view(
+    np="expand_dims",
+    nd="expand_dims",
+    method="expand_dims",
+    grad=back_to_shape,
+    against="numpy.expand_dims",
+    samples=drawn(case((2, 3), axis=0), case((2, 3), axis=(0, -1))),
+)
 def expand_dims(x, /, axis=0):
     """Puts axes of length 1 at the places ``axis`` of the result."""
     n = len(x.shape) + (1 if isinstance(axis, int) else len(axis))
@@ -95,8 +108,15 @@ def expand_dims(x, /, axis=0):
     return Plan([(shape, x.dtype)], view=(tuple(1 if i in new else next(steps) for i in range(n)), 0))
 
 
-@view(np="squeeze", nd="squeeze", method="squeeze", grad=back_to_shape, against="numpy.squeeze",
-      samples=drawn(case((1, 3, 1)), case((1, 3, 1), axis=-1)), errors=[((((2, 3),), {"axis": 0}), ShapeError)])  # fmt: skip
+@view(
+    np="squeeze",
+    nd="squeeze",
+    method="squeeze",
+    grad=back_to_shape,
+    against="numpy.squeeze",
+    samples=drawn(case((1, 3, 1)), case((1, 3, 1), axis=-1)),
+    errors=[((((2, 3),), {"axis": 0}), ShapeError)],
+)
 def squeeze(x, /, axis=None):
     """Drops axes of length 1: all of them, or those named, which must be of length 1."""
     drop = [i for i, d in enumerate(x.shape) if d == 1] if axis is None else ordered_axes("squeeze", axis, len(x.shape))
@@ -107,7 +127,7 @@ def squeeze(x, /, axis=None):
     return Plan([(tuple(x.shape[i] for i in keep), x.dtype)], view=(tuple(strides[i] for i in keep), 0))
 
 
-# --- permutations of axes ------------------------------------------------------------------------------------------------
+# --- permutations of axes --------------------------------------------------------------------------------------------
 
 
 def permuted(x: Spec, axes: Sequence[int]) -> Plan:
@@ -126,9 +146,15 @@ def transpose_grad(gs, ins, outs, attrs, needs):
     return [f.transpose(gs[0], None if not axes else inverse([a % len(axes) for a in axes]))]
 
 
-@view(np="transpose permute_dims", nd="transpose", method="transpose", grad=transpose_grad, against="numpy.transpose",
-      samples=drawn(case((2, 3, 4)), case((2, 3, 4), axes=(1, -1, 0))),
-      errors=[((((2, 3),), {"axes": (0, 0)}), ArgumentError), ((((2, 3),), {"axes": (0,)}), ShapeError)])  # fmt: skip
+@view(
+    np="transpose permute_dims",
+    nd="transpose",
+    method="transpose",
+    grad=transpose_grad,
+    against="numpy.transpose",
+    samples=drawn(case((2, 3, 4)), case((2, 3, 4), axes=(1, -1, 0))),
+    errors=[((((2, 3),), {"axes": (0, 0)}), ArgumentError), ((((2, 3),), {"axes": (0,)}), ShapeError)],
+)
 def transpose(x, /, axes=None):
     """Axis i of the result is axis ``axes[i]`` of ``x``; without ``axes`` their order is reversed."""
     n = len(x.shape)
@@ -145,18 +171,27 @@ def swapped(n: int, a: int, b: int) -> tuple[int, ...]:
     return tuple(order)
 
 
-@view(np="swapaxes", nd="swapaxes SwapAxis", method="swapaxes", against="numpy.swapaxes",
-      grad=lambda gs, ins, outs, attrs, needs: [f.swapaxes(gs[0], attrs["axis1"], attrs["axis2"])],
-      samples=drawn(case((2, 3, 4), axis1=0, axis2=-1)))  # fmt: skip
+@view(
+    np="swapaxes",
+    nd="swapaxes SwapAxis",
+    method="swapaxes",
+    against="numpy.swapaxes",
+    grad=lambda gs, ins, outs, attrs, needs: [f.swapaxes(gs[0], attrs["axis1"], attrs["axis2"])],
+    samples=drawn(case((2, 3, 4), axis1=0, axis2=-1)),
+)
 def swapaxes(x, /, axis1=0, axis2=0):
     """Swaps two axes."""
     n = len(x.shape)
     return permuted(x, swapped(n, normal_axis("swapaxes", axis1, n), normal_axis("swapaxes", axis2, n)))
 
 
-@view(np="moveaxis", against="numpy.moveaxis", samples=drawn(case((2, 3, 4), source=0, destination=-1)),
-      grad=lambda gs, ins, outs, attrs, needs: [f.moveaxis(gs[0], attrs["destination"], attrs["source"])],
-      errors=[((((2, 3),), {"source": (0, 1), "destination": 0}), ArgumentError)])  # fmt: skip
+@view(
+    np="moveaxis",
+    against="numpy.moveaxis",
+    samples=drawn(case((2, 3, 4), source=0, destination=-1)),
+    grad=lambda gs, ins, outs, attrs, needs: [f.moveaxis(gs[0], attrs["destination"], attrs["source"])],
+    errors=[((((2, 3),), {"source": (0, 1), "destination": 0}), ArgumentError)],
+)
 def moveaxis(x, /, source=0, destination=0):
     """Moves axes to new places; the others keep their order."""
     n = len(x.shape)
@@ -169,7 +204,7 @@ def moveaxis(x, /, source=0, destination=0):
     return permuted(x, order)
 
 
-# --- broadcasting --------------------------------------------------------------------------------------------------------
+# --- broadcasting ----------------------------------------------------------------------------------------------------
 
 
 def broadcast_strides(x: Spec, shape: Sequence[int]) -> tuple[int, ...]:
@@ -179,18 +214,25 @@ def broadcast_strides(x: Spec, shape: Sequence[int]) -> tuple[int, ...]:
     return (*(0,) * missing, *own)
 
 
-@view(np="broadcast_to", method="broadcast_to", against="numpy.broadcast_to",
-      grad=lambda gs, ins, outs, attrs, needs: [f.sum_to_like(gs[0], ins[0])],
-      samples=drawn(case((3, 1), shape=(2, 3, 4))), errors=[((((3,),), {"shape": (2, 4)}), ShapeError)])  # fmt: skip
+@view(
+    np="broadcast_to",
+    method="broadcast_to",
+    against="numpy.broadcast_to",
+    grad=lambda gs, ins, outs, attrs, needs: [f.sum_to_like(gs[0], ins[0])],
+    samples=drawn(case((3, 1), shape=(2, 3, 4))),
+    errors=[((((3,),), {"shape": (2, 4)}), ShapeError)],
+)
 def broadcast_to(x, /, shape=()):
     """Shows ``x`` in a larger shape by repeating axes of length 1, without a copy."""
     target = as_shape("broadcast_to", shape)
     if len(target) < len(x.shape) or broadcast("broadcast_to", x.shape, target) != target:
-        raise ShapeError("broadcast_to", f"a shape that {x.shape} broadcasts to", target, "Reshape or expand_dims first")
+        raise ShapeError(
+            "broadcast_to", f"a shape that {x.shape} broadcasts to", target, "Reshape or expand_dims first"
+        )
     return Plan([(target, x.dtype)], view=(broadcast_strides(x, target), 0))
 
 
-# --- slicing -------------------------------------------------------------------------------------------------------------
+# --- slicing ---------------------------------------------------------------------------------------------------------
 
 
 def getitem_grad(gs, ins, outs, attrs, needs):
@@ -198,20 +240,32 @@ def getitem_grad(gs, ins, outs, attrs, needs):
     return [f.paste(f.reshape(gs[0], tuple(s.length)), None, ins[0].shape, tuple(s.start), tuple(s.step))]
 
 
-@view(grad=getitem_grad, against=lambda x, key: x[tuple(slice(*k) if isinstance(k, tuple) else k for k in key)],
-      samples=drawn(case((4, 5), key=(1,)), case((4, 5), key=((None, None, -2), None, (1, 3, None))), case((4, 5), key=(..., 0))),
-      errors=[((((2, 3),), {"key": (2,)}), IndexError)])  # fmt: skip
+@view(
+    grad=getitem_grad,
+    against=lambda x, key: x[tuple(slice(*k) if isinstance(k, tuple) else k for k in key)],
+    samples=drawn(
+        case((4, 5), key=(1,)), case((4, 5), key=((None, None, -2), None, (1, 3, None))), case((4, 5), key=(..., 0))
+    ),
+    errors=[((((2, 3),), {"key": (2,)}), IndexError)],
+)
 def getitem(x, /, key=()):
     """Basic indexing, ``x[key]``; ``key`` in the form of ``keys.canonical_key``."""
     s = select("getitem", x.shape, key)
     strides = strides_of(x)
     taken = tuple(1 if a is None else strides[a] * s.step[a] for a in s.result)
     empty = 0 in s.length
-    return Plan([(s.shape, x.dtype)], view=(taken, 0 if empty else sum(b * t for b, t in zip(s.start, strides, strict=True))))
+    return Plan(
+        [(s.shape, x.dtype)], view=(taken, 0 if empty else sum(b * t for b, t in zip(s.start, strides, strict=True)))
+    )
 
 
-@view(np="flip", nd="flip reverse", against="numpy.flip", samples=drawn(case((2, 3)), case((2, 3), axis=1)),
-      grad=lambda gs, ins, outs, attrs, needs: [f.flip(gs[0], attrs["axis"])])  # fmt: skip
+@view(
+    np="flip",
+    nd="flip reverse",
+    against="numpy.flip",
+    samples=drawn(case((2, 3)), case((2, 3), axis=1)),
+    grad=lambda gs, ins, outs, attrs, needs: [f.flip(gs[0], attrs["axis"])],
+)
 def flip(x, /, axis=None):
     """Reverses the order of elements along the axes (all by default)."""
     axes = range(len(x.shape)) if axis is None else ordered_axes("flip", axis, len(x.shape))
@@ -231,9 +285,14 @@ def diagonal_grad(gs, ins, outs, attrs, needs):
     return [f.moveaxis(f.reshape(flat, (*rest, n, m)), (-2, -1), (a, b))]
 
 
-@view(np="diagonal", method="diagonal", grad=diagonal_grad, against="numpy.diagonal",
-      samples=drawn(case((3, 4)), case((2, 3, 4), offset=1, axis1=1, axis2=2), case((4, 3), offset=-1)),
-      errors=[((((3,),), {}), ShapeError)])  # fmt: skip
+@view(
+    np="diagonal",
+    method="diagonal",
+    grad=diagonal_grad,
+    against="numpy.diagonal",
+    samples=drawn(case((3, 4)), case((2, 3, 4), offset=1, axis1=1, axis2=2), case((4, 3), offset=-1)),
+    errors=[((((3,),), {}), ShapeError)],
+)
 def diagonal(x, /, offset=0, axis1=0, axis2=1):
     """Elements (i, i + offset) of the matrices spanned by two axes; the diagonal is the last axis of the result."""
     n = len(x.shape)

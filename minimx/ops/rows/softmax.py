@@ -1,4 +1,5 @@
-"""Softmax, its logarithm, masked forms, and cross-entropy from logits. The sums of exponentials run in one pass of a kernel.
+"""Softmax, its logarithm, masked forms, and cross-entropy from logits. The sums of exponentials run in one pass of a
+kernel.
 
 Kernels see an array as (outer, n, inner) around the axis and need it C-contiguous.
 """
@@ -86,8 +87,14 @@ def _softmax_reference(x, axis=-1, **unused):
     return e / e.sum(axis, keepdims=True)
 
 
-@composite(npx="softmax", nd="softmax", method="softmax", against=_softmax_reference, dtypes=FLOATS,
-           samples=drawn(case((2, 3, 4)), case((2, 3, 4), axis=1)))  # fmt: skip
+@composite(
+    npx="softmax",
+    nd="softmax",
+    method="softmax",
+    against=_softmax_reference,
+    dtypes=FLOATS,
+    samples=drawn(case((2, 3, 4)), case((2, 3, 4), axis=1)),
+)
 def softmax(data, axis=-1, length=None, temperature=None, use_length=False, dtype=None):
     """exp(x / temperature) / sum over ``axis``. ``use_length``: only the first length[i] places of a row take part."""
     x, mask = _prepared(data, axis, length, temperature, use_length)
@@ -95,8 +102,14 @@ def softmax(data, axis=-1, length=None, temperature=None, use_length=False, dtyp
     return y if dtype is None else f.cast(y, dtype)
 
 
-@composite(npx="log_softmax", nd="log_softmax", method="log_softmax", dtypes=FLOATS, samples=drawn(case((2, 3, 4)), case((2, 3, 4), axis=1)),
-           against=lambda x, axis=-1, **unused: __import__("numpy").log(_softmax_reference(x, axis)))  # fmt: skip
+@composite(
+    npx="log_softmax",
+    nd="log_softmax",
+    method="log_softmax",
+    dtypes=FLOATS,
+    samples=drawn(case((2, 3, 4)), case((2, 3, 4), axis=1)),
+    against=lambda x, axis=-1, **unused: __import__("numpy").log(_softmax_reference(x, axis)),
+)
 def log_softmax(data, axis=-1, length=None, temperature=None, use_length=False, dtype=None):
     """Logarithm of softmax, without overflow."""
     x, mask = _prepared(data, axis, length, temperature, use_length)
@@ -104,10 +117,16 @@ def log_softmax(data, axis=-1, length=None, temperature=None, use_length=False, 
     return y if dtype is None else f.cast(y, dtype)
 
 
-@composite(npx="softmin", nd="softmin", against=lambda x, axis=-1: _softmax_reference(-x, axis), samples=drawn(case((2, 3))))
+@composite(
+    npx="softmin",
+    nd="softmin",
+    against=lambda x, axis=-1: _softmax_reference(-x, axis),
+    dtypes=FLOATS,
+    samples=drawn(case((2, 3))),
+)
 def softmin(data, axis=-1):
     """softmax(-x)."""
-    return f.softmax_of(f.negative(data), axis)
+    return f.softmax_of(f.multiply(data, -1.0), axis)
 
 
 LOWEST = -1e30  # minus infinity would turn a row that is masked out whole into NaN; bfloat16 holds it, float16 does not
@@ -117,7 +136,9 @@ def _lowest(x):
     return -6e4 if str(x.dtype) == "float16" else LOWEST
 
 
-@composite(npx="masked_softmax", nd="masked_softmax", against="softmax over the places of the mask, 0 elsewhere", dtypes=FLOATS)
+@composite(
+    npx="masked_softmax", nd="masked_softmax", against="softmax over the places of the mask, 0 elsewhere", dtypes=FLOATS
+)
 def masked_softmax(data, mask, axis=-1, temperature=1.0):
     """softmax over the places where ``mask`` is true, 0 elsewhere."""
     x = data if temperature in (None, 1, 1.0) else f.divide(data, temperature)
@@ -131,7 +152,7 @@ def masked_log_softmax(data, mask, axis=-1, temperature=1.0):
     return f.where(mask, f.log_softmax_of(f.where(mask, x, _lowest(x)), axis), -float("inf"))
 
 
-# --- cross-entropy -------------------------------------------------------------------------------------------------------
+# --- cross-entropy ---------------------------------------------------------------------------------------------------
 
 
 def cross_entropy_grad(gs, ins, outs, attrs, needs):
@@ -142,7 +163,9 @@ def _rows(x, labels, axis):
     a = normal_axis("cross_entropy", axis, len(x.shape))
     rest = (*x.shape[:a], *x.shape[a + 1 :])
     if labels.shape not in (rest, (*x.shape[:a], 1, *x.shape[a + 1 :])):
-        raise ShapeError("cross_entropy", f"labels of shape {rest} for logits {x.shape}", labels.shape, "Use integer class numbers")
+        raise ShapeError(
+            "cross_entropy", f"labels of shape {rest} for logits {x.shape}", labels.shape, "Use integer class numbers"
+        )
     return rest
 
 
@@ -154,9 +177,13 @@ def _reference(x, labels, axis=-1, smoothing=0.0):
     return -(1 - smoothing) * picked - smoothing * log_p.mean(axis)
 
 
-@kernel(grad=cross_entropy_grad, dtypes=FLOATS,
-        against=lambda *a, **k: (_reference(*a, **k), None), samples=drawn(case((4, 5), Ints((4,), 5)), case((2, 5, 3), Ints((2, 3), 5), axis=1, smoothing=0.1)),
-        errors=[((((4, 5), Ints((3,), 5)), {}), ShapeError)])  # fmt: skip
+@kernel(
+    grad=cross_entropy_grad,
+    dtypes=FLOATS,
+    against=lambda *a, **k: (_reference(*a, **k), None),
+    samples=drawn(case((4, 5), Ints((4,), 5)), case((2, 5, 3), Ints((2, 3), 5), axis=1, smoothing=0.1)),
+    errors=[((((4, 5), Ints((3,), 5)), {}), ShapeError)],
+)
 def cross_entropy(logits, labels, /, axis=-1, smoothing=0.0):
     """(loss, logsumexp) of each lane: (1 - smoothing) * -log p[label] + smoothing * mean over classes of -log p.
 
@@ -187,12 +214,24 @@ def cross_entropy_backward(g, logits, labels, lse, /, axis=-1, smoothing=0.0):
     """Gradient for the logits."""
     attrs = {**lanes("cross_entropy", logits, axis), "smoothing": float(smoothing)}
     stat = "float64" if logits.dtype == "float64" else "float32"
-    return Plan([(logits.shape, logits.dtype)], "cross_entropy_bwd", attrs, [logits.dtype, logits.dtype, "int64", stat], contiguous=True)
+    return Plan(
+        [(logits.shape, logits.dtype)],
+        "cross_entropy_bwd",
+        attrs,
+        [logits.dtype, logits.dtype, "int64", stat],
+        contiguous=True,
+    )
 
 
-@composite(npx="softmax_cross_entropy", against=_reference, dtypes=FLOATS, samples=drawn(case((4, 5), Ints((4,), 5), smoothing=0.1)))
+@composite(
+    npx="softmax_cross_entropy",
+    against=_reference,
+    dtypes=FLOATS,
+    samples=drawn(case((4, 5), Ints((4,), 5), smoothing=0.1)),
+)
 def softmax_cross_entropy(logits, labels, axis=-1, smoothing=0.0):
-    """Loss of each lane from logits and class numbers, optionally with label smoothing (arXiv:1512.00567, section 7)."""
+    """Loss of each lane from logits and class numbers, optionally with label smoothing (arXiv:1512.00567, section
+    7)."""
     return f.cross_entropy(logits, labels, axis, smoothing)[0]
 
 

@@ -1,15 +1,17 @@
-"""Statistics and comparisons made of reductions: var, std, average, median, histogram, differences, closeness, nan forms."""
+"""Statistics and comparisons made of reductions: var, std, average, median, histogram, differences, closeness, nan
+forms."""
 
 from __future__ import annotations
 
 from ...errors import ArgumentError
 from ..arguments import as_dtype, normal_axis, size_of
+from ..dtypes import NUMBERS
 from ..kinds.composite import composite
 from ..kinds.host import host
 from ..samples import Ints, Positive, case, drawn
 from ..table import f, normal_axes
 
-# --- moments -------------------------------------------------------------------------------------------------------------
+# --- moments ---------------------------------------------------------------------------------------------------------
 
 
 def counted(x, axis):
@@ -17,7 +19,12 @@ def counted(x, axis):
     return size_of([x.shape[a] for a in normal_axes("var", axis, x.ndim)])
 
 
-@composite(np="var", method="var", against="numpy.var", samples=drawn(case((3, 4)), case((3, 4), axis=1, ddof=1, keepdims=True)))
+@composite(
+    np="var",
+    method="var",
+    against="numpy.var",
+    samples=drawn(case((3, 4)), case((3, 4), axis=1, ddof=1, keepdims=True)),
+)
 def var(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False):
     """Mean square distance from the mean, with n - ddof for n."""
     a = a if dtype is None else f.cast(a, as_dtype("var", dtype))
@@ -36,7 +43,7 @@ def std(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False):
     return _into(out, f.sqrt(var(a, axis, dtype, None, ddof, keepdims)))
 
 
-@composite(np="average", against="numpy.average", samples=drawn(case((3, 4)), case((3, 4), axis=1)))
+@composite(np="average", against="numpy.average", dtypes=NUMBERS, samples=drawn(case((3, 4)), case((3, 4), axis=1)))
 def average(a, axis=None, weights=None, returned=False, out=None):
     """Mean with weights, of a's shape or along ``axis``."""
     if weights is None:
@@ -57,13 +64,18 @@ def moments(data, axes=None, keepdims=False):
     return f.mean(data, axis=axes, keepdims=keepdims), var(data, axes, None, None, 0, keepdims)
 
 
-@composite(np="ptp", against="numpy.ptp", samples=drawn(case((3, 4)), case((3, 4), axis=0)))
+@composite(np="ptp", against="numpy.ptp", dtypes=NUMBERS, samples=drawn(case((3, 4)), case((3, 4), axis=0)))
 def ptp(a, axis=None, keepdims=False):
     """Largest minus smallest."""
     return f.subtract(f.max(a, axis=axis, keepdims=keepdims), f.min(a, axis=axis, keepdims=keepdims))
 
 
-@composite(np="logsumexp", npx="logsumexp", against="scipy.special.logsumexp", samples=drawn(case((3, 4)), case((3, 4), axis=1)))
+@composite(
+    np="logsumexp",
+    npx="logsumexp",
+    against="scipy.special.logsumexp",
+    samples=drawn(case((3, 4)), case((3, 4), axis=1)),
+)
 def logsumexp(a, axis=None, keepdims=False):
     """log(sum(exp(a))), without overflow."""
     top = f.stop_gradient(f.max(a, axis=axis, keepdims=True))
@@ -72,7 +84,7 @@ def logsumexp(a, axis=None, keepdims=False):
     return y if keepdims else f.squeeze(y, axis if axis is None else normal_axes("logsumexp", axis, a.ndim))
 
 
-@composite(np="cov", against="numpy.cov", samples=drawn(case((3, 5))))
+@composite(np="cov", against="numpy.cov", dtypes=NUMBERS, samples=drawn(case((3, 5))))
 def cov(m, rowvar=True, bias=False, ddof=None):
     """Covariance of variables in rows (or columns)."""
     x = m if rowvar else f.transpose(m)
@@ -81,7 +93,7 @@ def cov(m, rowvar=True, bias=False, ddof=None):
     return f.divide(f.matmul(x, f.transpose(x)), n)
 
 
-# --- order statistics ----------------------------------------------------------------------------------------------------
+# --- order statistics ------------------------------------------------------------------------------------------------
 
 METHODS = ("linear", "lower", "higher", "midpoint", "nearest")
 
@@ -102,9 +114,15 @@ def _between(x, at, method):
     return f.add(f.multiply(a, 1 - share), f.multiply(b, share))
 
 
-@composite(np="quantile", against="numpy.quantile", samples=drawn(case((3, 7), q=0.3), case((3, 7), q=(0.25, 0.5), axis=1)))
+@composite(
+    np="quantile",
+    against="numpy.quantile",
+    dtypes=NUMBERS,
+    samples=drawn(case((3, 7), q=0.3), case((3, 7), q=(0.25, 0.5), axis=1)),
+)
 def quantile(a, q, axis=None, out=None, interpolation="linear", method=None, keepdims=False):
-    """The value below which a share ``q`` of the elements lies; q is a number or a list, known when the call is made."""
+    """The value below which a share ``q`` of the elements lies; q is a number or a list, known when the call is
+    made."""
     method = method or interpolation
     shares = q.tolist() if hasattr(q, "tolist") else q
     single = isinstance(shares, (int, float))
@@ -121,23 +139,30 @@ def quantile(a, q, axis=None, out=None, interpolation="linear", method=None, kee
     return _into(out, made[0] if single else f.stack(made, 0))
 
 
-@composite(np="percentile", against="numpy.percentile", samples=drawn(case((3, 7), q=30)))
+@composite(np="percentile", against="numpy.percentile", dtypes=NUMBERS, samples=drawn(case((3, 7), q=30)))
 def percentile(a, q, axis=None, out=None, interpolation="linear", method=None, keepdims=False):
     """quantile with q in percent."""
     q = q.tolist() if hasattr(q, "tolist") else q
-    return quantile(a, q / 100 if isinstance(q, (int, float)) else [v / 100 for v in q], axis, out, interpolation, method, keepdims)
+    return quantile(
+        a, q / 100 if isinstance(q, (int, float)) else [v / 100 for v in q], axis, out, interpolation, method, keepdims
+    )
 
 
-@composite(np="median", against="numpy.median", samples=drawn(case((3, 7)), case((3, 4), axis=1, keepdims=True)))
+@composite(
+    np="median",
+    against="numpy.median",
+    dtypes=NUMBERS,
+    samples=drawn(case((3, 7)), case((3, 4), axis=1, keepdims=True)),
+)
 def median(a, axis=None, out=None, keepdims=False):
     """The middle value, or the mean of the two middle ones."""
     return quantile(a, 0.5, axis, out, "linear", None, keepdims)
 
 
-# --- differences and rounding --------------------------------------------------------------------------------------------
+# --- differences and polynomials -------------------------------------------------------------------------------------
 
 
-@composite(np="diff", against="numpy.diff", samples=drawn(case((3, 5)), case((3, 5), n=2, axis=0)))
+@composite(np="diff", against="numpy.diff", dtypes=NUMBERS, samples=drawn(case((3, 5)), case((3, 5), n=2, axis=0)))
 def diff(a, n=1, axis=-1):
     """a[i + 1] - a[i] along ``axis``, n times."""
     whole = ((None, None, None),) * normal_axis("diff", axis, a.ndim)
@@ -146,19 +171,13 @@ def diff(a, n=1, axis=-1):
     return a
 
 
-@composite(np="ediff1d", against="numpy.ediff1d", samples=drawn(case((3, 5))))
+@composite(np="ediff1d", against="numpy.ediff1d", dtypes=NUMBERS, samples=drawn(case((3, 5))))
 def ediff1d(ary, to_end=None, to_begin=None):
     """Differences of the flattened array, with values put before and after."""
     parts = [p if p is None or hasattr(p, "shape") else f.full((1,), p, ary.dtype) for p in (to_begin, to_end)]
     y = [parts[0], diff(f.reshape(ary, (-1,))), parts[1]]
     y = [f.reshape(p, (-1,)) for p in y if p is not None]
     return y[0] if len(y) == 1 else f.concatenate(y, 0)
-
-
-@composite(np="round around round_", nd="round", method="round", against="numpy.round", samples=drawn(case((3, 5)), case((3, 5), decimals=1)))
-def round_to(a, decimals=0, out=None):
-    """Rounded to ``decimals`` places, halves to the even neighbour."""
-    return _into(out, f.rint(a) if decimals == 0 else f.divide(f.rint(f.multiply(a, 10.0**decimals)), 10.0**decimals))
 
 
 @composite(np="polyval", against="numpy.polyval", samples=drawn(case((3,), (4,))))
@@ -176,7 +195,7 @@ def interp(xp, x, grid, values, /, left=None, right=None, period=None):
     return xp.interp(x, grid, values, left, right, period).astype(x.dtype)
 
 
-# --- comparisons ---------------------------------------------------------------------------------------------------------
+# --- comparisons -----------------------------------------------------------------------------------------------------
 
 
 @composite(np="isclose", against="numpy.isclose", samples=drawn(case((3,), (3,))))
@@ -199,7 +218,7 @@ def array_equal(a1, a2):
     return bool(f.all(f.equal(a1, a2))) if a1.shape == a2.shape else False
 
 
-# --- forms that skip NaN -------------------------------------------------------------------------------------------------
+# --- forms that skip NaN ---------------------------------------------------------------------------------------------
 
 
 def _skipping(name, fill, reduce):
@@ -207,15 +226,20 @@ def _skipping(name, fill, reduce):
         a = a if dtype is None else f.cast(a, as_dtype(name, dtype))
         return _into(out, getattr(f, reduce)(f.where(f.isnan(a), fill, a), axis=axis, keepdims=keepdims))
 
-    composite(name=name, np=name, against=f"numpy.{name}", samples=drawn(case((3, 4)), case((3, 4), axis=1)),
-              doc=f"{reduce} over the elements that are not NaN.")(function)  # fmt: skip
+    composite(
+        name=name,
+        np=name,
+        against=f"numpy.{name}",
+        samples=drawn(case((3, 4)), case((3, 4), axis=1)),
+        doc=f"{reduce} over the elements that are not NaN.",
+    )(function)
 
 
 _skipping("nanmax", -float("inf"), "max")
 _skipping("nanmin", float("inf"), "min")
 
 
-@composite(np="nanmean", against="numpy.nanmean", samples=drawn(case((3, 4))))
+@composite(np="nanmean", against="numpy.nanmean", dtypes=NUMBERS, samples=drawn(case((3, 4))))
 def nanmean(a, axis=None, dtype=None, out=None, keepdims=False):
     """Mean of the elements that are not NaN."""
     missing = f.isnan(a)
@@ -223,7 +247,7 @@ def nanmean(a, axis=None, dtype=None, out=None, keepdims=False):
     return _into(out, f.divide(f.sum(f.where(missing, 0.0, a), axis=axis, keepdims=keepdims), n))
 
 
-# --- shapes that depend on the data, and counting --------------------------------------------------------------------------
+# --- shapes that depend on the data, and counting --------------------------------------------------------------------
 
 
 @host(np="nonzero", method="nonzero", dynamic=True, against="numpy.nonzero")
@@ -269,7 +293,7 @@ def searchsorted(xp, a, v, /, side="left"):
     return xp.searchsorted(a, v, side)
 
 
-# --- edits with positions known at the call ------------------------------------------------------------------------------
+# --- edits with positions known at the call --------------------------------------------------------------------------
 
 
 def _positions(obj, n):
@@ -300,7 +324,9 @@ def insert(arr, obj, values, axis=None):
     left, right = f.array_split(arr, [obj % (arr.shape[axis] + 1)], axis)
     rest = arr.shape[:axis] + arr.shape[axis + 1 :]
     if not hasattr(values, "shape") or values.ndim < arr.ndim:
-        values = f.expand_dims(f.broadcast_to(values, rest) if hasattr(values, "shape") else f.full(rest, values, arr.dtype), axis)
+        values = f.expand_dims(
+            f.broadcast_to(values, rest) if hasattr(values, "shape") else f.full(rest, values, arr.dtype), axis
+        )
     return f.concatenate([left, f.cast(values, arr.dtype), right], axis)
 
 
@@ -324,7 +350,7 @@ def triu_indices_from(arr, k=0):
     return f.triu_indices(arr.shape[-2], k, arr.shape[-1])
 
 
-# --- windows -------------------------------------------------------------------------------------------------------------
+# --- windows ---------------------------------------------------------------------------------------------------------
 
 
 def _window(name, *c):
@@ -334,9 +360,14 @@ def _window(name, *c):
         if M <= 1:
             return f.ones((max(M, 0),), dtype)
         turn = f.spaced(0.0, 6.283185307179586 / (M - 1), M, dtype)
-        return sum((f.multiply(f.cos(f.multiply(turn, float(k))), (-1) ** k * v) for k, v in enumerate(c)), f.zeros((M,), dtype))
+        return sum(
+            (f.multiply(f.cos(f.multiply(turn, float(k))), (-1) ** k * v) for k, v in enumerate(c)),
+            f.zeros((M,), dtype),
+        )
 
-    composite(name=name, np=name, against=f"numpy.{name}", samples=drawn(case(5)), doc=f"The {name} window of M points.")(function)
+    composite(
+        name=name, np=name, against=f"numpy.{name}", samples=drawn(case(5)), doc=f"The {name} window of M points."
+    )(function)
 
 
 _window("hanning", 0.5, 0.5)
