@@ -122,7 +122,11 @@ def _index_set(x: ndarray, key: Any, value: Any) -> None:
     if not isinstance(value, (ndarray, float, int)):
         value = asarray(value)
     basic = canonical_key(key)
-    changed = f.index_set(x, key, value) if basic is None else f.slice_set(x, value, basic)
+    if basic in ((...,), ((None, None, None),)) and x.ndim:
+        value = value if isinstance(value, ndarray) else array(value, x.dtype)
+        changed = value if value.shape == x.shape else f.broadcast_to(value, x.shape)
+    else:
+        changed = f.index_set(x, key, value) if basic is None else f.slice_set(x, value, basic)
     f.copy(changed, out=x)
 
 

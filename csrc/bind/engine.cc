@@ -23,7 +23,7 @@ std::vector<engine::Var*> vars_of(const py::sequence& xs, std::vector<Ref<Storag
   std::vector<engine::Var*> out;
   for (py::handle x : xs) {
     keep.push_back(array_of(x.ptr()).storage);
-    out.push_back(keep.back()->var());
+    out.push_back(keep.back().get());
   }
   return out;
 }

@@ -45,7 +45,9 @@ struct Array {
   bool contiguous() const;
   Device device() const { return storage ? storage->device() : Device{}; }
   char* data() const { return static_cast<char*>(storage->data()) + offset * itemsize(dtype); }
-  engine::Var* var() const { return storage->var(); }
+  engine::Var* var() const { return storage.get(); }
+  /// True if writing this array writes all that its storage holds.
+  bool covers_storage() const { return bytes() >= storage->bytes() && contiguous(); }
   bool traced() const { return trace_value >= 0; }
   /// The same elements without their place on the tape.
   Array detached() const {

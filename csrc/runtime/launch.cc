@@ -58,6 +58,7 @@ void push_queued(const KernelPtr& kernel, const char* name, std::span<const Oper
     q->data.push_back(o.data());
     q->keep.push_back(o.storage);
     writes.push_back(o.var());
+    if (!o.covers_storage()) reads.push_back(o.var());  // what it leaves alone is its input
     bytes += o.bytes();
   }
   engine::PushInfo info;
@@ -112,14 +113,7 @@ void launch(const KernelPtr& kernel, const char* name, std::span<const Operand> 
   }
   auto run = engine::try_inline({a.reads, static_cast<size_t>(a.n_reads)}, {a.writes, static_cast<size_t>(a.n_writes)});
   if (!run) return push_queued(kernel, name, ins, scalar_types, outs, state);
-  try {
-    run_here(*kernel, a.data);
-  } catch (...) {
-    engine::PushInfo info;
-    info.name = name;
-    run.fail(std::current_exception(), info);
-    throw;
-  }
+  run_here(*kernel, a.data);  // what it throws surfaces here and now: nothing needs to be poisoned
 }
 
 }  // namespace minimx

@@ -85,7 +85,8 @@ std::vector<Array> Program::run(std::span<const Array> ins, const Ref<Storage>& 
                                          dtype_name(inputs[i].dtype) + ", got " + ins[i].shape.str() + " and " + dtype_name(ins[i].dtype) + ". Trace anew.");
     c->ins.push_back(contiguous(ins[i].detached()));
     c->in_data.push_back(c->ins.back().data());
-    (written[i] ? writes : reads).push_back(c->ins.back().var());
+    reads.push_back(c->ins.back().var());
+    if (written[i]) writes.push_back(c->ins.back().var());
     if (written[i]) c->ins.back().storage->bump_version();
   }
   for (const OutSpec& o : outputs) {
@@ -95,7 +96,7 @@ std::vector<Array> Program::run(std::span<const Array> ins, const Ref<Storage>& 
     bytes += c->outs.back().bytes();
   }
   c->arena = static_arena || !arena_bytes ? static_arena : Storage::allocate(arena_bytes, {});
-  if (static_arena) writes.push_back(static_arena->var());
+  if (static_arena) writes.push_back(static_arena.get());
   RandomState& random = random_state();
   c->seed = random.seed;
   c->first_call = random.call;
@@ -114,9 +115,9 @@ std::vector<Array> Program::run(std::span<const Array> ins, const Ref<Storage>& 
   return outs;
 }
 
-FusedKernel::FusedKernel(int operands, int64_t elements, double cost_ns, std::vector<Member> members, std::vector<size_t> temporaries)
-    : elements_(elements), cost_ns_(cost_ns), members_(std::move(members)) {
-  (void)operands;
+FusedKernel::FusedKernel(int operands, int64_t elements, double cost_ns, std::vector<Member> members, std::vector<size_t> temporaries,
+                         std::vector<Constant> constants)
+    : operands_(operands), elements_(elements), cost_ns_(cost_ns), members_(std::move(members)), constants_(std::move(constants)) {
   for (size_t bytes : temporaries) {
     offsets_.push_back(workspace_);
     workspace_ += aligned(bytes);
@@ -136,7 +137,8 @@ void FusedKernel::run(void* const* data, void* workspace) const {
   std::vector<void*> operands;
   for (const Member& m : members_) {
     operands.clear();
-    for (int i : m.operands) operands.push_back(i >= 0 ? data[i] : scratch + offsets_[~i]);
+    for (int i : m.operands)
+      operands.push_back(i < 0 ? scratch + offsets_[~i] : i < operands_ ? data[i] : const_cast<char*>(constants_[i - operands_].data()));
     m.kernel->run(operands.data(), scratch + offsets_.back());
   }
 }

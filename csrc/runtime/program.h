@@ -2,6 +2,7 @@
 // once; one engine operator whatever its length. Built by minimx/graph/lower.py. Immutable once built: many threads and
 // many calls may run one Program at once, each with outputs and an arena of its own.
 #pragma once
+#include <array>
 #include <atomic>
 #include <string>
 #include <vector>
@@ -59,9 +60,11 @@ class FusedKernel : public Kernel {
   using Function = void (*)(void* const* data, int64_t begin, int64_t end);
   struct Member {
     KernelPtr kernel;
-    std::vector<int> operands;  // index into the fused kernel's operands, or ~index into `temporaries`
+    std::vector<int> operands;  // index into the fused kernel's operands and on into `constants`, or ~index into `temporaries`
   };
-  FusedKernel(int operands, int64_t elements, double cost_ns, std::vector<Member> members, std::vector<size_t> temporaries);
+  using Constant = std::array<char, 8>;  // one element of any type
+  FusedKernel(int operands, int64_t elements, double cost_ns, std::vector<Member> members, std::vector<size_t> temporaries,
+              std::vector<Constant> constants);
 
   void run(void* const* data, void* workspace) const override;
   size_t workspace_bytes() const override { return workspace_; }
@@ -72,9 +75,11 @@ class FusedKernel : public Kernel {
 
  private:
   mutable std::atomic<Function> function_{nullptr};
+  int operands_;
   int64_t elements_;
   double cost_ns_;
   std::vector<Member> members_;
+  std::vector<Constant> constants_;
   std::vector<size_t> offsets_;  // of the temporaries in the workspace
   size_t workspace_ = 0;
 };

@@ -1,6 +1,7 @@
 // The caching allocator: size classes of a quarter of a power of two, one lock, nothing clever.
 #include "runtime/storage.h"
 
+#include <pthread.h>
 #include <sys/mman.h>
 
 #include <bit>
@@ -27,7 +28,11 @@ size_t size_class(size_t bytes) {
 class Cache {
  public:
   static Cache& get() {
-    static Cache* cache = new Cache;  // leaked: arrays may be freed after static destructors ran
+    static Cache* cache = [] {
+      auto* made = new Cache;  // leaked: arrays may be freed after static destructors ran
+      pthread_atfork([] { get().mutex_.lock(); }, [] { get().mutex_.unlock(); }, [] { get().mutex_.unlock(); });
+      return made;
+    }();
     return *cache;
   }
 
@@ -100,9 +105,9 @@ Ref<Storage> Storage::allocate(size_t bytes, Device device) {
   }
   Ref<Storage> s(new Storage);
   s->data_ = p;
-  s->bytes_ = rounded;
+  s->bytes_ = bytes;
+  s->block_bytes_ = rounded;
   s->device_ = device;
-  s->var_ = engine::make_var();
   return s;
 }
 
@@ -112,7 +117,6 @@ Ref<Storage> Storage::borrow(void* data, size_t bytes, Device device, std::funct
   s->bytes_ = bytes;
   s->device_ = device;
   s->read_only_ = read_only;
-  s->var_ = engine::make_var();
   s->done_ = std::move(done);
   return s;
 }
@@ -121,7 +125,7 @@ Storage::~Storage() {
   if (done_)
     done_();
   else if (data_)
-    Cache::get().give(data_, bytes_);
+    Cache::get().give(data_, block_bytes_);
 }
 
 MemoryInfo memory_info() { return Cache::get().info(); }

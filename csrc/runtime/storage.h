@@ -20,9 +20,9 @@ struct Device {
   std::string str() const { return (kind == Kind::kCpu ? "cpu(" : "gpu(") + std::to_string(id) + ")"; }
 };
 
-/// A block of memory and its Var. The last owner returns the block to the allocator; queued operators are owners too,
-/// so memory outlives them without anyone waiting.
-class Storage : public RefCounted {
+/// A block of memory, and the Var that orders its use. The last owner returns the block to the allocator; queued
+/// operators are owners too, so memory outlives them without anyone waiting.
+class Storage : public engine::Var {
  public:
   /// Uninitialised memory, 64-byte aligned. Throws Error(kMemory) after emptying the caches in vain.
   static Ref<Storage> allocate(size_t bytes, Device device);
@@ -30,9 +30,9 @@ class Storage : public RefCounted {
   static Ref<Storage> borrow(void* data, size_t bytes, Device device, std::function<void()> done, bool read_only);
 
   void* data() const { return data_; }
+  /// As asked for; the block may be larger.
   size_t bytes() const { return bytes_; }
   Device device() const { return device_; }
-  engine::Var* var() const { return var_.get(); }
   bool read_only() const { return read_only_; }
   /// Counts writes after creation: the tape compares it to find saved arrays that were written to in place.
   uint32_t version() const { return version_.load(std::memory_order_relaxed); }
@@ -43,11 +43,10 @@ class Storage : public RefCounted {
  private:
   Storage() = default;
   void* data_ = nullptr;
-  size_t bytes_ = 0;
+  size_t bytes_ = 0, block_bytes_ = 0;
   Device device_;
   bool read_only_ = false;
   std::atomic<uint32_t> version_{0};
-  Ref<engine::Var> var_;
   std::function<void()> done_;  // set only for borrowed memory
 };
 

@@ -14,13 +14,13 @@ from ..config import settings
 from ..ndarray import ndarray
 from ..ops.table import OPS
 from .ir import Graph, Node, Value
-from .passes.cleanup import common_subexpressions, dead_code, fold_constants
+from .passes.cleanup import common_subexpressions, dead_code, fold_constants, identities
 from .passes.layout import assign_layouts
 from .passes.norm import absorb_relu
 from .trace import Gradient, Traced, differentiate, trace
 
 Pass = Callable[[Graph], Graph]
-JOINT: tuple[Pass, ...] = (dead_code, fold_constants, common_subexpressions, absorb_relu, assign_layouts, dead_code)
+JOINT: tuple[Pass, ...] = (dead_code, identities, fold_constants, common_subexpressions, absorb_relu, assign_layouts, dead_code)
 
 
 @dataclass

@@ -67,6 +67,7 @@ class Lowering:
     steps: list[Step] = field(default_factory=list)
     constants: list[bytes] = field(default_factory=list)
     last_use: dict[Value, int] = field(default_factory=dict)
+    in_place: dict[Value, Value] = field(default_factory=dict)  # values made right in the input that they are written to
 
     # ---- places ---------------------------------------------------------------------------------------------------------
 
@@ -90,7 +91,10 @@ class Lowering:
         return (*outer_type(v), (1,), "") if v.layout else self.spec(v)
 
     def place_output(self, v: Value, outputs: dict[Value, int]) -> None:
-        """Memory for a value that a kernel makes: a graph output's own, or the arena."""
+        """Memory for a value that a kernel makes: a graph output's own, the input it is written to, or the arena."""
+        if v in self.in_place:
+            self.places[v] = self.places[self.in_place[v]]
+            return
         size = _core.layout_bytes((v.shape, v.dtype, (), v.layout)) if v.layout else math.prod(v.shape) * BY_NAME[v.dtype].size
         block = self.block("out", size, outputs[v]) if v in outputs else self.block("arena", size)
         block.final = self.last_use.get(v, -1)
@@ -231,6 +235,7 @@ class Lowering:
         for i, v in enumerate(outs):
             outputs.setdefault(v, i)
         self.keep_views_alive()
+        self.find_in_place(outputs)
         for n in g.nodes:
             self.lower(n, outputs)
         for i, v in enumerate(outs):  # an output that is an input, a constant or another output
@@ -238,11 +243,35 @@ class Lowering:
                 copy = v.like()
                 self.places[copy] = Place(self.block("out", 0, i), c_strides(v.shape))
                 self.copy(v, copy)
+        targets = {t for t, _ in g.writes}
+        staged = {v: self.staged(v) for t, v in g.writes if v in targets and v is not t}  # arrays that trade places
         for target, v in g.writes:
+            if v in self.in_place:
+                continue
+            v = staged.get(v, v)
             copy = target.like()
             self.places[copy] = self.places[target]
             self.copy(v, copy)
         return self.finish(outs)
+
+    def staged(self, v: Value) -> Value:
+        """A copy of an input's elements."""
+        copy = v.like()
+        self.place_output(copy, {})
+        self.copy(v, copy)
+        return copy
+
+    def find_in_place(self, outputs: dict[Value, int]) -> None:
+        """A pointwise node may write its result right into an input, if it is the last to read what was there."""
+        producers = self.graph.producers()
+        targets = [v for _, v in self.graph.writes]
+        for target, v in self.graph.writes:
+            n = producers.get(v)
+            if n is None or not is_pointwise(n) or v in outputs or targets.count(v) > 1 or v.dtype != target.dtype:
+                continue
+            readers = [x for x in n.values if x is target]
+            if self.last_use.get(target, -1) <= self.position[n] and all(x.shape == v.shape for x in readers):
+                self.in_place[v] = target
 
     def keep_views_alive(self) -> None:
         """A value lives as long as the views of it: last uses flow from views to their sources."""
@@ -298,6 +327,11 @@ def _scalar_bytes(x: float, dtype: str) -> bytes:
     import numpy
 
     return numpy.asarray(x).astype(NUMPY_DTYPES[BY_NAME[dtype].code]).tobytes()
+
+
+def is_pointwise(n: Node) -> bool:
+    """True if element i of the outputs depends on element i of the operands (or on broadcast ones) only."""
+    return n.body is not None or OPS[n.op].kind == "elemwise"
 
 
 def outer_type(v: Value) -> tuple[tuple[int, ...], str]:

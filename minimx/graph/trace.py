@@ -97,15 +97,16 @@ def trace(name: str, function: Callable[..., Any], args: Sequence[ndarray], trai
     """Traces ``function`` on arrays of the types of ``args``. Raises GraphError where it branches on values."""
     recorder = Recorder()
     stand_ins = [recorder.notes.input(list(a.shape), _core.dtype_name(a)) for a in args]
+    first = [recorder.notes.value_of(s) for s in stand_ins]
     result = recorder.run(training, lambda: function(*stand_ins))
     leaves: list = []
     tree = flatten(result, leaves)
     outs = [recorder.notes.value_of(x) for x in leaves]  # an argument or concrete array may be returned as it is
     nodes = recorder.advance()
-    inputs = [recorder.value(recorder.notes.value_of(s)) for s in stand_ins]
     captures = recorder.notes.captures()
-    inputs += [recorder.value(number) for _, number, _ in captures]
-    writes = [(recorder.value(first), recorder.value(last)) for _, first, last in captures if first != last]
+    changes = [*zip(first, map(recorder.notes.value_of, stand_ins), strict=True), *((i, last) for _, i, last in captures)]
+    inputs = [recorder.value(number) for number, _ in changes]
+    writes = [(recorder.value(number), recorder.value(last)) for number, last in changes if number != last]
     graph = Graph(name, inputs, nodes, [recorder.value(o) for o in outs], writes)
     return Traced(graph.verify(), tree, [a for a, _, _ in captures], len(args), recorder)
 

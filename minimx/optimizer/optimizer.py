@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from .. import autograd, np
 from ..errors import ArgumentError, NameNotFound, NotSupported
+from .fused import FusedUpdate
 
 __all__ = ["Optimizer", "Job", "register", "create"]
 
@@ -91,6 +92,7 @@ class Optimizer:
         self.wd_mult: dict[Any, float] = {}
         self._counts: dict[int, dict[Any, int]] = {0: {}}  # updates by device number and index
         self._device_number = 0
+        self._fused = FusedUpdate()
 
     # What a subclass says
 
@@ -209,7 +211,11 @@ class Optimizer:
             self.apply(jobs)
 
     def apply(self, jobs: Sequence[Job]) -> None:
-        """Run the rule on every job and write the results in place. The plain twin of a fused launch."""
+        """Run the rule on every job and write the results in place: all of them as one compiled program."""
+        self._fused.run(self.rule, jobs, self.rescale_grad, self.clip_gradient)
+
+    def apply_plainly(self, jobs: Sequence[Job]) -> None:
+        """The plain twin of ``apply``: one job after the other, operator by operator."""
         for job in jobs:
             weight = job.weight if job.master is None else job.master
             grad = self.prepare(job.grad if job.master is None else job.grad.astype("float32"))

@@ -48,6 +48,14 @@ def common_subexpressions(g: Graph) -> Graph:
     return g
 
 
+def identities(g: Graph) -> Graph:
+    """Drops copies: values do not change, so a copy is its source."""
+    new = {n.outputs[0]: n.inputs[0] for n in g.nodes if n.op == "copy" and isinstance(n.inputs[0], Value)}
+    g.nodes = [n for n in g.nodes if n.outputs[0] not in new]
+    g.replace(new)
+    return g
+
+
 def fold_constants(g: Graph) -> Graph:
     """Runs nodes that depend on no input now, once, and keeps their results."""
     nodes = []
