@@ -1,0 +1,11 @@
+"""Run-time compilation: kernels written for a group of operators, compiled in the background, kept on disk.
+
+``fused_kernel`` makes the kernel of a "fused" node of a graph (minimx/graph/passes/fusion.py makes those nodes);
+``report()`` says what was compiled and why something was not; ``wait()`` waits until all that is asked for is ready.
+Read group.py (what is fused), then emit_host.py and emit_cuda.py (the text), compile.py, cache.py. Essay: docs/fusion.md.
+"""
+
+from .compile import report, wait
+from .kernel import fused_kernel
+
+__all__ = ["fused_kernel", "report", "wait"]

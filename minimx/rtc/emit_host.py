@@ -1,0 +1,75 @@
+"""Host dialect: a Group as a C++ function over the elements [begin, end) of its outputs, for the machine's compiler.
+
+The inner loop runs along the last axis, where every operand is contiguous, one value, or strided, and is plain enough for
+the compiler to vectorise. Scalar functions: csrc/cpu/fused.h and what it includes. The twin on the GPU: emit_cuda.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from . import text
+from .group import Group
+
+HEADER = """\
+// Fused kernels, written and compiled at run time by minimx/rtc.
+#include "cpu/fused.h"
+
+namespace minimx {
+namespace scalar {
+namespace {
+"""
+
+
+def source(groups: Sequence[Group]) -> str:
+    """The translation unit that holds the kernels of ``groups``."""
+    kernels = "\n".join(kernel(g) for g in groups)
+    return f"{HEADER}\n{text.functions(groups)}\n}}  // namespace\n\n{kernels}\n}}  // namespace scalar\n}}  // namespace minimx\n"
+
+
+def kernel(g: Group) -> str:
+    """The function of one group."""
+    body = _one_run(g) if len(g.shape) == 1 else _rows(g)
+    lines = [f"// {g.title()}", f'extern "C" void {text.kernel_name(g)}(void* const* data, int64_t begin, int64_t end) {{']
+    lines += [f"  const auto* p{k} = static_cast<const {text.ctype(o.dtype)}*>(data[{o.slot}]);" for k, o in enumerate(g.inputs)]
+    lines += [f"  auto* q{k} = static_cast<{text.ctype(r.dtype)}*>(data[{g.arrays + k}]);" for k, r in enumerate(g.outputs)]
+    return "\n".join([*lines, *body, "}"]) + "\n"
+
+
+def _one_run(g: Group) -> list[str]:
+    """Every operand is one run of elements or one value."""
+    same = [f"  const {text.ctype(o.dtype)} x{k} = *p{k};" for k, o in enumerate(g.inputs) if o.strides == (0,)]
+    return same + _loop(g, {k: f"p{k}" for k in range(len(g.inputs))}, "q", "begin", "end", "  ")
+
+
+def _rows(g: Group) -> list[str]:
+    """Runs along the last axis, between which the operands' places are worked out anew."""
+    last = len(g.shape) - 1
+    extent = [str(n) for n in g.shape]
+    partial = [(k, o) for k, o in enumerate(g.inputs) if not g.whole(o)]
+    used = {last} | {d for _, o in partial for d in text.varying(o, last + 1)}
+    lines = ["  for (int64_t at = begin; at < end;) {  // a run along the last axis"]
+    lines += ["    " + line for line in text.index_lines(g, "at", extent, used, "int64_t")]
+    lines.append(f"    const int64_t n = std::min<int64_t>({extent[last]} - i{last}, end - at);")
+    runs = {}
+    for k, o in enumerate(g.inputs):
+        place = "at" if g.whole(o) else text.offset(o, last + 1)
+        if o.strides[last] == 0:
+            lines.append(f"    const {text.ctype(o.dtype)} x{k} = p{k}[{place}];")
+        else:
+            lines.append(f"    const auto* r{k} = p{k} + {place};")
+            runs[k] = f"r{k}"
+    lines += [f"    auto* s{k} = q{k} + at;" for k in range(len(g.outputs))]
+    return [*lines, *_loop(g, runs, "s", "0", "n", "    "), "    at += n;", "  }"]
+
+
+def _loop(g: Group, runs: dict[int, str], out: str, begin: str, end: str, indent: str) -> list[str]:
+    """The innermost loop. Element i of an output depends on element i of the inputs only, so in place is no hazard."""
+    lines = ["#pragma GCC ivdep", f"{indent}for (int64_t i = {begin}; i < {end}; ++i) {{"]
+    for k, o in enumerate(g.inputs):
+        if o.strides[-1]:
+            step = "i" if o.strides[-1] == 1 else f"i * {o.strides[-1]}"
+            lines.append(f"{indent}  const {text.ctype(o.dtype)} x{k} = {runs[k]}[{step}];")
+    lines += text.steps(g, indent + "  ")
+    lines += [f"{indent}  {out}{k}[i] = {r.kind}{r.index};" for k, r in enumerate(g.outputs)]
+    return [*lines, indent + "}"]

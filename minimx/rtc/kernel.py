@@ -1,0 +1,87 @@
+"""The kernel of a "fused" node: members that run at once, and a compiled function that takes over when it is ready."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from ..libraries import import_core
+from ..ops.dtypes import BY_NAME
+from ..ops.emit import nanoseconds
+from ..ops.table import OPS, Spec
+from . import compile as compiling
+from .group import Body, Group, group_of, number
+
+_core = import_core()
+
+
+def fused_kernel(node: Any, in_specs: Sequence[tuple], out_specs: Sequence[tuple]) -> Any:
+    """The ``_core.Kernel`` of a node whose ``body`` is a pointwise chain; data: the node's arrays, then its outputs.
+
+    Specs are (shape, dtype, element strides, layout), operands that broadcast in their own smaller shape. The kernel
+    works at once, member by member; compilation is asked for and never waited for.
+    """
+    body = Body(node.body, [flat(s) for s in in_specs])
+    group = group_of(body)
+    elements = math.prod(flat(out_specs[0])[0])
+    members, temporaries, constants = bind(body)
+    arrays = len(in_specs) + len(out_specs)
+    kernel = _core.make_fused(arrays, elements, cost_ns(group, elements), members, temporaries, constants)
+    if elements:
+        compiling.submit(group, kernel)
+    return kernel
+
+
+def flat(spec: tuple) -> tuple:
+    """(shape, dtype, strides); a blocked array as the row of elements that it is in memory."""
+    shape, dtype, strides, layout = (*spec, "")[:4]
+    if not layout:
+        return (tuple(shape), dtype, tuple(strides))
+    return ((_core.layout_bytes((shape, dtype, (), layout)) // BY_NAME[dtype].size,), dtype, (1,))
+
+
+def cost_ns(group: Group, elements: int) -> float:
+    """Estimate of one run: reading and writing the operands, and each row's arithmetic."""
+    memory = sum(0.05 * BY_NAME[o.dtype].size for o in (*group.inputs, *group.outputs))
+    work = sum(nanoseconds(OPS[s.row].expr, s.compute) - 0.05 * BY_NAME[s.compute].size for s in group.steps if s.row)  # type: ignore[attr-defined]
+    return 5 + elements * (memory + work)
+
+
+def bind(body: Body) -> tuple[list[tuple[Any, list[int]]], list[int], list[bytes]]:
+    """Members for ``make_fused``, the bytes of each temporary, and the constants.
+
+    An operand of a member is the index of an array of the fused kernel, counted on through the constants, or ~i for
+    temporary i.
+    """
+    graph = body.graph
+    arrays = len(graph.inputs) + len(graph.outputs)
+    places = {v: i for i, v in enumerate(graph.inputs)}
+    for i, v in enumerate(graph.outputs, len(graph.inputs)):
+        places[body.source(v)] = i
+    members, temporaries, constants = [], [], []
+    for m in body.members:
+        out = m.node.outputs[0]
+        if out not in places:
+            places[out] = ~len(temporaries)
+            temporaries.append(_bytes(body.types[out]))
+        specs, operands = [], []
+        for x, dtype in m.operands():
+            if dtype is None:
+                specs.append(_core_spec(body.types[x]))
+                operands.append(places[body.source(x)])
+            else:
+                specs.append(((), dtype, (), ""))
+                operands.append(arrays + len(constants))
+                constants.append(number(x, dtype).tobytes())
+        kernel = _core.make_kernel(m.plan.kernel, specs, [_core_spec(body.types[out])], m.plan.attrs)
+        members.append((kernel, [*operands, places[out]]))
+    return members, temporaries, constants
+
+
+def _core_spec(x: Spec) -> tuple:
+    return (x.shape, x.dtype, x.strides, "")
+
+
+def _bytes(x: Spec) -> int:
+    return math.prod(x.shape) * BY_NAME[x.dtype].size
