@@ -99,10 +99,10 @@ class Elemwise(Op):
             variant = self.variant(present)
             left = iter(variant.backward(gs, [x for x, _ in given], outs, attrs, [n for _, n in given]))
             return [next(left) if there else None for there in present]
-        values = dict(zip(self.names, ins, strict=True)) | {"g": gs[0], "y": outs[0]}
-        return [self._gradient(i, values) if needed else None for i, needed in enumerate(needs)]
+        values = {"g": gs[0], "y": outs[0]} | dict(zip(self.names, ins, strict=True))  # an operand may be called y
+        return [self._gradient(i, ins[i], values) if needed else None for i, needed in enumerate(needs)]
 
-    def _gradient(self, i: int, values: dict[str, Any]) -> Any:
+    def _gradient(self, i: int, x: Any, values: dict[str, Any]) -> Any:
         d = self.grads[i]
         if d is None:
             return None
@@ -112,13 +112,14 @@ class Elemwise(Op):
             gx = getattr(f, derived.name)(*(values[p.name] for p in derived.params))
         else:  # one primitive
             gx = expr.evaluate(d, values, lambda name, *args: getattr(f, name)(*args))
-        return f.sum_to_like(gx, values[self.names[i]])
+        return f.sum_to_like(gx, x)
 
     def reference(self, *args: Any) -> Any:
         """The row's lambda on NumPy arrays: the plain twin of every kernel."""
         return self.rule(*args)
 
-    def _domains(self) -> list[tuple[float, float]]:
+    def domains(self) -> list[tuple[float, float]]:
+        """The interval that test inputs are drawn from, for each operand."""
         d = self.row.domain
         return list(d) if isinstance(d[0], tuple) else [d] * len(self.names)
 
@@ -126,7 +127,7 @@ class Elemwise(Op):
         """Operands of one shape, broadcast ones, and a call with the optional ones left out; drawn from the domain."""
 
         def draw(i: int, shape: tuple[int, ...]) -> Any:
-            low, high = self._domains()[i]
+            low, high = self.domains()[i]
             if dtype == "bool" or (self.condition and i == 0):
                 return rng.integers(0, 2, shape).astype(bool)
             low = max(low, 0) if dtype == "uint8" else low
@@ -150,8 +151,9 @@ def _derive(op: Elemwise) -> None:
             continue
         names = expr.variables(d)
         rule = _signed(_lambda(d, names), [DERIVED_NAMES.get(n, n) for n in names])
-        row = Row(doc=f"Gradient of {op.name} with respect to {op.names[i]}.", dtypes=FLOATS, domain=op.row.domain,
-                  against="differences")  # fmt: skip
+        domains = dict(zip(op.names, op.domains(), strict=True)) | {"g": (-3.0, 3.0), "y": (0.1, 0.9)}
+        row = Row(doc=f"Gradient of {op.name} with respect to {op.names[i]}.", dtypes=FLOATS,
+                  domain=tuple(domains[n] for n in names), against="differences")  # fmt: skip
         Elemwise(f"{op.name}.grad{i}", rule, None, "float", row, False, True)
 
 
@@ -161,7 +163,9 @@ def _vary(op: Elemwise) -> None:
     for count in range(1, len(optional) + 1):
         for absent in itertools.combinations(optional, count):
             names = [n for n in op.names if n not in absent]
-            row = Row(doc=f"{op.name} without {' and '.join(absent)}.", dtypes=op.row.dtypes, domain=op.row.domain)
+            domains = tuple(d for n, d in zip(op.names, op.domains(), strict=True) if n not in absent)
+            row = Row(doc=f"{op.name} without {' and '.join(absent)}.", dtypes=op.row.dtypes, domain=domains,
+                      against=f"{op.name} with None")  # fmt: skip
             made = Elemwise(f"{op.name}.without_{'_'.join(absent)}", _without(op.rule, names), None, op.typed, row,
                             op.condition, True)  # fmt: skip
             _derive(made)

@@ -138,13 +138,15 @@ activation("mish", lambda x: x * _mish_step(x), grad=_mish_grad, npx="mish", nd=
 activation("smooth_l1", lambda x, scalar=1.0: e.where(e.abs(x) * scalar * scalar < 1, 0.5 * scalar * scalar * x * x,
                                                       e.abs(x) - 0.5 / (scalar * scalar)),
            grad=lambda g, x, scalar, y: (
-               e.where(e.abs(x) * scalar * scalar < 1, g * (scalar * scalar * x), g * e.sign(x)), None),
+               e.where(e.abs(x) * scalar * scalar < 1, g * (scalar * scalar * x), g * e.sign(x)),
+               e.where(e.abs(x) * scalar * scalar < 1, g * (scalar * x * x), g / (scalar * scalar * scalar))),
            npx="smooth_l1", nd="smooth_l1", domain=((-3.0, 3.0), (0.8, 1.5)),
            against=lambda x, scalar=1.0: ((abs(x) < scalar**-2) * (scalar * x) ** 2 / 2
                                           + (abs(x) >= scalar**-2) * (abs(x) - 0.5 * scalar**-2)),
            doc="(scalar * x)^2 / 2 where |x| < 1 / scalar^2, else |x| - 1 / (2 scalar^2). Girshick, arXiv:1504.08083.")
 activation("huber", lambda x, rho=1.0: e.where(e.abs(x) < rho, 0.5 / rho * x * x, e.abs(x) - 0.5 * rho),
-           grad=lambda g, x, rho, y: (e.where(e.abs(x) < rho, g * (x / rho), g * e.sign(x)), None),
+           grad=lambda g, x, rho, y: (e.where(e.abs(x) < rho, g * (x / rho), g * e.sign(x)),
+                                      e.where(e.abs(x) < rho, g * (-0.5 * x * x / (rho * rho)), g * -0.5)),
            domain=((-3.0, 3.0), (0.5, 2.0)),
            against=lambda x, rho=1.0: (abs(x) < rho) * x**2 / (2 * rho) + (abs(x) >= rho) * (abs(x) - rho / 2),
            doc="x^2 / (2 rho) where |x| < rho, else |x| - rho / 2. Huber 1964, Ann. Math. Statist. 35.")

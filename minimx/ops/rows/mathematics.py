@@ -96,5 +96,4 @@ function("gamma", lambda x: e.gamma(x), npx="gamma", nd="gamma", domain=POSITIVE
 function("gammaln", lambda x: e.gammaln(x), npx="gammaln lgamma", nd="gammaln", domain=POSITIVE,
          against="scipy.special.gammaln", doc="ln |Gamma(x)|.")
 function("digamma", lambda x: e.digamma(x), npx="digamma", nd="digamma", domain=POSITIVE,
-         against="scipy.special.digamma",
-         differentiable=False, doc="d/dx ln Gamma(x).")
+         against="scipy.special.digamma", doc="d/dx ln Gamma(x).")

@@ -1,0 +1,26 @@
+"""What all tests share: the same random numbers in every run, and nothing of one test left for the next."""
+
+from __future__ import annotations
+
+import pytest
+
+import minimx as mx
+
+
+@pytest.fixture(autouse=True)
+def _clean():
+    """Seeds the stream; afterwards checks that modes are as they were and that no error waits unseen."""
+    mx.random.seed(0)
+    yield
+    assert not mx.autograd.is_recording() and not mx.autograd.is_training(), (
+        "the test left autograd recording or training"
+    )
+    mx.waitall()
+
+
+@pytest.fixture
+def unfused():
+    """Without run-time compilation: for tests of many small graphs, which would each wait for a compiler."""
+    before, mx.settings.fusion = mx.settings.fusion, False
+    yield
+    mx.settings.fusion = before
