@@ -15,7 +15,7 @@ from minimx.ops.table import OPS, f
 TOLERANCE = {"float64": 1e-9, "float32": 3e-5, "float16": 2e-2, "bfloat16": 1e-1}
 ROWS = [n for n, op in OPS.items() if op.kind not in ("elemwise", "reduce", "random") and op.row.samples is not None]
 # NumPy gives a wider type here and minimx keeps the operand's: only the values of floats are compared.
-FLOATS_ONLY = {"trace", "diff", "average", "cov", "logspace", "hanning", "hamming", "blackman"}
+FLOATS_ONLY = {"trace", "round", "diff", "average", "cov", "logspace", "hanning", "hamming", "blackman"}
 
 
 def to_mx(x, dtype):

@@ -22,6 +22,11 @@ inline Words philox(Words counter, std::array<uint32_t, 2> key) {
   return counter;
 }
 
+constexpr int kPhiloxGroups = 16;  // groups whose words are made at once
+
+/// Four words for each of kPhiloxGroups groups: words[k][g] is word k of group g. Laid out so that compilers vectorise.
+using WordBlock = std::array<std::array<uint32_t, kPhiloxGroups>, 4>;
+
 /// The stream of one call of a random operator: four words for each group of four elements and each iteration.
 class Stream {
  public:
@@ -36,6 +41,26 @@ class Stream {
   }
   /// The word of one element.
   uint32_t word(int64_t element, uint32_t iteration) const { return words(element / 4, iteration)[element % 4]; }
+
+  /// The words of kPhiloxGroups groups from `first` on: philox() of each, all rounds side by side.
+  void block(int64_t first, uint32_t iteration, WordBlock& c) const {
+    for (int g = 0; g < kPhiloxGroups; ++g) {
+      c[0][g] = static_cast<uint32_t>(first) + static_cast<uint32_t>(g);
+      c[1][g] = iteration;
+      c[2][g] = call_[0];
+      c[3][g] = call_[1];
+    }
+    uint32_t k0 = key_[0], k1 = key_[1];
+    for (int round = 0; round < 10; ++round, k0 += 0x9E3779B9, k1 += 0xBB67AE85) {
+      for (int g = 0; g < kPhiloxGroups; ++g) {
+        const uint64_t p0 = uint64_t{0xD2511F53} * c[0][g], p1 = uint64_t{0xCD9E8D57} * c[2][g];
+        c[0][g] = static_cast<uint32_t>(p1 >> 32) ^ c[1][g] ^ k0;
+        c[1][g] = static_cast<uint32_t>(p1);
+        c[2][g] = static_cast<uint32_t>(p0 >> 32) ^ c[3][g] ^ k1;
+        c[3][g] = static_cast<uint32_t>(p0);
+      }
+    }
+  }
 
  private:
   std::array<uint32_t, 2> key_, call_;

@@ -50,48 +50,65 @@ class Parameters {
   std::array<Dims, 3> strides_;
 };
 
-/// The four uniform numbers of a group: 24 bits for float, 53 for double.
-template <class C>
-std::array<C, 4> units(const Stream& stream, int64_t group) {
-  const Words a = stream.words(group, 0);
-  std::array<C, 4> out;
-  if constexpr (sizeof(C) == 8) {
-    const Words b = stream.words(group, 1);
-    for (int j = 0; j < 4; ++j) out[j] = unit(a[j], b[j]);
-  } else {
-    for (int j = 0; j < 4; ++j) out[j] = unit(a[j]);
+constexpr int64_t kBlock = 4 * kPhiloxGroups;  // elements drawn at once
+
+/// Calls body(first, n, words) for blocks of elements that cover [begin, end) * kBlock below `size`; element
+/// first + i has the word words[i % 4][i / 4].
+template <class Body>
+void each_block(const Stream& stream, int64_t size, int64_t begin, int64_t end, uint32_t iteration, Body&& body) {
+  WordBlock words;
+  for (int64_t b = begin; b < end; ++b) {
+    stream.block(b * kPhiloxGroups, iteration, words);
+    body(b * kBlock, std::min(kBlock, size - b * kBlock), words);
   }
-  return out;
 }
 
-/// Four standard normal numbers from four uniform ones: Box and Muller, a pair at a time.
+int64_t blocks(int64_t size) { return (size + kBlock - 1) / kBlock; }
+
+/// The uniform numbers of a block: 24 bits for float, 53 for double (high words in `words`, low ones drawn here).
 template <class C>
-std::array<C, 4> normals(const std::array<C, 4>& u) {
-  std::array<C, 4> out;
-  for (int j = 0; j < 4; j += 2) {
-    const C radius = std::sqrt(-2 * std::log(1 - u[j])), angle = C(6.283185307179586) * u[j + 1];
-    out[j] = radius * std::cos(angle);
-    out[j + 1] = radius * std::sin(angle);
-  }
-  return out;
+void units(const Stream& stream, int64_t first, const WordBlock& words, C* u) {
+  WordBlock low;
+  if constexpr (sizeof(C) == 8) stream.block(first / 4, 1, low);
+  for (int g = 0; g < kPhiloxGroups; ++g)
+    for (int k = 0; k < 4; ++k) {
+      if constexpr (sizeof(C) == 8)
+        u[4 * g + k] = unit(words[k][g], low[k][g]);
+      else
+        u[4 * g + k] = unit(words[k][g]);
+    }
 }
 
-/// A kernel that draws groups of four: value(base number, parameters) with base numbers uniform or normal.
+/// Standard normal numbers from uniform ones: Box and Muller, a pair at a time.
+template <class C>
+void to_normals(C* u) {
+  for (int64_t j = 0; j < kBlock; j += 2) {
+    const C radius = std::sqrt(-2 * scalar::log(1 - u[j])), angle = C(6.283185307179586) * u[j + 1];
+    u[j] = radius * scalar::cos(angle);
+    u[j + 1] = radius * scalar::sin(angle);
+  }
+}
+
+/// A kernel that draws blocks: value(base number, parameters) with base numbers uniform or normal.
 template <class T, class C, bool kNormal, class Value>
-KernelPtr by_groups(std::span<const Spec> ins, const Spec& y, Value value) {
-  const int64_t n = y.size();
-  return map_kernel((n + 3) / 4, kNormal ? 40 : 16,
+KernelPtr by_blocks(std::span<const Spec> ins, const Spec& y, Value value) {
+  const int64_t size = y.size();
+  return map_kernel(blocks(size), (kNormal ? 8 : 2) * kBlock,
                     [=, p = Parameters<C>(ins, y.shape)](void* const* data, int64_t begin, int64_t end) {
                       const Stream stream(data[0]);
                       T* out = static_cast<T*>(data[1 + p.count()]);
                       std::array<C, 3> fixed{};
                       if (p.constant()) fixed = p.at(data, 0);
-                      for (int64_t group = begin; group < end; ++group) {
-                        std::array<C, 4> base = units<C>(stream, group);
-                        if constexpr (kNormal) base = normals(base);
-                        for (int64_t i = group * 4; i < std::min(n, group * 4 + 4); ++i)
-                          out[i] = static_cast<T>(value(base[i % 4], p.constant() ? fixed : p.at(data, i)));
-                      }
+                      C base[kBlock];
+                      each_block(stream, size, begin, end, 0, [&](int64_t first, int64_t n, const WordBlock& words) {
+                        units(stream, first, words, base);
+                        if constexpr (kNormal) to_normals(base);
+                        if (p.constant())
+                          for (int64_t i = 0; i < n; ++i) out[first + i] = static_cast<T>(value(base[i], fixed));
+                        else
+                          for (int64_t i = 0; i < n; ++i)
+                            out[first + i] = static_cast<T>(value(base[i], p.at(data, first + i)));
+                      });
                     });
 }
 
@@ -144,12 +161,12 @@ template <class T>
 KernelPtr draw_of(const std::string& kind, std::span<const Spec> ins, const Spec& y) {
   using C = std::conditional_t<std::is_same_v<T, double>, double, float>;
   using P = std::array<C, 3>;
-  auto uniform = [&](auto value) { return by_groups<T, C, false>(ins, y, value); };
+  auto uniform = [&](auto value) { return by_blocks<T, C, false>(ins, y, value); };
   auto rejected = [&](auto value) { return one_by_one<T, C>(ins, y, value); };
   auto log1m = [](C u) { return std::log(1 - u); };
   auto open = [](C u) { return u > 0 ? u : C(0x1p-25); };
   if (kind == "uniform") return uniform([](C u, const P& p) { return p[0] + (p[1] - p[0]) * u; });
-  if (kind == "normal") return by_groups<T, C, true>(ins, y, [](C z, const P& p) { return p[0] + p[1] * z; });
+  if (kind == "normal") return by_blocks<T, C, true>(ins, y, [](C z, const P& p) { return p[0] + p[1] * z; });
   if (kind == "bernoulli") return uniform([](C u, const P& p) { return C(u < p[0]); });
   if (kind == "exponential") return uniform([=](C u, const P& p) { return -p[0] * log1m(u); });
   if (kind == "laplace")
@@ -175,22 +192,23 @@ KernelPtr draw_of(const std::string& kind, std::span<const Spec> ins, const Spec
 /// Integers in [low, high): the high half of 64 random bits times the width (Lemire 2019), unbiased to 2^-64 * width.
 template <class T>
 KernelPtr integers(std::span<const Spec> ins, const Spec& y) {
-  const int64_t n = y.size();
-  return map_kernel(
-      (n + 3) / 4, 30, [=, p = Parameters<int64_t>(ins, y.shape)](void* const* data, int64_t begin, int64_t end) {
-        const Stream stream(data[0]);
-        T* out = static_cast<T*>(data[1 + p.count()]);
-        for (int64_t group = begin; group < end; ++group) {
-          const Words a = stream.words(group, 0), b = stream.words(group, 1);
-          for (int64_t i = group * 4; i < std::min(n, group * 4 + 4); ++i) {
-            const auto range = p.at(data, i);
-            const uint64_t word = uint64_t{a[i % 4]} << 32 | b[i % 4],
-                           width = static_cast<uint64_t>(range[1] - range[0]);
-            out[i] =
-                static_cast<T>(range[0] + static_cast<int64_t>(static_cast<unsigned __int128>(word) * width >> 64));
-          }
-        }
-      });
+  const int64_t size = y.size();
+  return map_kernel(blocks(size), 4 * kBlock,
+                    [=, p = Parameters<int64_t>(ins, y.shape)](void* const* data, int64_t begin, int64_t end) {
+                      const Stream stream(data[0]);
+                      T* out = static_cast<T*>(data[1 + p.count()]);
+                      WordBlock low;
+                      each_block(stream, size, begin, end, 0, [&](int64_t first, int64_t n, const WordBlock& high) {
+                        stream.block(first / 4, 1, low);
+                        for (int64_t i = 0; i < n; ++i) {
+                          const auto range = p.at(data, first + i);
+                          const uint64_t word = uint64_t{high[i % 4][i / 4]} << 32 | low[i % 4][i / 4];
+                          const auto width = static_cast<uint64_t>(range[1] - range[0]);
+                          const auto scaled = static_cast<unsigned __int128>(word) * width >> 64;
+                          out[first + i] = static_cast<T>(range[0] + static_cast<int64_t>(scaled));
+                        }
+                      });
+                    });
 }
 
 KernelPtr draw(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs) {
@@ -209,18 +227,19 @@ KernelPtr dropout(std::span<const Spec> ins, std::span<const Spec>, const Attrs&
     using T = decltype(zero);
     using C = Compute<T>;
     const C scale = p < 1 ? static_cast<C>(1 / (1 - p)) : C(0);
-    return map_kernel((n + 3) / 4, 14, [=](void* const* data, int64_t begin, int64_t end) {
-      const Stream stream(data[0]);
+    return map_kernel(blocks(n), 3 * kBlock, [=](void* const* data, int64_t begin, int64_t end) {
       const T* x = static_cast<const T*>(data[1]);
       T* y = static_cast<T*>(data[2]);
       uint8_t* mask = static_cast<uint8_t*>(data[3]);
-      for (int64_t group = begin; group < end; ++group) {
-        const Words words = stream.words(group, 0);
-        for (int64_t i = group * 4; i < std::min(n, group * 4 + 4); ++i) {
-          mask[i] = (words[i % 4] >> 8) >= threshold;
-          y[i] = mask[i] ? static_cast<T>(static_cast<C>(x[i]) * scale) : static_cast<T>(C(0));
+      each_block(Stream(data[0]), n, begin, end, 0, [&](int64_t first, int64_t count, const WordBlock& words) {
+        uint8_t keep[kBlock];
+        for (int g = 0; g < kPhiloxGroups; ++g)
+          for (int k = 0; k < 4; ++k) keep[4 * g + k] = (words[k][g] >> 8) >= threshold;
+        for (int64_t i = 0; i < count; ++i) {
+          mask[first + i] = keep[i];
+          y[first + i] = static_cast<T>(keep[i] ? static_cast<C>(x[first + i]) * scale : C(0));
         }
-      }
+      });
     });
   });
 }

@@ -5,7 +5,7 @@
 //   cross_entropy(x, label) -> loss, lse          lse = log sum e^x, float32 (float64 for float64 data)
 //   cross_entropy_bwd(g, x, label, lse) -> dx     g (p - t), t = (1 - "smoothing") one-hot + smoothing / n
 //
-// Arithmetic is float for the 16-bit types. A lane is read into a buffer of `n` values when its elements lie apart.
+// Arithmetic is float for the 16-bit types.
 #include <cmath>
 
 #include "cpu/index_mode.h"
@@ -24,74 +24,118 @@ struct Lanes {
   int64_t start(int64_t lane) const { return lane / inner * n * inner + lane % inner; }
 };
 
-/// Largest of n elements `step` apart; NaN if one is.
-template <class C, class T>
-C largest(const T* x, int64_t n, int64_t step) {
+/// An element every `step`: a constant 1 where the lane is dense, so that loops over it vectorise.
+struct Dense {
+  static constexpr int64_t step = 1;
+};
+struct Apart {
+  int64_t step;
+};
+
+/// Calls f with the lanes' Dense or Apart.
+template <class F>
+KernelPtr with_step(const Lanes& l, F&& f) {
+  return l.inner == 1 ? f(Dense{}) : f(Apart{l.inner});
+}
+
+/// Largest of n elements; NaN if one is.
+template <class C, class T, class Step>
+C largest(const T* x, int64_t n, Step s) {
   C best = -std::numeric_limits<C>::infinity();
   bool nan = false;
   for (int64_t i = 0; i < n; ++i) {
-    const C v = static_cast<C>(x[i * step]);
+    const C v = static_cast<C>(x[i * s.step]);
     nan |= v != v;
     best = v > best ? v : best;
   }
   return nan ? std::numeric_limits<C>::quiet_NaN() : best;
 }
 
-/// Sum of e^(x - top), with eight partial sums so that the compiler may vectorise.
-template <class C, class T>
-C sum_exp(const T* x, int64_t n, int64_t step, C top) {
-  C part[8] = {};
+constexpr int kPart = 16;  // partial sums, so that the compiler may vectorise
+
+/// Sum of term(i), i < n.
+template <class C, class Term>
+C sum_of(int64_t n, Term&& term) {
+  C part[kPart] = {};
   int64_t i = 0;
-  for (; i + 8 <= n; i += 8)
-    for (int k = 0; k < 8; ++k) part[k] += scalar::exp(static_cast<C>(x[(i + k) * step]) - top);
+  for (; i + kPart <= n; i += kPart)
+    for (int k = 0; k < kPart; ++k) part[k] += term(i + k);
   C sum = 0;
-  for (; i < n; ++i) sum += scalar::exp(static_cast<C>(x[i * step]) - top);
+  for (; i < n; ++i) sum += term(i);
   for (C p : part) sum += p;
   return sum;
 }
 
-template <class C, class T>
-C log_sum_exp(const T* x, int64_t n, int64_t step) {
-  const C top = largest<C>(x, n, step);
+template <class C, class T, class Step>
+C log_sum_exp(const T* x, int64_t n, Step s) {
+  const C top = largest<C>(x, n, s);
   if (!(std::abs(top) < std::numeric_limits<C>::infinity())) return top;  // NaN, or all infinite
-  return top + std::log(sum_exp(x, n, step, top));
+  return top + std::log(sum_of<C>(n, [&](int64_t i) { return scalar::exp(static_cast<C>(x[i * s.step]) - top); }));
+}
+
+template <class T, class Step>
+void log_softmax_lane(const T* x, T* y, int64_t n, Step s) {
+  using C = Compute<T>;
+  const C lse = log_sum_exp<C>(x, n, s);
+  for (int64_t i = 0; i < n; ++i) y[i * s.step] = static_cast<T>(static_cast<C>(x[i * s.step]) - lse);
+}
+
+/// e^(x - largest) / sum. The exponentials are kept in y where its type has their precision, else made twice.
+template <class T, class Step>
+void softmax_lane(const T* x, T* y, int64_t n, Step s) {
+  using C = Compute<T>;
+  const C top = largest<C>(x, n, s);
+  auto term = [&](int64_t i) { return scalar::exp(static_cast<C>(x[i * s.step]) - top); };
+  if constexpr (std::is_same_v<C, T>) {
+    for (int64_t i = 0; i < n; ++i) y[i * s.step] = term(i);
+    const C scale = 1 / sum_of<C>(n, [&](int64_t i) { return y[i * s.step]; });
+    for (int64_t i = 0; i < n; ++i) y[i * s.step] *= scale;
+  } else {
+    const C scale = 1 / sum_of<C>(n, term);
+    for (int64_t i = 0; i < n; ++i) y[i * s.step] = static_cast<T>(term(i) * scale);
+  }
 }
 
 template <class T>
 KernelPtr softmax_of(const Lanes& l, bool log) {
-  return map_kernel(l.count(), 3.0 * static_cast<double>(l.n) + 10, [=](void* const* data, int64_t begin, int64_t end) {
-    using C = Compute<T>;
-    for (int64_t lane = begin; lane < end; ++lane) {
-      const T* x = static_cast<const T*>(data[0]) + l.start(lane);
-      T* y = static_cast<T*>(data[1]) + l.start(lane);
-      if (log) {
-        const C lse = log_sum_exp<C>(x, l.n, l.inner);
-        for (int64_t i = 0; i < l.n; ++i) y[i * l.inner] = static_cast<T>(static_cast<C>(x[i * l.inner]) - lse);
-        continue;
-      }
-      const C top = largest<C>(x, l.n, l.inner), scale = 1 / sum_exp(x, l.n, l.inner, top);
-      for (int64_t i = 0; i < l.n; ++i)
-        y[i * l.inner] = static_cast<T>(scalar::exp(static_cast<C>(x[i * l.inner]) - top) * scale);
-    }
+  return with_step(l, [&](auto s) {
+    return map_kernel(l.count(), 1.5 * static_cast<double>(l.n) + 10,
+                      [=](void* const* data, int64_t begin, int64_t end) {
+                        for (int64_t lane = begin; lane < end; ++lane) {
+                          const T* x = static_cast<const T*>(data[0]) + l.start(lane);
+                          T* y = static_cast<T*>(data[1]) + l.start(lane);
+                          if (log)
+                            log_softmax_lane(x, y, l.n, s);
+                          else
+                            softmax_lane(x, y, l.n, s);
+                        }
+                      });
   });
+}
+
+template <class T, class Step>
+void softmax_bwd_lane(const T* y, const T* dy, T* dx, int64_t n, Step s, bool log) {
+  using C = Compute<T>;
+  auto at = [&](const T* p, int64_t i) { return static_cast<C>(p[i * s.step]); };
+  if (log) {
+    const C sum = sum_of<C>(n, [&](int64_t i) { return at(dy, i); });
+    for (int64_t i = 0; i < n; ++i) dx[i * s.step] = static_cast<T>(at(dy, i) - scalar::exp(at(y, i)) * sum);
+  } else {
+    const C sum = sum_of<C>(n, [&](int64_t i) { return at(y, i) * at(dy, i); });
+    for (int64_t i = 0; i < n; ++i) dx[i * s.step] = static_cast<T>(at(y, i) * (at(dy, i) - sum));
+  }
 }
 
 template <class T>
 KernelPtr softmax_bwd_of(const Lanes& l, bool log) {
-  return map_kernel(l.count(), 2.0 * static_cast<double>(l.n) + 10, [=](void* const* data, int64_t begin, int64_t end) {
-    using C = Compute<T>;
-    for (int64_t lane = begin; lane < end; ++lane) {
-      const int64_t at = l.start(lane);
-      const T *y = static_cast<const T*>(data[0]) + at, *dy = static_cast<const T*>(data[1]) + at;
-      T* dx = static_cast<T*>(data[2]) + at;
-      C sum = 0;
-      for (int64_t i = 0; i < l.n; ++i)
-        sum += static_cast<C>(dy[i * l.inner]) * (log ? C(1) : static_cast<C>(y[i * l.inner]));
-      for (int64_t i = 0; i < l.n; ++i) {
-        const C v = static_cast<C>(y[i * l.inner]), g = static_cast<C>(dy[i * l.inner]);
-        dx[i * l.inner] = static_cast<T>(log ? g - scalar::exp(v) * sum : v * (g - sum));
+  return with_step(l, [&](auto s) {
+    return map_kernel(l.count(), static_cast<double>(l.n) + 10, [=](void* const* data, int64_t begin, int64_t end) {
+      for (int64_t lane = begin; lane < end; ++lane) {
+        const int64_t at = l.start(lane);
+        softmax_bwd_lane(static_cast<const T*>(data[0]) + at, static_cast<const T*>(data[1]) + at,
+                         static_cast<T*>(data[2]) + at, l.n, s, log);
       }
-    }
+    });
   });
 }
 
@@ -99,43 +143,56 @@ KernelPtr softmax_bwd_of(const Lanes& l, bool log) {
 template <class T>
 using Stat = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
+/// Loss of a lane; `lse` receives the logsumexp.
+template <class T, class Step>
+Compute<T> cross_entropy_lane(const T* x, int64_t label, int64_t n, Step s, double smoothing, Stat<T>* lse_out) {
+  using C = Compute<T>;
+  const C lse = log_sum_exp<C>(x, n, s), a = static_cast<C>(smoothing);
+  *lse_out = static_cast<Stat<T>>(lse);
+  const C loss = lse - static_cast<C>(x[resolve_index(label, n, IndexMode::kRaise) * s.step]);
+  if (smoothing == 0) return loss;
+  const C sum = sum_of<C>(n, [&](int64_t i) { return static_cast<C>(x[i * s.step]); });
+  return (1 - a) * loss + a * (lse - sum / static_cast<C>(n));
+}
+
 template <class T>
 KernelPtr cross_entropy_of(const Lanes& l, double smoothing) {
-  return map_kernel(l.count(), 3.0 * static_cast<double>(l.n) + 10, [=](void* const* data, int64_t begin, int64_t end) {
-    using C = Compute<T>;
-    const int64_t* labels = static_cast<const int64_t*>(data[1]);
-    for (int64_t lane = begin; lane < end; ++lane) {
-      const T* x = static_cast<const T*>(data[0]) + l.start(lane);
-      const C lse = log_sum_exp<C>(x, l.n, l.inner), s = static_cast<C>(smoothing);
-      C loss = lse - static_cast<C>(x[resolve_index(labels[lane], l.n, IndexMode::kRaise) * l.inner]);
-      if (smoothing != 0) {
-        C sum = 0;
-        for (int64_t i = 0; i < l.n; ++i) sum += static_cast<C>(x[i * l.inner]);
-        loss = (1 - s) * loss + s * (lse - sum / static_cast<C>(l.n));
-      }
-      static_cast<T*>(data[2])[lane] = static_cast<T>(loss);
-      static_cast<Stat<T>*>(data[3])[lane] = static_cast<Stat<T>>(lse);
-    }
+  return with_step(l, [&](auto s) {
+    return map_kernel(
+        l.count(), 1.5 * static_cast<double>(l.n) + 20, [=](void* const* data, int64_t begin, int64_t end) {
+          const T* x = static_cast<const T*>(data[0]);
+          const int64_t* labels = static_cast<const int64_t*>(data[1]);
+          for (int64_t lane = begin; lane < end; ++lane)
+            static_cast<T*>(data[2])[lane] = static_cast<T>(cross_entropy_lane(
+                x + l.start(lane), labels[lane], l.n, s, smoothing, static_cast<Stat<T>*>(data[3]) + lane));
+        });
   });
+}
+
+/// dx = g (e^(x - lse) - low), and at the label `high` less.
+template <class T, class Step>
+void cross_entropy_bwd_lane(const T* x, T* dx, int64_t label, int64_t n, Step s, Compute<T> g, Compute<T> lse,
+                            double smoothing) {
+  using C = Compute<T>;
+  const C low = static_cast<C>(smoothing / static_cast<double>(n)), high = static_cast<C>(1 - smoothing);
+  auto p = [&](int64_t i) { return scalar::exp(static_cast<C>(x[i * s.step]) - lse); };
+  for (int64_t i = 0; i < n; ++i) dx[i * s.step] = static_cast<T>(g * (p(i) - low));
+  const int64_t at = resolve_index(label, n, IndexMode::kRaise);
+  dx[at * s.step] = static_cast<T>(g * (p(at) - low - high));
 }
 
 template <class T>
 KernelPtr cross_entropy_bwd_of(const Lanes& l, double smoothing) {
-  return map_kernel(l.count(), 2.0 * static_cast<double>(l.n) + 10, [=](void* const* data, int64_t begin, int64_t end) {
-    using C = Compute<T>;
-    const int64_t* labels = static_cast<const int64_t*>(data[2]);
-    for (int64_t lane = begin; lane < end; ++lane) {
-      const T* x = static_cast<const T*>(data[1]) + l.start(lane);
-      T* dx = static_cast<T*>(data[4]) + l.start(lane);
-      const C g = static_cast<C>(static_cast<const T*>(data[0])[lane]),
-              lse = static_cast<C>(static_cast<const Stat<T>*>(data[3])[lane]);
-      const C low = static_cast<C>(smoothing / static_cast<double>(l.n)), high = static_cast<C>(1 - smoothing) + low;
-      const int64_t label = resolve_index(labels[lane], l.n, IndexMode::kRaise);
-      for (int64_t i = 0; i < l.n; ++i)
-        dx[i * l.inner] = static_cast<T>(g * (scalar::exp(static_cast<C>(x[i * l.inner]) - lse) - low));
-      const C p = scalar::exp(static_cast<C>(x[label * l.inner]) - lse);
-      dx[label * l.inner] = static_cast<T>(g * (p - high));
-    }
+  return with_step(l, [&](auto s) {
+    return map_kernel(l.count(), static_cast<double>(l.n) + 20, [=](void* const* data, int64_t begin, int64_t end) {
+      using C = Compute<T>;
+      const T *g = static_cast<const T*>(data[0]), *x = static_cast<const T*>(data[1]);
+      const int64_t* labels = static_cast<const int64_t*>(data[2]);
+      const Stat<T>* lse = static_cast<const Stat<T>*>(data[3]);
+      for (int64_t lane = begin; lane < end; ++lane)
+        cross_entropy_bwd_lane(x + l.start(lane), static_cast<T*>(data[4]) + l.start(lane), labels[lane], l.n, s,
+                               static_cast<C>(g[lane]), static_cast<C>(lse[lane]), smoothing);
+    });
   });
 }
 
