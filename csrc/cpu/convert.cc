@@ -1,6 +1,7 @@
 // Implementation of convert.h: one loop per pair of types, with branches for runs that are contiguous or one value.
 #include "cpu/convert.h"
 
+#include "common/error.h"
 #include "cpu/convert_scalar.h"
 
 namespace minimx {
@@ -28,6 +29,15 @@ void run(const char* from, int64_t from_step, char* to, int64_t to_step, int64_t
 Convert find_convert(DType from, DType to) {
   return dispatch(
       from, [&](auto a) { return dispatch(to, [](auto b) -> Convert { return run<decltype(a), decltype(b)>; }); });
+}
+
+DType dtype_named(const std::string& name) {
+#define MINIMX_DTYPE(id, text, type, size) \
+  if (name == text) return DType::id;
+#include "generated/dtypes.inc"
+#undef MINIMX_DTYPE
+  throw Error(ErrorKind::kInternal,
+              "kernel: expected the name of an element type, got " + name + ". Fix the row's rule.");
 }
 
 }  // namespace minimx

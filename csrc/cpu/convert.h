@@ -2,6 +2,7 @@
 // loops of elementwise operators and reductions. Whole arrays: cast.cc.
 #pragma once
 #include <cstdint>
+#include <string>
 
 #include "common/dtype.h"
 
@@ -14,5 +15,8 @@ using Convert = void (*)(const char* from, int64_t from_step, char* to, int64_t 
 /// float that an integer type cannot hold gives what the wrapped low bits or the lowest int32/int64 give (never
 /// undefined behaviour), everything but zero is true.
 Convert find_convert(DType from, DType to);
+
+/// The element type of that name ("float32"), as rules write it into attributes.
+DType dtype_named(const std::string& name);
 
 }  // namespace minimx

@@ -178,13 +178,7 @@ class ElemwiseKernel final : public Kernel {
 DType compute_type(DType t) { return t == DType::kFloat16 || t == DType::kBFloat16 ? DType::kFloat32 : t; }
 
 KernelPtr make_elemwise(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs) {
-  DType dtype{};
-  bool known = false;
-  for (int code = 0; !known; ++code) {
-    dtype = static_cast<DType>(code);
-    known = attrs.text("dtype") == dtype_name(dtype);
-  }
-  const LoopEntry* loop = find_loop(attrs.text("loop"), compute_type(dtype));
+  const LoopEntry* loop = find_loop(attrs.text("loop"), compute_type(dtype_named(attrs.text("dtype"))));
   if (!loop || loop->arity != static_cast<int>(ins.size()))
     throw Error(ErrorKind::kInternal, attrs.text("loop") + ": expected a compiled loop for " + attrs.text("dtype") +
                                           " and " + std::to_string(ins.size()) +

@@ -4,6 +4,9 @@ namespace minimx {
 
 void register_elemwise_kernels();
 void register_cast_kernels();
+void register_reduce_kernels();
+void register_argreduce_kernels();
+void register_scan_kernels();
 void register_dnnl_kernels();
 void register_paste_kernels();
 void register_fill_kernels();
@@ -19,6 +22,9 @@ void register_plain_kernels();
 void register_cpu_kernels() {
   register_elemwise_kernels();
   register_cast_kernels();
+  register_reduce_kernels();
+  register_argreduce_kernels();
+  register_scan_kernels();
   register_dnnl_kernels();
   register_paste_kernels();
   register_fill_kernels();

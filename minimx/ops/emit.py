@@ -16,6 +16,7 @@ from pathlib import Path
 import minimx.ops.rows
 from minimx.ops.dtypes import BY_NAME, DTYPES
 from minimx.ops.emit_expr import statements
+from minimx.ops.emit_reduce import reductions
 from minimx.ops.expr import Expr, topological
 from minimx.ops.kinds.elemwise import Elemwise
 from minimx.ops.table import OPS
@@ -143,7 +144,7 @@ def loops() -> str:
     return "".join(f"MINIMX_LOOPS(elemwise_loops_{k})\n" for k in range(ELEMWISE_FILES))
 
 
-FILES: dict[str, Callable[[], str]] = {"dtypes.inc": dtypes, "loops.inc": loops}
+FILES: dict[str, Callable[[], str]] = {"dtypes.inc": dtypes, "loops.inc": loops, "reductions.cc": reductions}
 FILES |= {f"elemwise_{k}.cc": (lambda k=k: elemwise(k)) for k in range(ELEMWISE_FILES)}  # type: ignore[misc]
 
 
