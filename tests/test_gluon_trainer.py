@@ -44,8 +44,9 @@ def test_a_step_is_the_gradient_over_the_batch_size():
 )
 def test_training_lowers_the_loss(name):
     net = made()
-    rates = {"lars": 10.0, "adadelta": 10.0, "ftrl": 0.5}
-    trainer = Trainer(net.collect_params(), name, {"learning_rate": rates.get(name, 0.02)})
+    rates = {"lars": 0.1, "adadelta": 10.0, "ftrl": 0.5, "lamb": 0.1}
+    kwargs = {"eta": 0.3} if name == "lars" else {}
+    trainer = Trainer(net.collect_params(), name, {"learning_rate": rates.get(name, 0.02), **kwargs})
     losses = []
     for _ in range(30):
         losses.append(backward(net))

@@ -93,6 +93,8 @@ class HybridBlock(Block):
                 hook(self, args)
         if self._active and not kwargs and not _core.is_tracing() and self._ready_below():
             out = self._cached_graph()(*args)
+        elif self._params_ready:  # the usual imperative call, one Python frame less
+            out = self.forward(*args, **kwargs)
         else:
             out = self._call_eager(*args, **kwargs)
         if self._hooks:

@@ -185,13 +185,14 @@ class Parameter:
         self._arrays = arrays
         self._device, self._only = next(iter(arrays.items())) if len(arrays) == 1 else (None, None)
         self._attach()
-        for block in list(self._owners):
-            block._structure_changed()
 
     def _attach(self) -> None:
+        """Give the arrays gradients as grad_req says; graphs that were made with other arrays or wishes are void."""
         for array in self._arrays.values():
             array.attach_grad(self._grad_req)
         self._used = {}
+        for block in list(self._owners):
+            block._structure_changed()
 
     def set_data(self, data: Any) -> None:
         """Set the values on all devices to ``data`` (array-like of the same shape; it settles unknown sizes)."""
