@@ -70,6 +70,19 @@ def asarray(obj: Any, dtype: Any = None, device: Any = None, ctx: Any = None) ->
     return array(obj, dtype, device, ctx)
 
 
+def from_dlpack(x: Any, device: Any = None, copy: bool | None = None) -> ndarray:
+    """The array of another library (anything with ``__dlpack__``) over the same memory; with ``copy=True`` over its own.
+
+    >>> from_dlpack(numpy.arange(3.0)).dtype
+    dtype('float64')
+    """
+    _device.checked(device, "np.from_dlpack")
+    if isinstance(x, ndarray):
+        return f.copy(x) if copy else x
+    host = numpy.from_dlpack(x)
+    return array(host) if copy else asarray(host)
+
+
 def _to_numpy(obj: Any) -> numpy.ndarray:
     if isinstance(obj, (list, tuple)) and any(isinstance(x, ndarray) for x in obj):
         obj = [asnumpy(x) if isinstance(x, ndarray) else x for x in obj]
@@ -136,7 +149,17 @@ def _repr(x: ndarray) -> str:
     text = numpy.array2string(asnumpy(x).astype("float32" if _core.dtype_name(x) in ("bfloat16", "float16") else x.dtype),
                               separator=", ", prefix="array(")  # fmt: skip
     extra = "" if _core.dtype_name(x) in ("float32", "bool") else f", dtype={_core.dtype_name(x)}"
+    if x.size == 0 and x.shape != (0,):
+        extra = f", shape={x.shape}{extra}"
     return f"array({text}{extra})"
+
+
+def _str(x: ndarray) -> str:
+    return repr(x) if x._traced else str(asnumpy(x))
+
+
+def _contains(self: ndarray, value: Any) -> bool:
+    return bool(f.any(f.equal(self, value)))
 
 
 def _canonical(value: Any) -> Any:
@@ -301,7 +324,7 @@ _METHODS: dict[str, Any] = {
     "zero_grad": zero_grad, "__array__": _array_protocol, "__array_ufunc__": _array_ufunc, "__array_function__": _array_function,
     "__dlpack__": _dlpack, "__dlpack_device__": lambda self: (1, 0), "reshape": _reshape, "transpose": _transpose,
     "__iter__": _iterate, "asscalar": lambda self: self.item(), "tolist": lambda self: asnumpy(self).tolist(),
-    "as_np_ndarray": _as_self, "as_nd_ndarray": _as_self, "__reduce__": lambda self: (_rebuild, (asnumpy(self),)),
+    "__str__": _str, "__contains__": _contains, "as_np_ndarray": _as_self, "as_nd_ndarray": _as_self, "__reduce__": lambda self: (_rebuild, (asnumpy(self),)),
     "__deepcopy__": lambda self, memo: f.copy(self), "__copy__": lambda self: f.copy(self),
     "tobytes": lambda self: asnumpy(self).tobytes(), "__format__": lambda self, spec: format(self.item(), spec) if spec else repr(self),
     "T": property(lambda self: f.transpose(self)), "mT": property(lambda self: f.swapaxes(self, -1, -2)),

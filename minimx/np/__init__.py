@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as _numpy
 
 from .. import functions as _functions
-from ..ndarray import array, asarray, ndarray
+from ..ndarray import array, asarray, from_dlpack, ndarray
 
 float16, float32, float64 = _numpy.float16, _numpy.float32, _numpy.float64
 bfloat16 = ml_dtypes.bfloat16

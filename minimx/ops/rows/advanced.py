@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ...errors import IndexOutOfBounds
+from ...errors import ArgumentTypeError, IndexOutOfBounds
 from ..arguments import size_of
 from ..keys import canonical_key
 from ..kinds.composite import composite
@@ -22,13 +22,15 @@ WHOLE = (None, None, None)
 
 
 def _array(k: Any) -> Any:
-    """An index given as a list or NumPy array, as an array of minimx."""
+    """An index given as a list or NumPy array, as an array of minimx. minimx's own may be of a float type, as its lists are."""
     if hasattr(k, "attach_grad"):
         return k
     import numpy
 
     a = numpy.asarray(k)
-    return f.asarray(a if a.size else a.astype("int64"))
+    if a.dtype.kind not in "biu" and a.size:
+        raise ArgumentTypeError("index", "integers, slices, None, '...', bools or arrays of them", repr(k), "Cast to integers")
+    return f.asarray(a if a.size or hasattr(k, "dtype") else a.astype("int64"))  # [] is a list of integers
 
 
 def _is_array(k: Any) -> bool:
