@@ -164,6 +164,17 @@ def test_against_numpy(name, formula, kwargs, wd, clip, rescale):
     onp.testing.assert_allclose(weight.asnumpy(), w, rtol=2e-4, atol=2e-6)
 
 
+@pytest.mark.parametrize("name, formula, kwargs", CASES, ids=lambda v: v if isinstance(v, str) else "")
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_plain_twin(monkeypatch, name, formula, kwargs, dtype):
+    settings = {"learning_rate": 0.05, "wd": 0.1, "multi_precision": True, **kwargs}
+    fused, _, _ = run(opt.create(name, **settings), dtype=dtype)
+    monkeypatch.setattr(opt.Optimizer, "apply", opt.Optimizer.apply_plainly)
+    plain, _, _ = run(opt.create(name, **settings), dtype=dtype)
+    atol = 1e-6 if dtype == "float32" else 2e-3
+    onp.testing.assert_allclose(fused.asnumpy(), plain.asnumpy(), rtol=2e-5 if dtype == "float32" else 2e-3, atol=atol)
+
+
 def test_names_cover_all():
     assert {name for name, _, _ in CASES} | {"sgld"} == {n for n in opt.Optimizer.opt_registry if n != "half"}
 

@@ -1,7 +1,8 @@
 """All parameters' updates as one program: the rules traced once, fused, and run as a single engine operator.
 
-The plain twin is the loop in ``Optimizer.apply``. A program serves as long as shapes, types and the sharing of scalars
-among the parameters stay the same; learning rates and the like are operands, so schedules cost nothing.
+The plain twin is ``Optimizer.apply_plainly``. A program serves as long as shapes, types and the sharing of scalars among
+the parameters stay the same; learning rates and the like are operands, so schedules cost nothing. A scalar that is None
+is part of the signature.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ class FusedUpdate:
     def run(self, rule: Callable, jobs: Sequence[Any], rescale: float, clip: float | None) -> None:
         """Applies ``rule`` to every job (see Optimizer.apply), in place."""
         values: dict[float, int] = {float(rescale): 0}
-        places = tuple(tuple((k, values.setdefault(float(v), len(values))) for k, v in job.scalars.items()) for job in jobs)
+        places = tuple(
+            tuple((k, None if v is None else values.setdefault(float(v), len(values))) for k, v in job.scalars.items())
+            for job in jobs
+        )
         scalars = np.array(list(values), dtype="float32")
         arrays = [a for job in jobs for a in _arrays(job)]
         key = (clip, places, tuple((a.shape, a.dtype) for a in arrays), tuple(job.master is None for job in jobs))
@@ -41,7 +45,7 @@ class FusedUpdate:
                 master = None if job.master is None else next(left)
                 states = tuple(next(left) for _ in job.states)
                 target = weight if master is None else master
-                number = {k: scalars[i].astype(target.dtype) for k, i in where}
+                number = {k: None if i is None else scalars[i].astype(target.dtype) for k, i in where}
                 g = grad.astype(target.dtype) * scalars[0].astype(target.dtype)
                 g = g if clip is None else np.clip(g, -clip, clip)
                 made = rule(target, g, states, **number)
