@@ -33,7 +33,7 @@ def host(x) -> np.ndarray:
     return a.astype("float32") if a.dtype == NUMPY["bfloat16"] else a
 
 
-# --- making arrays -------------------------------------------------------------------------------------------------------
+# --- making arrays -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -85,7 +85,7 @@ def test_refuses():
         mx.np.ones(3, device=mx.gpu(7))
 
 
-# --- promotion -----------------------------------------------------------------------------------------------------------
+# --- promotion ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("a", ALL)
@@ -125,7 +125,7 @@ def test_mixing_with_numpy():
     assert isinstance(np.mean(x), mx.np.ndarray)
 
 
-# --- operators -----------------------------------------------------------------------------------------------------------
+# --- operators ---------------------------------------------------------------------------------------------------
 
 ARITHMETIC = [operator.add, operator.sub, operator.mul, operator.floordiv, operator.mod]
 COMPARISONS = [operator.lt, operator.le, operator.eq, operator.ne, operator.gt, operator.ge]
@@ -203,7 +203,7 @@ def test_unary_and_others():
     assert (x == None) is False and (x != None) is True  # noqa: E711
 
 
-# --- views and in-place --------------------------------------------------------------------------------------------------
+# --- views and in-place ------------------------------------------------------------------------------------------
 
 VIEWS = [
     lambda x: x[1:], lambda x: x[::-1], lambda x: x[:, ::2], lambda x: x.T, lambda x: x[0], lambda x: x.reshape(-1),
@@ -268,7 +268,7 @@ def test_overlapping_assignment():
     same(y, b)
 
 
-# --- methods -------------------------------------------------------------------------------------------------------------
+# --- methods -----------------------------------------------------------------------------------------------------
 
 METHODS = {
     "sum": [{}, {"axis": 0}, {"axis": (0, 2), "keepdims": True}], "mean": [{}, {"axis": -1}], "max": [{"axis": 1}], "min": [{}],
@@ -327,7 +327,7 @@ def test_devices():
         x.copyto(mx.np.zeros(3))
 
 
-# --- protocols -----------------------------------------------------------------------------------------------------------
+# --- protocols ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -51,26 +51,36 @@ class Split:
     before: int
 
 
-def _parts(key: Any, ndim: int) -> list:
-    """The key as a list with one entry an axis: lists as arrays, masks as the arrays of nonzero, Ellipsis written
-    out."""
-    parts: list[Any] = []
-    for k in key if isinstance(key, tuple) else (key,):
-        if not _is_array(k):
-            parts.append(k)
-            continue
-        a = _array(k)
-        parts.extend(f.nonzero(a) if a.dtype == "bool" else [a])
-    missing = ndim - sum(k is not None and k is not Ellipsis for k in parts)
-    dots = next((i for i, k in enumerate(parts) if k is Ellipsis), len(parts))
+def _parts(key: Any, shape: tuple[int, ...]) -> list:
+    """The key as a list with one entry an axis: lists as arrays, masks as the arrays of nonzero, Ellipsis written out."""
+    asked = [_array(k) if _is_array(k) else k for k in (key if isinstance(key, tuple) else (key,))]
+    width = [0 if k is None or k is Ellipsis else k.ndim if _is_mask(k) else 1 for k in asked]
+    missing = len(shape) - sum(width)
     if missing < 0:
-        raise IndexOutOfBounds("getitem", f"at most {ndim} indices", len(parts), "Drop some")
-    return [*parts[:dots], *[slice(None)] * missing, *parts[dots + 1 :]]
+        raise IndexOutOfBounds("index", f"at most {len(shape)} indices", sum(width), "Drop some")
+    dots = next((i for i, k in enumerate(asked) if k is Ellipsis), len(asked))
+    asked[dots : dots + 1] = [slice(None)] * missing
+    parts: list[Any] = []
+    axis = 0
+    for k in asked:
+        if not _is_mask(k):
+            parts.append(k)
+            axis += k is not None
+            continue
+        if k.shape != shape[axis : axis + k.ndim]:
+            raise IndexOutOfBounds("index", f"a mask of shape {shape[axis : axis + k.ndim]}", k.shape, "Masks have the shape of the axes they index")
+        parts.extend(f.nonzero(k))
+        axis += k.ndim
+    return parts
+
+
+def _is_mask(k: Any) -> bool:
+    return hasattr(k, "attach_grad") and k.dtype == "bool"
 
 
 def split_key(key: Any, shape: tuple[int, ...]) -> Split:
     """Takes ``key`` apart for an array of this shape."""
-    parts = _parts(key, len(shape))
+    parts = _parts(key, shape)
     s = Split((), [], [], [], False, 0)
     basic: list[Any] = []
     advanced: list[int] = []  # places in the key of arrays and integers: together they are the advanced part
