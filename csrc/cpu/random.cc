@@ -233,12 +233,13 @@ KernelPtr dropout(std::span<const Spec> ins, std::span<const Spec>, const Attrs&
       uint8_t* mask = static_cast<uint8_t*>(data[3]);
       each_block(Stream(data[0]), n, begin, end, 0, [&](int64_t first, int64_t count, const WordBlock& words) {
         uint8_t keep[kBlock];
-        for (int g = 0; g < kPhiloxGroups; ++g)
-          for (int k = 0; k < 4; ++k) keep[4 * g + k] = (words[k][g] >> 8) >= threshold;
-        for (int64_t i = 0; i < count; ++i) {
-          mask[first + i] = keep[i];
-          y[first + i] = static_cast<T>(keep[i] ? static_cast<C>(x[first + i]) * scale : C(0));
-        }
+        C factor[kBlock];
+        for (int k = 0; k < 4; ++k)
+          for (int g = 0; g < kPhiloxGroups; ++g) keep[4 * g + k] = (words[k][g] >> 8) >= threshold;
+        for (int64_t i = 0; i < kBlock; ++i) factor[i] = static_cast<C>(keep[i]) * scale;  // no branch
+        std::copy(keep, keep + count, mask + first);
+#pragma omp simd
+        for (int64_t i = 0; i < count; ++i) y[first + i] = static_cast<T>(static_cast<C>(x[first + i]) * factor[i]);
       });
     });
   });

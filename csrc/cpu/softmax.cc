@@ -6,6 +6,7 @@
 //   cross_entropy_bwd(g, x, label, lse) -> dx     g (p - t), t = (1 - "smoothing") one-hot + smoothing / n
 //
 // Arithmetic is float for the 16-bit types.
+#include <algorithm>
 #include <cmath>
 
 #include "cpu/index_mode.h"
@@ -38,20 +39,21 @@ KernelPtr with_step(const Lanes& l, F&& f) {
   return l.inner == 1 ? f(Dense{}) : f(Apart{l.inner});
 }
 
+constexpr int kPart = 16;  // partial results of a reduction, so that the compiler may vectorise
+
 /// Largest of n elements; NaN if one is.
 template <class C, class T, class Step>
 C largest(const T* x, int64_t n, Step s) {
-  C best = -std::numeric_limits<C>::infinity();
-  bool nan = false;
-  for (int64_t i = 0; i < n; ++i) {
-    const C v = static_cast<C>(x[i * s.step]);
-    nan |= v != v;
-    best = v > best ? v : best;
-  }
-  return nan ? std::numeric_limits<C>::quiet_NaN() : best;
+  C part[kPart];
+  std::fill(part, part + kPart, -std::numeric_limits<C>::infinity());
+  auto add = [](C& best, C v) { best = (v > best || v != v) ? v : best; };  // a NaN stays: nothing is above it
+  int64_t i = 0;
+  for (; i + kPart <= n; i += kPart)
+    for (int k = 0; k < kPart; ++k) add(part[k], static_cast<C>(x[(i + k) * s.step]));
+  for (; i < n; ++i) add(part[0], static_cast<C>(x[i * s.step]));
+  for (int k = 1; k < kPart; ++k) add(part[0], part[k]);
+  return part[0];
 }
-
-constexpr int kPart = 16;  // partial sums, so that the compiler may vectorise
 
 /// Sum of term(i), i < n.
 template <class C, class Term>
@@ -77,6 +79,7 @@ template <class T, class Step>
 void log_softmax_lane(const T* x, T* y, int64_t n, Step s) {
   using C = Compute<T>;
   const C lse = log_sum_exp<C>(x, n, s);
+#pragma omp simd
   for (int64_t i = 0; i < n; ++i) y[i * s.step] = static_cast<T>(static_cast<C>(x[i * s.step]) - lse);
 }
 
@@ -85,14 +88,18 @@ template <class T, class Step>
 void softmax_lane(const T* x, T* y, int64_t n, Step s) {
   using C = Compute<T>;
   const C top = largest<C>(x, n, s);
-  auto term = [&](int64_t i) { return scalar::exp(static_cast<C>(x[i * s.step]) - top); };
-  if constexpr (std::is_same_v<C, T>) {
-    for (int64_t i = 0; i < n; ++i) y[i * s.step] = term(i);
-    const C scale = 1 / sum_of<C>(n, [&](int64_t i) { return y[i * s.step]; });
-    for (int64_t i = 0; i < n; ++i) y[i * s.step] *= scale;
-  } else {
-    const C scale = 1 / sum_of<C>(n, term);
-    for (int64_t i = 0; i < n; ++i) y[i * s.step] = static_cast<T>(term(i) * scale);
+  constexpr bool kKept = std::is_same_v<C, T>;
+  const C scale = 1 / sum_of<C>(n, [=](int64_t i) {
+                    const C e = scalar::exp(static_cast<C>(x[i * s.step]) - top);
+                    if constexpr (kKept) y[i * s.step] = e;
+                    return e;
+                  });
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) {
+    if constexpr (kKept)
+      y[i * s.step] *= scale;
+    else
+      y[i * s.step] = static_cast<T>(scalar::exp(static_cast<C>(x[i * s.step]) - top) * scale);
   }
 }
 
@@ -119,9 +126,11 @@ void softmax_bwd_lane(const T* y, const T* dy, T* dx, int64_t n, Step s, bool lo
   auto at = [&](const T* p, int64_t i) { return static_cast<C>(p[i * s.step]); };
   if (log) {
     const C sum = sum_of<C>(n, [&](int64_t i) { return at(dy, i); });
+#pragma omp simd
     for (int64_t i = 0; i < n; ++i) dx[i * s.step] = static_cast<T>(at(dy, i) - scalar::exp(at(y, i)) * sum);
   } else {
     const C sum = sum_of<C>(n, [&](int64_t i) { return at(y, i) * at(dy, i); });
+#pragma omp simd
     for (int64_t i = 0; i < n; ++i) dx[i * s.step] = static_cast<T>(at(y, i) * (at(dy, i) - sum));
   }
 }
@@ -176,6 +185,7 @@ void cross_entropy_bwd_lane(const T* x, T* dx, int64_t label, int64_t n, Step s,
   using C = Compute<T>;
   const C low = static_cast<C>(smoothing / static_cast<double>(n)), high = static_cast<C>(1 - smoothing);
   auto p = [&](int64_t i) { return scalar::exp(static_cast<C>(x[i * s.step]) - lse); };
+#pragma omp simd
   for (int64_t i = 0; i < n; ++i) dx[i * s.step] = static_cast<T>(g * (p(i) - low));
   const int64_t at = resolve_index(label, n, IndexMode::kRaise);
   dx[at * s.step] = static_cast<T>(g * (p(at) - low - high));
