@@ -126,3 +126,11 @@ def test_empty_arrays():
     assert f.put(f.zeros((0, 3)), f.zeros((0,), "int64"), None, (2, 3)).asnumpy().sum() == 0
     assert f.sort(f.zeros((2, 0))).shape == (2, 0)
     assert f.pad(f.zeros((0, 2)), 1).shape == (2, 4)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_sorting_is_stable_and_puts_nan_last(dtype):
+    x = np.array([np.nan, 3, -0.0, 0.0, -np.inf, np.inf, 1, np.nan], dtype)
+    np.testing.assert_array_equal(f.argsort_to(mx.np.array(x)).asnumpy(), np.argsort(x, kind="stable"))
+    falling = f.argsort_to(mx.np.array(x), None, True).asnumpy()
+    np.testing.assert_array_equal(falling, [5, 1, 6, 2, 3, 4, 0, 7])

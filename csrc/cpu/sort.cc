@@ -3,6 +3,7 @@
 // The order is stable; "descending" = 1 puts the largest first (equal ones still in the order of their places). NaN
 // comes last, as in NumPy. Rows are independent and split over the threads.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <numeric>
 
@@ -11,20 +12,46 @@
 namespace minimx {
 namespace {
 
+/// An unsigned number that orders as `v` does: NaN above everything, -0 and 0 the same.
 template <class T>
-bool before(T a, T b) {
-  if constexpr (std::is_same_v<T, BFloat16>)
-    return before(static_cast<float>(a), static_cast<float>(b));
+uint32_t rank(T v, bool descending) {
+  if constexpr (std::is_integral_v<T>) {
+    const uint32_t r = static_cast<uint32_t>(static_cast<int32_t>(v)) ^ 0x80000000u;
+    return descending ? ~r : r;
+  } else {
+    const float f = static_cast<float>(v) + 0.0f;
+    if (f != f) return 0xffffffffu;
+    const uint32_t bits = std::bit_cast<uint32_t>(f), r = bits >> 31 ? ~bits : bits | 0x80000000u;
+    return descending ? ~r : r;
+  }
+}
+
+/// Sorts what stands for the elements so that the first k are in place.
+template <class It, class... Less>
+void sort_first(It begin, int64_t k, int64_t n, Less... less) {
+  if (k == n)
+    std::sort(begin, begin + n, less...);
   else
-    return a < b || (b != b && a == a);
+    std::partial_sort(begin, begin + k, begin + n, less...);
 }
 
 template <class T>
-bool above(T a, T b) {
-  if constexpr (std::is_same_v<T, BFloat16>)
-    return above(static_cast<float>(a), static_cast<float>(b));
-  else
-    return a > b || (b != b && a == a);
+void argsort_row(const T* x, int64_t* y, int64_t n, int64_t k, bool descending, uint64_t* scratch) {
+  if constexpr (sizeof(T) <= 4) {
+    for (int64_t i = 0; i < n; ++i) scratch[i] = uint64_t{rank(x[i], descending)} << 32 | static_cast<uint64_t>(i);
+    sort_first(scratch, k, n);
+    for (int64_t i = 0; i < k; ++i) y[i] = static_cast<int64_t>(scratch[i] & 0xffffffffu);
+  } else {
+    auto before = [](T a, T b) { return a < b || (b != b && a == a); };
+    auto above = [](T a, T b) { return a > b || (b != b && a == a); };
+    std::iota(scratch, scratch + n, uint64_t{0});
+    sort_first(scratch, k, n, [=](uint64_t a, uint64_t b) {
+      if (descending ? above(x[a], x[b]) : before(x[a], x[b])) return true;
+      if (descending ? above(x[b], x[a]) : before(x[b], x[a])) return false;
+      return a < b;
+    });
+    std::copy(scratch, scratch + k, y);
+  }
 }
 
 template <class T>
@@ -32,35 +59,19 @@ class Argsort final : public Kernel {
  public:
   Argsort(const Spec& x, int64_t k, bool descending)
       : n_(x.shape.back()), k_(k), rows_(n_ ? x.size() / n_ : 0), descending_(descending) {}
-  size_t workspace_bytes() const override { return k_ < n_ ? rows_ * n_ * sizeof(int64_t) : 0; }
+  size_t workspace_bytes() const override { return rows_ * n_ * sizeof(uint64_t); }
   double cost_ns() const override {
-    return 50 + 6.0 * static_cast<double>(rows_ * n_) * std::log2(static_cast<double>(std::max<int64_t>(k_, 2)));
+    return 50 + 4.0 * static_cast<double>(rows_ * n_) * std::log2(static_cast<double>(std::max<int64_t>(k_, 2)));
   }
   void run(void* const* data, void* workspace) const override {
-    parallel_for(rows_, 1 + 2000 / n_, [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r) {
-        int64_t* y = static_cast<int64_t*>(data[1]) + r * k_;
-        row(static_cast<const T*>(data[0]) + r * n_, y, k_ < n_ ? static_cast<int64_t*>(workspace) + r * n_ : y);
-      }
+    parallel_for(rows_, 1 + 2000 / (n_ + 1), [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r)
+        argsort_row(static_cast<const T*>(data[0]) + r * n_, static_cast<int64_t*>(data[1]) + r * k_, n_, k_,
+                    descending_, static_cast<uint64_t*>(workspace) + r * n_);
     });
   }
 
  private:
-  /// `order` has room for n_ positions and is y where all are wanted.
-  void row(const T* x, int64_t* y, int64_t* order) const {
-    std::iota(order, order + n_, int64_t{0});
-    auto first = [x, d = descending_](int64_t a, int64_t b) {
-      if (d ? above(x[a], x[b]) : before(x[a], x[b])) return true;
-      if (d ? above(x[b], x[a]) : before(x[b], x[a])) return false;
-      return a < b;
-    };
-    if (k_ == n_) {
-      std::sort(order, order + n_, first);
-      return;
-    }
-    std::partial_sort(order, order + k_, order + n_, first);
-    std::copy(order, order + k_, y);
-  }
   int64_t n_, k_, rows_;
   bool descending_;
 };
