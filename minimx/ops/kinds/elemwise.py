@@ -71,7 +71,7 @@ class Elemwise(Op):
         dtype = common_dtype(ins)
         if self.typed == "float" and dtype not in FLOATS:
             return "float32"
-        if self.typed == "number" and dtype == "bool":
+        if dtype == "bool" and "bool" not in self.row.dtypes:
             return "int64"
         if dtype not in TYPED[self.typed]:
             types = ", ".join(TYPED[self.typed])
