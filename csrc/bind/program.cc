@@ -99,14 +99,21 @@ void add_program(py::module_& m) {
   m.def("make_host_kernel", [](py::object call, const py::sequence& ins, const py::sequence& outs) {
     return PyKernelHandle{std::make_shared<PyKernel>(std::move(call), specs_from(ins), specs_from(outs))};
   });
-  m.def("make_fused", [](int operands, int64_t elements, double cost_ns, const py::sequence& members, const std::vector<size_t>& temporaries) {
+  m.def("make_fused", [](int operands, int64_t elements, double cost_ns, const py::sequence& members, const std::vector<size_t>& temporaries,
+                         const std::vector<py::bytes>& constants) {
     std::vector<FusedKernel::Member> list;
     for (py::handle h : members) {
       py::sequence pair = py::reinterpret_borrow<py::sequence>(h);
       list.push_back({pair[0].cast<PyKernelHandle&>().kernel, pair[1].cast<std::vector<int>>()});
     }
-    return PyKernelHandle{std::make_shared<FusedKernel>(operands, elements, cost_ns, std::move(list), temporaries)};
-  }, "A fused kernel; members are (kernel, operand indices, ~i for temporary i).");
+    std::vector<FusedKernel::Constant> elements_of_constants;
+    for (std::string_view bytes : constants) {
+      FusedKernel::Constant c{};
+      std::copy_n(bytes.data(), std::min(bytes.size(), c.size()), c.data());
+      elements_of_constants.push_back(c);
+    }
+    return PyKernelHandle{std::make_shared<FusedKernel>(operands, elements, cost_ns, std::move(list), temporaries, std::move(elements_of_constants))};
+  }, "A fused kernel; members are (kernel, operand indices counted on through the constants, ~i for temporary i).");
   m.def("layout_bytes", [](py::handle spec) { return layout_bytes(spec_from(spec)); });
   m.def("batch_norm_mask_bytes", [](py::handle spec) { return batch_norm_mask_bytes(spec_from(spec)); });
   m.def("conv_layouts", [](const py::sequence& ins, const py::sequence& outs, const py::dict& attrs, const std::string& direction) {
