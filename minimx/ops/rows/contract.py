@@ -26,7 +26,7 @@ def as_matrices(a, b, g):
 
 def matmul_grad(gs, ins, outs, attrs, needs):
     """d(a b): g b^T and a^T g, summed over the batch axes that were broadcast."""
-    a, b, g = as_matrices(*ins, gs[0])
+    a, b, g = as_matrices(ins[0], ins[1], gs[0])
     ga = f.reshape(f.sum_to_like(f.matmul(g, f.swapaxes(b, -1, -2)), a), ins[0].shape) if needs[0] else None
     gb = f.reshape(f.sum_to_like(f.matmul(f.swapaxes(a, -1, -2), g), b), ins[1].shape) if needs[1] else None
     return [ga, gb]
@@ -261,7 +261,7 @@ def product(a, la, b, lb, keep):
     batch = [c for c in la if c in lb and c in keep]
     over = [c for c in la if c in lb and c not in keep]
     rows, columns = [c for c in la if c not in lb], [c for c in lb if c not in la]
-    size = {}
+    size: dict[str, int] = {}
     for labels, x in ((la, a), (lb, b)):
         for c, d in zip(labels, x.shape, strict=True):
             size[c] = max(d, size.get(c, 1)) if d else 0

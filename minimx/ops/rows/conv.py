@@ -269,7 +269,7 @@ def deconvolution(
     n = rank - 2
     extent = [(i - 1) * s + d * (k - 1) + 1 for i, s, d, k in zip(x[2:], g["stride"], g["dilate"], w[2:], strict=True)]
     if target_shape:
-        target = per_axis(where, "target_shape", target_shape, n, 0)
+        target = list(per_axis(where, "target_shape", target_shape, n, 0))
         total = [e - t for e, t in zip(extent, target, strict=True)]
         pads = [max(0, (t + 1) // 2) for t in total]
     else:

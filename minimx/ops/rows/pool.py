@@ -163,9 +163,8 @@ def _reference(
         box = [slice(max(i * t - q, 0), i * t - q + w) for i, t, q, w in zip(at, s, p, k, strict=True)]
         part = x[(slice(None), slice(None), *box)].reshape(*x.shape[:2], -1)
         whole = size_of(k) if count_include_pad else part.shape[-1]
-        y[(slice(None), slice(None), *at)] = (
-            part.max(-1) if pool_type == "max" else part.sum(-1) / (1 if pool_type == "sum" else whole)
-        )
+        place: tuple = (slice(None), slice(None), *at)
+        y[place] = part.max(-1) if pool_type == "max" else part.sum(-1) / (1 if pool_type == "sum" else whole)
     return numpy.moveaxis(y, 1, -1) if last else y
 
 
