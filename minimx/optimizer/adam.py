@@ -28,8 +28,8 @@ class _Moments(Optimizer):
         return "mean", "var"
 
     def scalars(self, index: Any) -> dict[str, float]:
-        betas = {"beta1": self.beta1, "beta2": self.beta2, "epsilon": self.epsilon}
-        return {**super().scalars(index), **betas}
+        betas = {"beta1": self.beta1, "beta2": self.beta2, "gain1": 1 - self.beta1, "gain2": 1 - self.beta2}
+        return {**super().scalars(index), **betas, "epsilon": self.epsilon}
 
     def corrections(self, index: Any) -> tuple[float, float]:
         """(1 - beta1^t, 1 - beta2^t)."""
@@ -37,10 +37,10 @@ class _Moments(Optimizer):
         return 1 - self.beta1**t, 1 - self.beta2**t
 
 
-def moments(g: Any, states: tuple, beta1: float, beta2: float) -> tuple[Any, Any]:
-    """The new m and v."""
+def moments(g: Any, states: tuple, beta1: float, beta2: float, gain1: float, gain2: float) -> tuple[Any, Any]:
+    """The new m and v. gain is 1 - beta, taken in double precision: in float32, 1 - 0.999 would be off by 5e-5."""
     m, v = states
-    return beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * np.square(g)
+    return beta1 * m + gain1 * g, beta2 * v + gain2 * np.square(g)
 
 
 @register
@@ -68,9 +68,19 @@ class Adam(_Moments):
 
     @staticmethod
     def rule(
-        w: Any, g: Any, states: tuple, *, lr: float, wd: float, beta1: float, beta2: float, epsilon: float
+        w: Any,
+        g: Any,
+        states: tuple,
+        *,
+        lr: float,
+        wd: float,
+        beta1: float,
+        beta2: float,
+        gain1: float,
+        gain2: float,
+        epsilon: float,
     ) -> tuple:
-        m, v = moments(g + wd * w, states, beta1, beta2)
+        m, v = moments(g + wd * w, states, beta1, beta2, gain1, gain2)
         return w - lr * m / (np.sqrt(v) + epsilon), m, v
 
 
@@ -109,10 +119,12 @@ class AdamW(_Moments):
         wd: float,
         beta1: float,
         beta2: float,
+        gain1: float,
+        gain2: float,
         epsilon: float,
         correction: float,
     ) -> tuple:
-        m, v = moments(g, states, beta1, beta2)
+        m, v = moments(g, states, beta1, beta2, gain1, gain2)
         return w - (lr * correction) * m / (np.sqrt(v) + epsilon) - (lr * wd) * w, m, v
 
 
@@ -138,10 +150,20 @@ class Adamax(_Moments):
 
     @staticmethod
     def rule(
-        w: Any, g: Any, states: tuple, *, lr: float, wd: float, beta1: float, beta2: float, epsilon: float
+        w: Any,
+        g: Any,
+        states: tuple,
+        *,
+        lr: float,
+        wd: float,
+        beta1: float,
+        beta2: float,
+        gain1: float,
+        gain2: float,
+        epsilon: float,
     ) -> tuple:
         g, (m, u) = g + wd * w, states
-        m, u = beta1 * m + (1 - beta1) * g, np.maximum(beta2 * u, np.abs(g))
+        m, u = beta1 * m + gain1 * g, np.maximum(beta2 * u, np.abs(g))
         return w - lr * m / (u + epsilon), m, u
 
 
@@ -189,13 +211,15 @@ class Nadam(_Moments):
         wd: float,
         beta1: float,
         beta2: float,
+        gain1: float,
+        gain2: float,
         epsilon: float,
         g_factor: float,
         m_factor: float,
         v_factor: float,
     ) -> tuple:
         g = g + wd * w
-        m, v = moments(g, states, beta1, beta2)
+        m, v = moments(g, states, beta1, beta2, gain1, gain2)
         return w - lr * (g_factor * g + m_factor * m) / (np.sqrt(v_factor * v) + epsilon), m, v
 
 
@@ -237,13 +261,15 @@ class LAMB(_Moments):
         wd: float,
         beta1: float,
         beta2: float,
+        gain1: float,
+        gain2: float,
         epsilon: float,
         m_factor: float,
         v_factor: float,
         low: float | None,
         high: float | None,
     ) -> tuple:
-        m, v = moments(g, states, beta1, beta2)
+        m, v = moments(g, states, beta1, beta2, gain1, gain2)
         r = m_factor * m / (np.sqrt(v_factor * v) + epsilon) + wd * w
         w_norm, r_norm = norm(w), norm(r)
         w_norm = w_norm if low is None else np.maximum(w_norm, low)

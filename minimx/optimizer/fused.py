@@ -1,14 +1,13 @@
 """All parameters' updates as one program: the rules traced once, fused, and run as a single engine operator.
 
-The plain twin is ``Optimizer.apply_plainly``. A program serves as long as shapes, types and the sharing of scalars among
-the parameters stay the same; learning rates and the like are operands, so schedules cost nothing. A scalar that is None
-is part of the signature.
-"""
+The plain twin is ``Optimizer.apply_plainly``. A program serves as long as shapes, types and the sharing of scalars
+among the parameters stay the same; learning rates and the like are operands, so schedules cost nothing. A scalar that
+is None is part of the signature.
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import np
 from ..graph.compile import compile_function
@@ -17,45 +16,66 @@ from ..graph.lower import lower
 __all__ = ["FusedUpdate"]
 
 
+class Fixed(NamedTuple):
+    """A scalar that is part of the program."""
+
+    value: Any
+
+
 class FusedUpdate:
     """Programs by signature of the jobs, for one optimizer."""
 
     def __init__(self) -> None:
         self._programs: dict[Any, Any] = {}
+        self._varying = {"lr"}
+        self._last: list[dict[str, Any]] = []
 
     def run(self, rule: Callable, jobs: Sequence[Any], rescale: float, clip: float | None) -> None:
         """Applies ``rule`` to every job (see Optimizer.apply), in place."""
-        values: dict[float, int] = {float(rescale): 0}
-        places = tuple(
-            tuple((k, None if v is None else values.setdefault(float(v), len(values))) for k, v in job.scalars.items())
-            for job in jobs
-        )
-        scalars = np.array(list(values), dtype="float32")
+        scalars = [{"rescale": rescale, **job.scalars} for job in jobs]
+        if len(self._last) == len(scalars):
+            for old, new in zip(self._last, scalars, strict=True):
+                self._varying.update(k for k, v in new.items() if old.get(k) != v)
+        self._last = scalars
+        values: dict[float, int] = {}
+        places = tuple(tuple((k, self._place(k, v, values)) for k, v in s.items()) for s in scalars)
+        operands = np.array(list(values) or [0.0], dtype="float32")
         arrays = [a for job in jobs for a in _arrays(job)]
         key = (clip, places, tuple((a.shape, a.dtype) for a in arrays), tuple(job.master is None for job in jobs))
         if key not in self._programs:
-            self._programs[key] = self._compile(rule, jobs, places, clip, [scalars, *arrays])
-        self._programs[key].run([scalars, *arrays], False)
+            self._programs[key] = _compiled(rule, jobs, places, clip, [operands, *arrays])
+        self._programs[key].run([operands, *arrays], False)
 
-    def _compile(self, rule: Callable, jobs: Sequence[Any], places: tuple, clip: float | None, args: list) -> Any:
-        def update(scalars: Any, *arrays: Any) -> tuple:
-            left = iter(arrays)
-            for job, where in zip(jobs, places, strict=True):
-                weight, grad = next(left), next(left)
-                master = None if job.master is None else next(left)
-                states = tuple(next(left) for _ in job.states)
-                target = weight if master is None else master
-                number = {k: None if i is None else scalars[i].astype(target.dtype) for k, i in where}
-                g = grad.astype(target.dtype) * scalars[0].astype(target.dtype)
-                g = g if clip is None else np.clip(g, -clip, clip)
-                made = rule(target, g, states, **number)
-                for old, new in zip((target, *states), made, strict=True):
-                    old[...] = new
-                if master is not None:
-                    weight[...] = target.astype(weight.dtype)
-            return ()
+    def _place(self, name: str, value: Any, values: dict[float, int]) -> Fixed | int:
+        """Where the operand lies that holds the scalar, equal ones together; or the scalar itself."""
+        if name not in self._varying or value is None or isinstance(value, bool):
+            return Fixed(value)
+        return values.setdefault(float(value), len(values))
 
-        return lower(compile_function("update", update, args, False, None).forward)
+
+def _compiled(rule: Callable, jobs: Sequence[Any], places: tuple, clip: float | None, args: list) -> Any:
+    """The program that updates all jobs. Its first input holds the scalars that vary, then come the jobs' arrays."""
+
+    def update(operands: Any, *arrays: Any) -> tuple:
+        left = iter(arrays)
+        for job, where in zip(jobs, places, strict=True):
+            weight, grad = next(left), next(left)
+            master = None if job.master is None else next(left)
+            states = tuple(next(left) for _ in job.states)
+            target = weight if master is None else master
+            number = {k: p.value if isinstance(p, Fixed) else operands[p].astype(target.dtype) for k, p in where}
+            rescale = number.pop("rescale")
+            g = grad.astype(target.dtype, copy=False)
+            g = g if isinstance(rescale, float | int) and rescale == 1 else g * rescale
+            g = g if clip is None else np.clip(g, -clip, clip)
+            made = rule(target, g, states, **number)
+            for old, new in zip((target, *states), made, strict=True):
+                old[...] = new
+            if master is not None:
+                weight[...] = target.astype(weight.dtype)
+        return ()
+
+    return lower(compile_function("update", update, args, False, None).forward)
 
 
 def _arrays(job: Any) -> list:
