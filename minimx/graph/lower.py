@@ -183,7 +183,8 @@ class Lowering:
 
         for v in n.outputs:
             self.place_output(v, outputs)
-        kernel = fused_kernel(n, [self.spec(v) for v in n.values], [self.spec(v) for v in n.outputs])
+        in_place = len(n.outputs) > 1 and any(v in self.in_place for v in n.outputs)
+        kernel = fused_kernel(n, [self.spec(v) for v in n.values], [self.spec(v) for v in n.outputs], in_place)
         if len(n.outputs) == 1:
             self.reuse(n, n.inputs)
         operands = [self.operand(v) for v in n.values] + [self.operand(v) for v in n.outputs]

@@ -16,16 +16,17 @@ from .group import Body, Group, group_of, number
 _core = import_core()
 
 
-def fused_kernel(node: Any, in_specs: Sequence[tuple], out_specs: Sequence[tuple]) -> Any:
+def fused_kernel(node: Any, in_specs: Sequence[tuple], out_specs: Sequence[tuple], in_place: bool = False) -> Any:
     """The ``_core.Kernel`` of a node whose ``body`` is a pointwise chain; data: the node's arrays, then its outputs.
 
     Specs are (shape, dtype, element strides, layout), operands that broadcast in their own smaller shape. The kernel
-    works at once, member by member; compilation is asked for and never waited for.
+    works at once, member by member; compilation is asked for and never waited for. ``in_place``: outputs may lie where
+    operands do, so members must leave them alone until all have run.
     """
     body = Body(node.body, [flat(s) for s in in_specs])
     group = group_of(body)
     elements = math.prod(flat(out_specs[0])[0])
-    members, temporaries, constants = bind(body)
+    members, temporaries, constants = bind(body, in_place)
     arrays = len(in_specs) + len(out_specs)
     kernel = _core.make_fused(arrays, elements, cost_ns(group, elements), members, temporaries, constants)
     if elements:
@@ -48,7 +49,7 @@ def cost_ns(group: Group, elements: int) -> float:
     return 5 + elements * (memory + work)
 
 
-def bind(body: Body) -> tuple[list[tuple[Any, list[int]]], list[int], list[bytes]]:
+def bind(body: Body, in_place: bool = False) -> tuple[list[tuple[Any, list[int]]], list[int], list[bytes]]:
     """Members for ``make_fused``, the bytes of each temporary, and the constants.
 
     An operand of a member is the index of an array of the fused kernel, counted on through the constants, or ~i for
@@ -57,8 +58,9 @@ def bind(body: Body) -> tuple[list[tuple[Any, list[int]]], list[int], list[bytes
     graph = body.graph
     arrays = len(graph.inputs) + len(graph.outputs)
     places = {v: i for i, v in enumerate(graph.inputs)}
-    for i, v in enumerate(graph.outputs, len(graph.inputs)):
-        places[body.source(v)] = i
+    outputs = {body.source(v): i for i, v in enumerate(graph.outputs, len(graph.inputs))}
+    if not in_place:
+        places.update(outputs)
     members, temporaries, constants = [], [], []
     for m in body.members:
         out = m.node.outputs[0]
@@ -76,6 +78,9 @@ def bind(body: Body) -> tuple[list[tuple[Any, list[int]]], list[int], list[bytes
                 constants.append(number(x, dtype).tobytes())
         kernel = _core.make_kernel(m.plan.kernel, specs, [_core_spec(body.types[out])], m.plan.attrs)
         members.append((kernel, [*operands, places[out]]))
+    for v, place in outputs.items() if in_place else ():
+        spec = _core_spec(body.types[v])
+        members.append((_core.make_kernel("cast", [spec], [spec], {}), [places[v], place]))
     return members, temporaries, constants
 
 
