@@ -1,8 +1,9 @@
 """All parameters' updates as one program: the rules traced once, fused, and run as a single engine operator.
 
 The plain twin is ``Optimizer.apply_plainly``. A program serves as long as shapes, types and the sharing of scalars
-among the parameters stay the same; learning rates and the like are operands, so schedules cost nothing. A scalar that
-is None is part of the signature.
+among the parameters stay the same. Scalars that have been seen to change (learning rates, with schedules) are operands
+and cost nothing; the others, and None, are part of the program.
+"""
 
 from __future__ import annotations
 
