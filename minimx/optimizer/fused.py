@@ -1,8 +1,7 @@
 """All parameters' updates as one program: the rules traced once, fused, and run as a single engine operator.
 
-The plain twin is ``Optimizer.apply_plainly``. A program serves as long as shapes, types and the sharing of scalars
-among the parameters stay the same. Scalars that have been seen to change (learning rates, with schedules) are operands
-and cost nothing; the others, and None, are part of the program.
+The plain twin is ``Optimizer.apply_plainly``. Scalars of a rule are constants of the program until they are seen to vary
+(learning rates are taken to); then they become operands, so schedules cost nothing and constants stay exact.
 """
 
 from __future__ import annotations
