@@ -1,7 +1,7 @@
 """minimx: a small, complete deep-learning framework with Gluon's API. ``import minimx as mx``.
 
-Where things are: arrays ``mx.np``, ``mx.npx``; differentiation ``mx.autograd``; layers and training ``mx.gluon``; how it
-works: docs/. Gluon and what stands on it are imported on first use.
+Where things are: arrays ``mx.np``, ``mx.npx``; differentiation ``mx.autograd``; layers and training ``mx.gluon``; how
+it works: docs/. Gluon and what stands on it are imported on first use.
 """
 
 from __future__ import annotations
@@ -17,9 +17,18 @@ from .ndarray import ndarray
 from .version import __version__
 
 _LAZY = {
-    "gluon": "gluon", "init": "initializer", "initializer": "initializer", "optimizer": "optimizer", "lr_scheduler": "lr_scheduler",
-    "models": "models", "image": "image", "serialization": "serialization", "graph": "graph", "rtc": "rtc", "metric": "gluon.metric",
-}  # fmt: skip
+    "gluon": "gluon",
+    "init": "initializer",
+    "initializer": "initializer",
+    "optimizer": "optimizer",
+    "lr_scheduler": "lr_scheduler",
+    "models": "models",
+    "image": "image",
+    "serialization": "serialization",
+    "graph": "graph",
+    "rtc": "rtc",
+    "metric": "gluon.metric",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -31,5 +40,26 @@ def __getattr__(name: str) -> Any:
 waitall = engine.wait_all
 MXNetError = MXError
 
-__all__ = ["Context", "Device", "MXError", "autograd", "cpu", "cpu_pinned", "current_context", "current_device", "engine", "errors",
-           "functions", "gpu", "nd", "ndarray", "np", "npx", "num_gpus", "random", "settings", "waitall", *_LAZY]  # fmt: skip
+__all__ = [
+    "Context",
+    "Device",
+    "MXError",
+    "autograd",
+    "cpu",
+    "cpu_pinned",
+    "current_context",
+    "current_device",
+    "engine",
+    "errors",
+    "functions",
+    "gpu",
+    "nd",
+    "ndarray",
+    "np",
+    "npx",
+    "num_gpus",
+    "random",
+    "settings",
+    "waitall",
+    *_LAZY,
+]

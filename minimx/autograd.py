@@ -86,8 +86,9 @@ def mark_variables(variables: Any, gradients: Any, grad_reqs: str | Sequence[str
         _core.attach_grad(x, _REQ[req], g)
 
 
-def backward(heads: Any, head_grads: Any = None, retain_graph: bool = False, train_mode: bool = True,
-             create_graph: bool = False) -> None:  # fmt: skip
+def backward(
+    heads: Any, head_grads: Any = None, retain_graph: bool = False, train_mode: bool = True, create_graph: bool = False
+) -> None:
     """Walks back from ``heads`` and puts the gradients of all variables where attach_grad said.
 
     head_grads: gradient of something with respect to each head, of its shape; None is ones. retain_graph keeps the
@@ -103,8 +104,14 @@ def backward(heads: Any, head_grads: Any = None, retain_graph: bool = False, tra
         _core.set_training(before)
 
 
-def grad(heads: Any, variables: Any, head_grads: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
-         train_mode: bool = True) -> Any:  # fmt: skip
+def grad(
+    heads: Any,
+    variables: Any,
+    head_grads: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    train_mode: bool = True,
+) -> Any:
     """Gradients of ``heads`` with respect to ``variables``, returned instead of stored; zeros where independent.
 
     With ``create_graph=True`` they are on the tape themselves, so gradients of gradients can be taken, to any order.
@@ -148,8 +155,12 @@ class Function:
 
     def __call__(self, *inputs: Any) -> Any:
         if _core.is_tracing():
-            raise errors.GraphError(type(self).__name__, "operators only while a graph is traced", "a custom Function",
-                                    "Do not hybridize the block that calls it")  # fmt: skip
+            raise errors.GraphError(
+                type(self).__name__,
+                "operators only while a graph is traced",
+                "a custom Function",
+                "Do not hybridize the block that calls it",
+            )
         recording = _core.is_recording()
         with pause(train_mode=_core.is_training()):
             made = self.forward(*inputs)

@@ -24,7 +24,9 @@ set_inflight_limit = _core.set_inflight_limit
 
 @contextlib.contextmanager
 def sync() -> Iterator[None]:
-    """``with`` block in which this thread's operators run at once, in program order, and raise where they are called."""
+    """``with`` block in which this thread's operators run at once, in program order, and raise where they are
+    called.
+    """
     scope = _core.SyncScope()
     try:
         yield
@@ -33,7 +35,9 @@ def sync() -> Iterator[None]:
 
 
 def set_engine(name: str) -> str:
-    """"threaded" (default) or "naive" (everything at once, on the caller). Waits for work in flight; returns the former."""
+    """ "threaded" (default) or "naive" (everything at once, on the caller). Waits for work in flight; returns the
+    former.
+    """
     return "naive" if _core.set_naive(name == "naive") else "threaded"
 
 
@@ -57,7 +61,9 @@ def bulk(size: int) -> Iterator[None]:
         set_bulk_size(before)
 
 
-def push(function: Callable[[], Any], reads: Sequence = (), writes: Sequence = (), name: str = "callback", priority: int = 0) -> None:
+def push(
+    function: Callable[[], Any], reads: Sequence = (), writes: Sequence = (), name: str = "callback", priority: int = 0
+) -> None:
     """Queues a Python callable that runs on a host thread once the arrays it reads and writes are free for it.
 
     An exception it raises surfaces, in its own class, where an array of ``writes`` is read.

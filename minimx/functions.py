@@ -1,7 +1,7 @@
 """From rows to functions: every row becomes one callable, and np, npx, nd and the methods are those names of it.
 
-An operator's callable is a C object (csrc/bind/function.cc); a composite's is its own Python function; a dynamic host row's
-runs NumPy at once, since its shape depends on the values.
+An operator's callable is a C object (csrc/bind/function.cc); a composite's is its own Python function; a dynamic host
+row's runs NumPy at once, since its shape depends on the values.
 """
 
 from __future__ import annotations
@@ -35,8 +35,12 @@ def _dynamic(row: Host) -> Callable[..., Any]:
 
     def function(*args: Any, **kwargs: Any) -> Any:
         if _core.is_tracing():
-            raise GraphError(row.name, "a shape that does not depend on values while a graph is traced", "a data-dependent one",
-                             "Do not hybridize this block, or use a mask")  # fmt: skip
+            raise GraphError(
+                row.name,
+                "a shape that does not depend on values while a graph is traced",
+                "a data-dependent one",
+                "Do not hybridize this block, or use a mask",
+            )
         import numpy
 
         bound = signature.bind(*args, **kwargs)

@@ -1,14 +1,15 @@
-"""The array: what Python adds to the C type ``ndarray`` of minimx._core. Conversions, NumPy's protocols, printing, methods.
+"""The array: what Python adds to the C type ``ndarray`` of minimx._core. Conversions, NumPy's protocols, printing,
+methods.
 
-Operators and indexing are slots in C++ (csrc/bind/ndarray.cc); functions come from the table (minimx/functions.py). An array
-is asynchronous: an operator returns at once, and whoever reads the values waits for them.
+Operators and indexing are slots in C++ (csrc/bind/ndarray.cc); functions come from the table (minimx/functions.py). An
+array is asynchronous: an operator returns at once, and whoever reads the values waits for them.
 """
 
 from __future__ import annotations
 
 import numbers
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
 import numpy
@@ -21,7 +22,20 @@ from .ops.keys import canonical_key
 from .ops.table import f
 
 _core = import_core()
-ndarray = _core.ndarray
+if TYPE_CHECKING:
+
+    class ndarray:
+        """The C type, as the type checker sees it."""
+
+        def __getattr__(self, name: str) -> Any: ...
+        def __getitem__(self, key: Any) -> Any: ...
+        def __setitem__(self, key: Any, value: Any) -> None: ...
+        def __len__(self) -> int: ...
+        def __iter__(self) -> Any: ...
+        def __add__(self, other: Any) -> Any: ...
+
+else:
+    ndarray = _core.ndarray
 NUMPY_DTYPES = tuple(numpy.dtype(ml_dtypes.bfloat16 if d.name == "bfloat16" else d.name) for d in DTYPES)
 _RARE = {"uint16": "int32", "uint32": "int64", "uint64": "int64", "float128": "float64", "longdouble": "float64"}
 
@@ -61,7 +75,9 @@ def array(obj: Any, dtype: Any = None, device: Any = None, ctx: Any = None, copy
 
 
 def asarray(obj: Any, dtype: Any = None, device: Any = None, ctx: Any = None) -> ndarray:
-    """``obj`` as an array; no copy if it is one of that type already, and none of a NumPy array's memory where possible."""
+    """``obj`` as an array; no copy if it is one of that type already, and none of a NumPy array's memory where
+    possible.
+    """
     if isinstance(obj, ndarray) and (dtype is None or dtype_name(dtype) == _core.dtype_name(obj)):
         return obj
     if isinstance(obj, numpy.ndarray) and dtype is None and _own_type(obj) == obj.dtype.name and obj.dtype.isnative:
@@ -71,7 +87,8 @@ def asarray(obj: Any, dtype: Any = None, device: Any = None, ctx: Any = None) ->
 
 
 def from_dlpack(x: Any, device: Any = None, copy: bool | None = None) -> ndarray:
-    """The array of another library (anything with ``__dlpack__``) over the same memory; with ``copy=True`` over its own.
+    """The array of another library (anything with ``__dlpack__``) over the same memory; with ``copy=True`` over its
+    own.
 
     >>> from_dlpack(numpy.arange(3.0)).dtype
     dtype('float64')
@@ -91,7 +108,9 @@ def _to_numpy(obj: Any) -> numpy.ndarray:
     except ValueError as e:
         raise errors.ShapeError("np.array", "nested lists of equal lengths", str(e), "Pad them to one length") from None
     if host.dtype.kind not in "buif" and host.dtype.name != "bfloat16":
-        raise errors.DTypeError("np.array", "numbers", f"{type(obj).__name__} ({host.dtype})", "Convert to numbers first")
+        raise errors.DTypeError(
+            "np.array", "numbers", f"{type(obj).__name__} ({host.dtype})", "Convert to numbers first"
+        )
     return host
 
 
@@ -108,7 +127,9 @@ def asnumpy(x: ndarray) -> numpy.ndarray:
 
 
 def _operand(obj: Any, strict: bool) -> Any:
-    """What an operator makes of an argument that is neither array nor Python number. NotImplemented lets Python go on."""
+    """What an operator makes of an argument that is neither array nor Python number. NotImplemented lets Python go
+    on.
+    """
     if isinstance(obj, numpy.generic):
         return array(obj)
     if isinstance(obj, numpy.ndarray):
@@ -123,7 +144,9 @@ def _operand(obj: Any, strict: bool) -> Any:
         return array(numpy.asarray(obj))
     if not strict:
         return NotImplemented
-    raise errors.ArgumentTypeError("operator", "an array, a number or a list", type(obj).__name__, "Convert it with np.array")
+    raise errors.ArgumentTypeError(
+        "operator", "an array, a number or a list", type(obj).__name__, "Convert it with np.array"
+    )
 
 
 def _index_get(x: ndarray, key: Any) -> ndarray:
@@ -146,8 +169,11 @@ def _index_set(x: ndarray, key: Any, value: Any) -> None:
 def _repr(x: ndarray) -> str:
     if x._traced:
         return f"<traced array {x.shape} {_core.dtype_name(x)}>"
-    text = numpy.array2string(asnumpy(x).astype("float32" if _core.dtype_name(x) in ("bfloat16", "float16") else x.dtype),
-                              separator=", ", prefix="array(")  # fmt: skip
+    text = numpy.array2string(
+        asnumpy(x).astype("float32" if _core.dtype_name(x) in ("bfloat16", "float16") else x.dtype),
+        separator=", ",
+        prefix="array(",
+    )
     extra = "" if _core.dtype_name(x) in ("float32", "bool") else f", dtype={_core.dtype_name(x)}"
     if x.size == 0 and x.shape != (0,):
         extra = f", shape={x.shape}{extra}"
@@ -178,8 +204,9 @@ def _canonical(value: Any) -> Any:
         return value
     if isinstance(value, _device.Device):
         return repr(_device.checked(value))
-    raise errors.ArgumentTypeError("operator", "an attribute of numbers, strings or lists of them", type(value).__name__,
-                                   "Pass arrays as operands")  # fmt: skip
+    raise errors.ArgumentTypeError(
+        "operator", "an attribute of numbers, strings or lists of them", type(value).__name__, "Pass arrays as operands"
+    )
 
 
 def _host_call(row: Any, attrs: dict, present: list[bool]) -> Callable:
@@ -194,24 +221,41 @@ def _host_call(row: Any, attrs: dict, present: list[bool]) -> Callable:
     return run
 
 
-_core.set_hooks({"asarray": _operand, "index_get": _index_get, "index_set": _index_set, "repr": _repr, "dtypes": NUMPY_DTYPES,
-                 "canonical": _canonical, "device": _device.Device, "errors": errors, "host_call": _host_call})  # fmt: skip
+_core.set_hooks(
+    {
+        "asarray": _operand,
+        "index_get": _index_get,
+        "index_set": _index_set,
+        "repr": _repr,
+        "dtypes": NUMPY_DTYPES,
+        "canonical": _canonical,
+        "device": _device.Device,
+        "errors": errors,
+        "host_call": _host_call,
+    }
+)
 
 
-# ---- methods that are not operators -------------------------------------------------------------------------------------
+# ---- methods that are not operators
+# -------------------------------------------------------------------------------------
 
 _REQ = {"null": 0, "write": 1, "add": 2}
 
 
 def attach_grad(self: ndarray, grad_req: str = "write", stype: Any = None) -> None:
-    """Makes this array a variable: backward() puts its gradient in ``grad`` ("write"), adds it ("add") or not ("null")."""
+    """Makes this array a variable: backward() puts its gradient in ``grad`` ("write"), adds it ("add") or not
+    ("null").
+    """
     if grad_req not in _REQ:
-        raise errors.ArgumentError("attach_grad", "grad_req 'write', 'add' or 'null'", repr(grad_req), "Use one of them")
+        raise errors.ArgumentError(
+            "attach_grad", "grad_req 'write', 'add' or 'null'", repr(grad_req), "Use one of them"
+        )
     _core.attach_grad(self, _REQ[grad_req], f.zeros_like(_core.detach(self)) if grad_req != "null" else None)
 
 
-def backward(self: ndarray, out_grad: Any = None, retain_graph: bool = False, train_mode: bool = True,
-             create_graph: bool = False) -> None:  # fmt: skip
+def backward(
+    self: ndarray, out_grad: Any = None, retain_graph: bool = False, train_mode: bool = True, create_graph: bool = False
+) -> None:
     """Gradients of this array with respect to the variables it was computed from; ``out_grad`` defaults to ones."""
     from . import autograd
 
@@ -233,7 +277,9 @@ def to_device(self: ndarray, device: Any) -> ndarray:
     return self
 
 
-def astype(self: ndarray, dtype: Any, copy: bool = True, order: str = "K", casting: str = "unsafe", subok: bool = True) -> ndarray:
+def astype(
+    self: ndarray, dtype: Any, copy: bool = True, order: str = "K", casting: str = "unsafe", subok: bool = True
+) -> ndarray:
     """The elements converted to another type; with ``copy=False`` the array itself if it has that type."""
     name = dtype_name(dtype)
     if name == _core.dtype_name(self):
@@ -319,18 +365,42 @@ def _as_self(self: ndarray) -> ndarray:
 
 
 _METHODS: dict[str, Any] = {
-    "attach_grad": attach_grad, "backward": backward, "copyto": copyto, "to_device": to_device, "as_in_ctx": to_device,
-    "as_in_context": to_device, "as_in_device": to_device, "astype": astype, "asnumpy": asnumpy, "detach": _detach,
-    "zero_grad": zero_grad, "__array__": _array_protocol, "__array_ufunc__": _array_ufunc, "__array_function__": _array_function,
-    "__dlpack__": _dlpack, "__dlpack_device__": lambda self: (1, 0), "reshape": _reshape, "transpose": _transpose,
-    "__iter__": _iterate, "asscalar": lambda self: self.item(), "tolist": lambda self: asnumpy(self).tolist(),
-    "__str__": _str, "__contains__": _contains, "as_np_ndarray": _as_self, "as_nd_ndarray": _as_self, "__reduce__": lambda self: (_rebuild, (asnumpy(self),)),
-    "__deepcopy__": lambda self, memo: f.copy(self), "__copy__": lambda self: f.copy(self),
-    "tobytes": lambda self: asnumpy(self).tobytes(), "__format__": lambda self, spec: format(self.item(), spec) if spec else repr(self),
-    "T": property(lambda self: f.transpose(self)), "mT": property(lambda self: f.swapaxes(self, -1, -2)),
-    "stype": property(lambda self: "default"), "nbytes": property(lambda self: self.size * self.itemsize),
+    "attach_grad": attach_grad,
+    "backward": backward,
+    "copyto": copyto,
+    "to_device": to_device,
+    "as_in_ctx": to_device,
+    "as_in_context": to_device,
+    "as_in_device": to_device,
+    "astype": astype,
+    "asnumpy": asnumpy,
+    "detach": _detach,
+    "zero_grad": zero_grad,
+    "__array__": _array_protocol,
+    "__array_ufunc__": _array_ufunc,
+    "__array_function__": _array_function,
+    "__dlpack__": _dlpack,
+    "__dlpack_device__": lambda self: (1, 0),
+    "reshape": _reshape,
+    "transpose": _transpose,
+    "__iter__": _iterate,
+    "asscalar": lambda self: self.item(),
+    "tolist": lambda self: asnumpy(self).tolist(),
+    "__str__": _str,
+    "__contains__": _contains,
+    "as_np_ndarray": _as_self,
+    "as_nd_ndarray": _as_self,
+    "__reduce__": lambda self: (_rebuild, (asnumpy(self),)),
+    "__deepcopy__": lambda self, memo: f.copy(self),
+    "__copy__": lambda self: f.copy(self),
+    "tobytes": lambda self: asnumpy(self).tobytes(),
+    "__format__": lambda self, spec: format(self.item(), spec) if spec else repr(self),
+    "T": property(lambda self: f.transpose(self)),
+    "mT": property(lambda self: f.swapaxes(self, -1, -2)),
+    "stype": property(lambda self: "default"),
+    "nbytes": property(lambda self: self.size * self.itemsize),
     "fresh_grad": property(lambda self: _core.grad_updates(self) > 0),
-}  # fmt: skip
+}
 
 
 def set_methods(methods: dict[str, Any] | Sequence) -> None:

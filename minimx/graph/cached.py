@@ -30,7 +30,7 @@ class Entry:
         self.captures = compiled.traced.captures
         self.tree = compiled.traced.tree
         self.forward = lower(compiled.forward)
-        self.backward = None if compiled.backward is None else lower(compiled.backward)
+        self.backward: Any = None if compiled.backward is None else lower(compiled.backward)
         self.wanted = [i for i, g in enumerate(compiled.gradients) if g is not None]
 
     def run(self, args: list[ndarray]) -> Any:
@@ -47,18 +47,23 @@ class Entry:
         c = self.compiled
         kept = [(ins[i], _core.version(ins[i])) for i in c.kept]
         plain = [_core.detach(o) for o in outs]
+        program, places = self.backward, [g for g in c.gradients if g is not None]
 
         def backward(gs: list) -> list:
             for x, version in kept:
                 if _core.version(x) != version:
-                    raise AutogradError("backward", f"the arrays that {c.forward.name} read as they were",
-                                        f"one of shape {x.shape} written to in place since", "Write to a copy instead")  # fmt: skip
+                    raise AutogradError(
+                        "backward",
+                        f"the arrays that {c.forward.name} read as they were",
+                        f"one of shape {x.shape} written to in place since",
+                        "Write to a copy instead",
+                    )
             heads = [f.zeros_like(plain[i]) if g is None else g for i, g in enumerate(gs)]
             if _core.is_recording():
                 grads = interpret(c.joint, [*ins, *heads])[c.outputs :]
             else:
-                grads = self.backward.run([x for x, _ in kept] + saved + [heads[i] for i in c.heads], False)
-            return [grads[c.gradients[i]] for i in self.wanted]
+                grads = program.run([x for x, _ in kept] + saved + [heads[i] for i in c.heads], False)
+            return [grads[place] for place in places]
 
         _core.record_python(c.forward.name, backward, [ins[i] for i in self.wanted], outs)
 
@@ -69,7 +74,7 @@ def interpret(g: Graph, inputs: Sequence[ndarray]) -> list[ndarray]:
     for n in g.nodes:
         made = call(n.op, [env[x] if isinstance(x, Value) else x for x in n.inputs], n.attrs, _core.is_recording())
         env.update(zip(n.outputs, made if isinstance(made, tuple) else (made,), strict=True))
-    return [env[v] for v in g.outputs]  # type: ignore[index]
+    return [env[v] for v in g.outputs]
 
 
 class CachedGraph:
@@ -83,8 +88,12 @@ class CachedGraph:
         leaves: list[ndarray] = []
         tree = flatten(args, leaves)
         recording = _core.is_recording()
-        key = (repr(tree), tuple((x.shape, x.dtype) for x in leaves), _core.is_training(),
-               tuple(_core.on_tape(x) for x in leaves) if recording else None)  # fmt: skip
+        key = (
+            repr(tree),
+            tuple((x.shape, x.dtype) for x in leaves),
+            _core.is_training(),
+            tuple(_core.on_tape(x) for x in leaves) if recording else None,
+        )
         entry = self.entries.get(key)
         if entry is None:
             entry = self.entries[key] = Entry(self.compiled(leaves, tree, recording), self.static_alloc)
@@ -104,7 +113,9 @@ class CachedGraph:
             return [_core.on_tape(x) and str(x.dtype).startswith(("float", "bfloat")) for x in [*leaves, *t.captures]]
 
         if _core.is_tracing():
-            raise GraphError(type(self.block).__name__, "no tracing inside a trace", "a nested one", "Call the block directly")
+            raise GraphError(
+                type(self.block).__name__, "no tracing inside a trace", "a nested one", "Call the block directly"
+            )
         name = type(self.block).__name__
         return compile_function(name, function, leaves, _core.is_training(), wanted if recording else None)
 

@@ -1,8 +1,8 @@
 """From a traced function to programs: cleans the joint graph, cuts it into forward and backward, fuses and lowers both.
 
-The joint graph holds the forward nodes and, where a gradient is wanted, the nodes that the rows' gradient rules added. What
-the forward outputs need is the forward half; the rest is the backward half, and the values it reads across the cut are
-the saved set.
+The joint graph holds the forward nodes and, where a gradient is wanted, the nodes that the rows' gradient rules added.
+What the forward outputs need is the forward half; the rest is the backward half, and the values it reads across the
+cut are the saved set.
 """
 
 from __future__ import annotations
@@ -20,7 +20,15 @@ from .passes.norm import absorb_relu
 from .trace import Gradient, Traced, differentiate, trace
 
 Pass = Callable[[Graph], Graph]
-JOINT: tuple[Pass, ...] = (dead_code, identities, fold_constants, common_subexpressions, absorb_relu, assign_layouts, dead_code)
+JOINT: tuple[Pass, ...] = (
+    dead_code,
+    identities,
+    fold_constants,
+    common_subexpressions,
+    absorb_relu,
+    assign_layouts,
+    dead_code,
+)
 
 
 @dataclass
@@ -41,8 +49,13 @@ class Compiled:
     gradients: list[int | None]
 
 
-def compile_function(name: str, function: Callable, args: Sequence[ndarray], training: bool,
-                     wanted: Callable[[Traced], Sequence[bool]] | None) -> Compiled:  # fmt: skip
+def compile_function(
+    name: str,
+    function: Callable,
+    args: Sequence[ndarray],
+    training: bool,
+    wanted: Callable[[Traced], Sequence[bool]] | None,
+) -> Compiled:
     """Traces and compiles. ``wanted`` tells which of the traced graph's inputs need a gradient; None: no gradient."""
     t = trace(name, function, args, training)
     needs = list(wanted(t)) if wanted is not None else []
@@ -57,7 +70,9 @@ def join(t: Traced, gradient: Gradient) -> Graph:
     """Forward and gradient nodes in one graph, whose outputs are the function's and then the gradients."""
     g = t.graph
     grads = [v for v in gradient.gradients if v is not None]
-    return Graph(g.name, g.inputs + gradient.heads, list(g.nodes) + gradient.nodes, list(g.outputs) + grads, list(g.writes))
+    return Graph(
+        g.name, g.inputs + gradient.heads, list(g.nodes) + gradient.nodes, list(g.outputs) + grads, list(g.writes)
+    )
 
 
 def cut(t: Traced, joint: Graph, gradient: Gradient) -> Compiled:
@@ -86,8 +101,14 @@ def cut(t: Traced, joint: Graph, gradient: Gradient) -> Compiled:
     saved = [v for v in read if v not in set(inputs)]
     forward.outputs = [*outs, *saved]
     used_heads = [i for i, h in enumerate(heads) if any(h in n.values for n in late) or h in grads]
-    backward = Graph(joint.name + ".backward", [inputs[i] for i in kept] + saved + [heads[i] for i in used_heads], late, list(grads),
-                     [], dict(joint.constants))  # fmt: skip
+    backward = Graph(
+        joint.name + ".backward",
+        [inputs[i] for i in kept] + saved + [heads[i] for i in used_heads],
+        late,
+        list(grads),
+        [],
+        dict(joint.constants),
+    )
     places = iter(range(len(grads)))
     gradients = [None if v is None else next(places) for v in gradient.gradients]
     return Compiled(t, joint, _finished(forward), _finished(backward), n_out, kept, used_heads, gradients)

@@ -1,7 +1,8 @@
 """The graph: typed values, nodes that are rows of the operator table, a printer and a verifier.
 
-Single assignment: a value is made by one node or is an input. In-place writes of the traced code are values like others;
-``writes`` says which inputs take which value at the end. Passes (passes/) are functions graph -> graph. Shapes are concrete.
+Single assignment: a value is made by one node or is an input. In-place writes of the traced code are values like
+others; ``writes`` says which inputs take which value at the end. Passes (passes/) are functions graph -> graph. Shapes
+are concrete.
 """
 
 from __future__ import annotations
@@ -57,18 +58,20 @@ class Node:
 
 @dataclass(eq=False)
 class Graph:
-    """Inputs, nodes in an order that runs, outputs. ``writes``: (input, value) pairs stored back at the end of a run."""
+    """Inputs, nodes in an order that runs, outputs. ``writes``: (input, value) pairs stored back at the end of a
+    run.
+    """
 
     name: str
     inputs: list[Value]
     nodes: list[Node]
-    outputs: list[Arg]
+    outputs: list[Value]
     writes: list[tuple[Value, Value]] = field(default_factory=list)
     constants: dict[Value, Any] = field(default_factory=dict)  # arrays known when the graph was made
 
     def results(self) -> list[Value]:
         """Every value that must exist at the end."""
-        return [v for v in self.outputs if isinstance(v, Value)] + [v for _, v in self.writes]
+        return self.outputs + [v for _, v in self.writes]
 
     def replace(self, new: dict[Value, Value]) -> None:
         """Reads ``new[v]`` wherever ``v`` was read, in nodes, outputs and writes."""
@@ -111,7 +114,9 @@ class Graph:
                 known.add(v)
         for v in self.results():
             if v not in known:
-                raise GraphError(f"graph {self.name}", "outputs that some node makes", f"%{v.id}", "A pass removed a live node")
+                raise GraphError(
+                    f"graph {self.name}", "outputs that some node makes", f"%{v.id}", "A pass removed a live node"
+                )
         return self
 
     def pretty(self) -> str:

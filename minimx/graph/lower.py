@@ -1,7 +1,7 @@
 """Lowering: a graph becomes a Program (csrc/runtime/program.h): bound kernels over buffers with planned places.
 
-Each node asks its row for a plan, as eager code does, but with the strides and layouts that its operands have here; views
-become other looks at a buffer. Read next: memory.py (places), csrc/runtime/program.cc (how it runs).
+Each node asks its row for a plan, as eager code does, but with the strides and layouts that its operands have here;
+views become other looks at a buffer. Read next: memory.py (places), csrc/runtime/program.cc (how it runs).
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import GraphError
 from ..ndarray import _core, _host_call
 from ..ops.arguments import c_strides
 from ..ops.dtypes import BY_NAME
@@ -67,9 +66,12 @@ class Lowering:
     steps: list[Step] = field(default_factory=list)
     constants: list[bytes] = field(default_factory=list)
     last_use: dict[Value, int] = field(default_factory=dict)
-    in_place: dict[Value, Value] = field(default_factory=dict)  # values made right in the input that they are written to
+    in_place: dict[Value, Value] = field(
+        default_factory=dict
+    )  # values made right in the input that they are written to
 
-    # ---- places ---------------------------------------------------------------------------------------------------------
+    # ---- places
+    # ---------------------------------------------------------------------------------------------------------
 
     def block(self, kind: str, size: int, index: int = 0) -> Block:
         """A new block."""
@@ -95,7 +97,11 @@ class Lowering:
         if v in self.in_place:
             self.places[v] = self.places[self.in_place[v]]
             return
-        size = _core.layout_bytes((v.shape, v.dtype, (), v.layout)) if v.layout else math.prod(v.shape) * BY_NAME[v.dtype].size
+        size = (
+            _core.layout_bytes((v.shape, v.dtype, (), v.layout))
+            if v.layout
+            else math.prod(v.shape) * BY_NAME[v.dtype].size
+        )
         block = self.block("out", size, outputs[v]) if v in outputs else self.block("arena", size)
         block.final = self.last_use.get(v, -1)
         self.places[v] = Place(block, c_strides(v.shape))
@@ -105,7 +111,8 @@ class Lowering:
         p = self.places[v]
         return (p.block, p.offset * BY_NAME[v.dtype].size)
 
-    # ---- nodes ----------------------------------------------------------------------------------------------------------
+    # ---- nodes
+    # ----------------------------------------------------------------------------------------------------------
 
     def lower(self, n: Node, outputs: dict[Value, int]) -> None:
         """Adds the steps of a node."""
@@ -118,12 +125,12 @@ class Lowering:
         if plan.contiguous and inputs != n.inputs:
             plan = row.plan([self.operand_spec(x) for x in inputs], n.attrs)
         if plan.view is not None and not any(v in outputs for v in n.outputs):
-            source = self.places[inputs[0]]
+            source = self.places[inputs[0]]  # type: ignore[index]
             self.places[n.outputs[0]] = Place(source.block, tuple(plan.view[0]), source.offset + plan.view[1])
             return None
         if plan.view is not None:  # a view that leaves the graph gets memory of its own
             view = n.outputs[0].like()
-            source = self.places[inputs[0]]
+            source = self.places[inputs[0]]  # type: ignore[index]
             self.places[view] = Place(source.block, tuple(plan.view[0]), source.offset + plan.view[1])
             self.place_output(n.outputs[0], outputs)
             return self.copy(view, n.outputs[0])
@@ -215,7 +222,8 @@ class Lowering:
             block.last = at
         self.steps.append(step)
 
-    # ---- the whole ------------------------------------------------------------------------------------------------------
+    # ---- the whole
+    # ------------------------------------------------------------------------------------------------------
 
     def run(self) -> Any:
         """The finished Program."""
@@ -231,7 +239,7 @@ class Lowering:
             self.places[v] = Place(self.block("in", 0, i), c_strides(v.shape))
         for v, a in g.constants.items():
             self.places[v] = Place(self.constant(array_bytes(a)), c_strides(v.shape))
-        outs = [v for v in g.outputs if isinstance(v, Value)]
+        outs = g.outputs
         outputs: dict[Value, int] = {}
         for i, v in enumerate(outs):
             outputs.setdefault(v, i)
@@ -291,8 +299,13 @@ class Lowering:
                 buffers.append(b.planned)
         arena = memory.plan(buffers)
         written = {target for target, _ in g.writes}
-        program = _core.Program(g.name, [outer_type(v) for v in g.inputs], [v in written for v in g.inputs],
-                                [outer_type(v) for v in outs], arena)  # fmt: skip
+        program = _core.Program(
+            g.name,
+            [outer_type(v) for v in g.inputs],
+            [v in written for v in g.inputs],
+            [outer_type(v) for v in outs],
+            arena,
+        )
         for data in self.constants:
             program.add_constant(data)
         for s in self.steps:
@@ -323,9 +336,9 @@ def _dense(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
 
 
 def _scalar_bytes(x: float, dtype: str) -> bytes:
-    from ..ndarray import NUMPY_DTYPES
-
     import numpy
+
+    from ..ndarray import NUMPY_DTYPES
 
     return numpy.asarray(x).astype(NUMPY_DTYPES[BY_NAME[dtype].code]).tobytes()
 
@@ -345,7 +358,4 @@ def outer_type(v: Value) -> tuple[tuple[int, ...], str]:
 
 def lower(graph: Graph) -> Any:
     """The Program of a graph. Raises GraphError for graphs that do not verify."""
-    for v in graph.outputs:
-        if not isinstance(v, Value):
-            raise GraphError(f"graph {graph.name}", "arrays as outputs", repr(v), "Return arrays")
     return Lowering(graph.verify()).run()

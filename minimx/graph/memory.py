@@ -1,7 +1,7 @@
 """The memory plan: places for intermediates in one arena, so that those alive at the same time do not overlap.
 
-Greedy by size (Pisarchyk and Lee 2020, arXiv:2001.03288): the largest buffer first, each at the lowest offset where it meets
-no other buffer that lives when it does.
+Greedy by size (Pisarchyk and Lee 2020, arXiv:2001.03288): the largest buffer first, each at the lowest offset where it
+meets no other buffer that lives when it does.
 """
 
 from __future__ import annotations

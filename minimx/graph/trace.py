@@ -16,13 +16,14 @@ from ..ndarray import _core, ndarray
 from ..ops.table import OPS, f
 from .ir import Graph, Node, Value
 
-
 is_tracing = _core.is_tracing
 
 
 @dataclass
 class Traced:
-    """A traced function. tree: how its result is nested; captures: concrete arrays that became inputs after the arguments."""
+    """A traced function. tree: how its result is nested; captures: concrete arrays that became inputs after the
+    arguments.
+    """
 
     graph: Graph
     tree: Any
@@ -104,7 +105,10 @@ def trace(name: str, function: Callable[..., Any], args: Sequence[ndarray], trai
     outs = [recorder.notes.value_of(x) for x in leaves]  # an argument or concrete array may be returned as it is
     nodes = recorder.advance()
     captures = recorder.notes.captures()
-    changes = [*zip(first, map(recorder.notes.value_of, stand_ins), strict=True), *((i, last) for _, i, last in captures)]
+    changes = [
+        *zip(first, map(recorder.notes.value_of, stand_ins), strict=True),
+        *((i, last) for _, i, last in captures),
+    ]
     inputs = [recorder.value(number) for number, _ in changes]
     writes = [(recorder.value(number), recorder.value(last)) for number, last in changes if number != last]
     graph = Graph(name, inputs, nodes, [recorder.value(o) for o in outs], writes)
@@ -129,7 +133,9 @@ def differentiate(t: Traced, wanted: Sequence[bool], training: bool) -> Gradient
     made = {v for n in t.graph.nodes for v in n.outputs}
     for n in t.graph.nodes:
         if any(v in active for v in n.values):
-            active.update(v for v in n.outputs if v.dtype.startswith(("float", "bfloat")) and not (v in detached and v in made))
+            active.update(
+                v for v in n.outputs if v.dtype.startswith(("float", "bfloat")) and not (v in detached and v in made)
+            )
     heads = [rec.notes.input(list(v.shape), v.dtype) for v in t.graph.outputs]
     grads: dict[Value, Any] = {}
 
@@ -149,14 +155,21 @@ def differentiate(t: Traced, wanted: Sequence[bool], training: bool) -> Gradient
             ins = [rec.notes.array(numbers[x]) if isinstance(x, Value) else x for x in n.inputs]
             outs = [rec.notes.array(numbers[v]) for v in n.outputs]
             gs = [grads[v] if v in grads else f.zeros_like(o) for v, o in zip(n.outputs, outs, strict=True)]
-            for v, g in zip(n.inputs, OPS[n.op].backward(gs, ins, outs, n.attrs, needs), strict=False):
-                if g is not None and isinstance(v, Value) and v in active:
-                    add(v, g)
+            for x, g in zip(n.inputs, OPS[n.op].backward(gs, ins, outs, n.attrs, needs), strict=False):
+                if g is not None and isinstance(x, Value) and x in active:
+                    add(x, g)
 
     rec.run(training, walk)
     found = [grads.get(v) if w else None for v, w in zip(t.graph.inputs, wanted, strict=True)]
     result = [None if g is None else rec.notes.value_of(g) for g in found]
     nodes = rec.advance()
     if len(rec.notes.captures()) != len(t.captures):
-        raise GraphError(f"gradient of {t.graph.name}", "rules that use the traced arrays only", "a concrete array", "Fix the row's grad")
-    return Gradient(nodes, [rec.value(rec.notes.value_of(h)) for h in heads], [None if r is None else rec.value(r) for r in result])
+        raise GraphError(
+            f"gradient of {t.graph.name}",
+            "rules that use the traced arrays only",
+            "a concrete array",
+            "Fix the row's grad",
+        )
+    return Gradient(
+        nodes, [rec.value(rec.notes.value_of(h)) for h in heads], [None if r is None else rec.value(r) for r in result]
+    )

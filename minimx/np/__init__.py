@@ -5,6 +5,8 @@ Types default to float32. Submodules: ``random``, ``linalg``.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import ml_dtypes
 import numpy as _numpy
 
@@ -19,6 +21,12 @@ pi, e, inf, nan, newaxis = _numpy.pi, _numpy.e, _numpy.inf, _numpy.nan, None
 euler_gamma = _numpy.euler_gamma
 dtype, finfo, iinfo = _numpy.dtype, _numpy.finfo, _numpy.iinfo
 asanyarray = ascontiguousarray = asarray
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Functions come from the table at import."""
+
 
 globals().update({name: f for name, f in _functions.names("np").items() if "." not in name})
 

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from .. import functions as _functions
-from ..random import get_state, seed, set_state
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Functions come from the table at import."""
+
 
 globals().update({n.removeprefix("random."): f for n, f in _functions.names("np").items() if n.startswith("random.")})
 

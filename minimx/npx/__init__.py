@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import functions as _functions
 from ..device import cpu, cpu_pinned, current_context, current_device, gpu, num_gpus
 from ..engine import wait_all as waitall
 from ..random import seed
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Functions come from the table at import."""
+
 
 globals().update(_functions.names("npx"))
 

@@ -1,4 +1,6 @@
-"""``python -m minimx.ops``: lists the table; ``python -m minimx.ops show gelu`` prints a row and all that derives from it."""
+"""``python -m minimx.ops``: lists the table; ``python -m minimx.ops show gelu`` prints a row and all that derives
+from it.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ def load_rows() -> None:
 
 def listing() -> str:
     """Every row on a line: kind, name, first line of its text."""
-    return "\n".join(f"{op.kind:10} {name:28} {op.doc.splitlines()[0] if op.doc else ''}" for name, op in sorted(OPS.items()))
+    return "\n".join(
+        f"{op.kind:10} {name:28} {op.doc.splitlines()[0] if op.doc else ''}" for name, op in sorted(OPS.items())
+    )
 
 
 def show(name: str) -> str:
@@ -31,10 +35,16 @@ def show(name: str) -> str:
         raise NameNotFound("minimx.ops show", "a row of the table", name, f"See {near}")
     op = OPS[name]
     lines = [f"{op.kind} row {name}{op.signature()}", "", op.doc, ""]
-    spaces = [f"{prefix}{alias}" for space, prefix in (("np", "np."), ("npx", "npx."), ("nd", "nd."), ("method", "ndarray."))
-              for alias in getattr(op.row, space).split()]  # fmt: skip
-    lines += [f"names      {', '.join(spaces) or '(none: made by other rows)'}", f"types      {', '.join(op.row.dtypes) or 'see its rule'}",
-              f"reference  {op.row.against if isinstance(op.row.against, str) else 'given with the row'}"]  # fmt: skip
+    spaces = [
+        f"{prefix}{alias}"
+        for space, prefix in (("np", "np."), ("npx", "npx."), ("nd", "nd."), ("method", "ndarray."))
+        for alias in getattr(op.row, space).split()
+    ]
+    lines += [
+        f"names      {', '.join(spaces) or '(none: made by other rows)'}",
+        f"types      {', '.join(op.row.dtypes) or 'see its rule'}",
+        f"reference  {op.row.against if isinstance(op.row.against, str) else 'given with the row'}",
+    ]
     return "\n".join(lines + (_elementwise(op) if isinstance(op, Elemwise) else []))
 
 

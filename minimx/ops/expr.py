@@ -1,7 +1,7 @@
 """A small scalar expression language: what elementwise rows are written in.
 
-A row's lambda runs on anything: on ``Expr`` it records an expression (from which C++ and CUDA text, the derivative and the
-saved set follow), on NumPy arrays it is the reference, on minimx arrays it is a chain of operators. The primitives,
+A row's lambda runs on anything: on ``Expr`` it records an expression (from which C++ and CUDA text, the derivative and
+the saved set follow), on NumPy arrays it is the reference, on minimx arrays it is a chain of operators. The primitives,
 one row each with NumPy's name and the derivative, are in ``primitives.py``; ``emit.py`` writes the text.
 """
 
@@ -28,7 +28,9 @@ PRIMITIVES: dict[str, Primitive] = {}
 
 
 class Expr:
-    """A node of a scalar expression. Hash-consed: equal expressions are one object, so ``is`` and ``dict`` see sharing."""
+    """A node of a scalar expression. Hash-consed: equal expressions are one object, so ``is`` and ``dict`` see
+    sharing.
+    """
 
     __slots__ = ("args", "name", "op", "value")
     _made: dict[tuple, Expr] = {}
@@ -57,7 +59,9 @@ class Expr:
         return f"{self.op}({', '.join(map(repr, self.args))})"
 
     def __bool__(self) -> bool:
-        raise TypeError(f"expression {self!r}: expected no branch on a value, got bool(). Use e.where(condition, x, y).")
+        raise TypeError(
+            f"expression {self!r}: expected no branch on a value, got bool(). Use e.where(condition, x, y)."
+        )
 
     def __add__(self, o: Any) -> Expr:
         return call("add", self, o)

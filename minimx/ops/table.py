@@ -1,8 +1,9 @@
 """The table: one row per operator, and what every row must be able to say of itself.
 
 A row is made by ``elemwise``, ``reduce``, ``view``, ``kernel``, ``random``, ``host`` or ``composite`` (one file each in
-``kinds/``; the rows themselves are in ``rows/``). From it derive the numpy reference, the kernels, the gradient, the saved set,
-shape and type inference, the functions of np/npx/nd and the methods, the docs and the tests. Standard library only.
+``kinds/``; the rows themselves are in ``rows/``). From it derive the numpy reference, the kernels, the gradient, the
+saved set, shape and type inference, the functions of np/npx/nd and the methods, the docs and the tests. Standard
+library only.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ OPS: dict[str, Op] = {}
 
 
 class Spec(NamedTuple):
-    """What a rule knows of an operand: an array, or a Python scalar (``weak``), or an absent optional (``None`` instead)."""
+    """What a rule knows of an operand: an array, or a Python scalar (``weak``), or an absent optional (``None``
+    instead).
+    """
 
     shape: tuple[int, ...]
     dtype: str
@@ -46,7 +49,9 @@ class Plan:
 
 @dataclass
 class Param:
-    """One parameter of an operator: an operand (``arrays``: a sequence of them) or an attribute; ``optional`` may be None."""
+    """One parameter of an operator: an operand (``arrays``: a sequence of them) or an attribute; ``optional`` may
+    be None.
+    """
 
     name: str
     is_operand: bool
@@ -82,7 +87,9 @@ class Op:
 
     def __init__(self, name: str, params: list[Param], row: Row):
         if name in OPS:
-            raise ValueError(f"operator {name!r}: expected a new name, got one that {OPS[name].kind} row has. Rename it.")
+            raise ValueError(
+                f"operator {name!r}: expected a new name, got one that {OPS[name].kind} row has. Rename it."
+            )
         self.name, self.params, self.row = name, params, row
         self.doc = row.doc
         OPS[name] = self
@@ -101,8 +108,12 @@ class Op:
         """Output types, kernel and views for operands ``ins``. Raises ShapeError, DTypeError, ArgumentError."""
         raise NotImplementedError
 
-    def backward(self, gs: Sequence, ins: Sequence, outs: Sequence, attrs: dict[str, Any], needs: Sequence[bool]) -> list:
-        """Gradients for the operands with ``needs``, written with operators; None is a zero. Traced once per signature."""
+    def backward(
+        self, gs: Sequence, ins: Sequence, outs: Sequence, attrs: dict[str, Any], needs: Sequence[bool]
+    ) -> list:
+        """Gradients for the operands with ``needs``, written with operators; None is a zero. Traced once per
+        signature.
+        """
         return [None] * len(ins)
 
     def signature(self) -> inspect.Signature:
@@ -123,8 +134,9 @@ def params_of(rule: Callable, skip: int = 0) -> list[Param]:
 class _Functions:
     """``f``: every operator and composite as a function on arrays, for gradient rules and composites.
 
-    Also what composites must ask of the layers above: ``array`` and ``asarray`` (for what users pass), ``is_training()`` and
-    ``paused()`` (the tape's mode). All of it is bound when arrays exist (minimx/functions.py); here is the promise.
+    Also what composites must ask of the layers above: ``array`` and ``asarray`` (for what users pass),
+    ``is_training()`` and ``paused()`` (the tape's mode). All of it is bound when arrays exist (minimx/functions.py);
+    here is the promise.
     """
 
     _make: Callable[[str], Callable] | None = None
@@ -154,8 +166,12 @@ def broadcast(where: str, *shapes: tuple[int, ...]) -> tuple[int, ...]:
     for s in shapes:
         for i, d in enumerate(s, n - len(s)):
             if d != 1 and out[i] != 1 and d != out[i]:
-                raise ShapeError(where, "shapes that broadcast (equal or 1 from the right)", " and ".join(map(str, shapes)),
-                                 "Reshape or expand_dims one of them")  # fmt: skip
+                raise ShapeError(
+                    where,
+                    "shapes that broadcast (equal or 1 from the right)",
+                    " and ".join(map(str, shapes)),
+                    "Reshape or expand_dims one of them",
+                )
             if d != 1:
                 out[i] = d
     return tuple(out)
@@ -169,7 +185,9 @@ def common_dtype(ins: Sequence[Spec | None]) -> str:
 
 
 def normal_axes(where: str, axis: int | Sequence[int] | None, ndim: int) -> tuple[int, ...]:
-    """``axis`` as a sorted tuple of distinct non-negative numbers; None is all of them. Raises AxisError-like errors."""
+    """``axis`` as a sorted tuple of distinct non-negative numbers; None is all of them. Raises AxisError-like
+    errors.
+    """
     from ..errors import ArgumentError, IndexOutOfBounds
 
     if axis is None:
@@ -177,7 +195,9 @@ def normal_axes(where: str, axis: int | Sequence[int] | None, ndim: int) -> tupl
     out = []
     for a in (axis,) if isinstance(axis, int) else axis:
         if not -ndim <= a < ndim:
-            raise IndexOutOfBounds(where, f"axis in [{-ndim}, {ndim})", f"{a} for {ndim} dimensions", "Use an axis the array has")
+            raise IndexOutOfBounds(
+                where, f"axis in [{-ndim}, {ndim})", f"{a} for {ndim} dimensions", "Use an axis the array has"
+            )
         out.append(a % ndim)
     if len(set(out)) != len(out):
         raise ArgumentError(where, "distinct axes", axis, "Drop the repeated one")

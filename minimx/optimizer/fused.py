@@ -1,7 +1,7 @@
 """All parameters' updates as one program: the rules traced once, fused, and run as a single engine operator.
 
-The plain twin is ``Optimizer.apply_plainly``. Scalars of a rule are constants of the program until they are seen to vary
-(learning rates are taken to); then they become operands, so schedules cost nothing and constants stay exact.
+The plain twin is ``Optimizer.apply_plainly``. Scalars of a rule are constants of the program until they are seen to
+vary (learning rates are taken to); then they become operands, so schedules cost nothing and constants stay exact.
 """
 
 from __future__ import annotations

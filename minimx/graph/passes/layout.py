@@ -1,8 +1,9 @@
-"""Layouts: which values of a graph lie in oneDNN's blocked layouts, so that convolutions need no reordering between them.
+"""Layouts: which values of a graph lie in oneDNN's blocked layouts, so that convolutions need no reordering between
+them.
 
 Every convolution is asked what it would like (csrc/cpu/layout.h); norms, pooling and pointwise operators take what
-comes to them; all others, and the graph's inputs and outputs, stay in C order. Changes of layout are nodes of their own,
-made at most once for a value and a layout.
+comes to them; all others, and the graph's inputs and outputs, stay in C order. Changes of layout are nodes of their
+own, made at most once for a value and a layout.
 """
 
 from __future__ import annotations
@@ -16,9 +17,15 @@ from ..ir import Graph, Node, Value
 CONVOLUTIONS = {"convolution": "fwd", "convolution_data_grad": "bwd_data", "convolution_weight_grad": "bwd_weights"}
 # Operators whose kernels run in any layout: how many leading operands, and which outputs, are data.
 FOLLOWERS = {
-    "batch_norm_train": (1, (0,)), "batch_norm_infer": (1, (0,)), "batch_norm_grad": (2, (0,)), "max_pool": (1, (0, 1)),
-    "max_pool_grad": (2, (0,)), "avg_pool": (1, (0,)), "avg_pool_grad": (1, (0,)), "batch_norm_relu_grad": (2, (0, 3)),
-}  # fmt: skip
+    "batch_norm_train": (1, (0,)),
+    "batch_norm_infer": (1, (0,)),
+    "batch_norm_grad": (2, (0,)),
+    "max_pool": (1, (0, 1)),
+    "max_pool_grad": (2, (0,)),
+    "avg_pool": (1, (0,)),
+    "avg_pool_grad": (1, (0,)),
+    "batch_norm_relu_grad": (2, (0, 3)),
+}
 
 
 def assign_layouts(g: Graph) -> Graph:
@@ -41,7 +48,7 @@ class _Assignment:
         for n in self.g.nodes:
             self.place(n)
         self.g.nodes = self.nodes
-        self.g.outputs = [self.form(v, "") if isinstance(v, Value) else v for v in self.g.outputs]
+        self.g.outputs = [self.form(v, "") for v in self.g.outputs]
         self.g.writes = [(target, self.form(v, "")) for target, v in self.g.writes]
         return self.g
 
@@ -56,7 +63,9 @@ class _Assignment:
 
     def emit(self, n: Node, wanted: list[str], outs: list[str]) -> None:
         """The node, with its operands in the wanted layouts (one per input) and outputs in theirs."""
-        inputs: list[Any] = [self.form(x, w) if isinstance(x, Value) else x for x, w in zip(n.inputs, wanted, strict=True)]
+        inputs: list[Any] = [
+            self.form(x, w) if isinstance(x, Value) else x for x, w in zip(n.inputs, wanted, strict=True)
+        ]
         outputs = []
         for v, layout in zip(n.outputs, outs, strict=True):
             new = v if layout == v.layout else v.like(layout=layout)
@@ -72,8 +81,11 @@ class _Assignment:
         if not layout:
             return self.emit(n, plain_in, plain_out)
         data, made = self.data_of(n)
-        return self.emit(n, [layout if i in data else "" for i in range(len(n.inputs))],
-                         [layout if i in made else "" for i in range(len(n.outputs))])  # fmt: skip
+        return self.emit(
+            n,
+            [layout if i in data else "" for i in range(len(n.inputs))],
+            [layout if i in made else "" for i in range(len(n.outputs))],
+        )
 
     def place_convolution(self, n: Node) -> None:
         row = OPS[n.op]
@@ -106,7 +118,11 @@ class _Assignment:
         values = [n.inputs[i] for i in sorted(data)]
         layout = next((self.main[v] for v in values if isinstance(v, Value) and self.main[v]), "")
         block = _block(layout)
-        fits = all(v.shape[1] % block == 0 for v in (*values, *(n.outputs[i] for i in made)) if isinstance(v, Value)) if layout else False
+        fits = (
+            all(v.shape[1] % block == 0 for v in (*values, *(n.outputs[i] for i in made)) if isinstance(v, Value))
+            if layout
+            else False
+        )
         return layout if fits else ""
 
     def is_pointwise(self, n: Node) -> bool:

@@ -91,7 +91,9 @@ def _forward(m: Match) -> tuple[Node, Value]:
     _, mean, var = m.norm.outputs
     outs = [m.relu.outputs[0], mean.like(), var.like(), mask]
     attrs = {"eps": m.norm.attrs["eps"], "mask_bytes": bytes_}
-    return Node("batch_norm_relu", [*m.norm.inputs, *([m.residual] if m.residual is not None else [])], outs, attrs, m.norm.site), mask
+    return Node(
+        "batch_norm_relu", [*m.norm.inputs, *([m.residual] if m.residual is not None else [])], outs, attrs, m.norm.site
+    ), mask
 
 
 def _backward(m: Match, mask: Value) -> Node:

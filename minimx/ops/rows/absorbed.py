@@ -21,7 +21,9 @@ def batch_norm_relu(x, gamma, beta, z=None, /, eps=1e-5, mask_bytes=0):
 def batch_norm_relu_grad(x, dy, mean, var, gamma, mask, /, eps=1e-5, residual=False):
     """(dx, dgamma, dbeta[, dz]) of batch_norm_relu; dz is dy where y was positive, the gradient of z."""
     outs = [(x.shape, x.dtype), (gamma.shape, gamma.dtype), (gamma.shape, gamma.dtype)]
-    return Plan(outs + [(x.shape, x.dtype)] * residual, "batch_norm_bwd", {"eps": float(eps), "relu": 1, "global_stats": 0})
+    return Plan(
+        outs + [(x.shape, x.dtype)] * residual, "batch_norm_bwd", {"eps": float(eps), "relu": 1, "global_stats": 0}
+    )
 
 
 @kernel(against="the same elements")

@@ -116,7 +116,7 @@ def argmin(a, /, axis=None, keepdims=False):
 
 def _scan_plan(name: str, a: Any, axis: int | None, dtype: Any) -> Plan:
     flat = axis is None
-    at = 0 if flat else normal_axis(name, axis, len(a.shape))
+    at = 0 if axis is None else normal_axis(name, axis, len(a.shape))
     out = as_dtype(name, dtype, a.dtype if is_float(a.dtype) else "int64")
     shape = (math.prod(a.shape),) if flat else a.shape
     return Plan([(shape, out)], "scan", {"loop": name, "dtype": accumulate_dtype(out), "axis": at}, contiguous=flat)
