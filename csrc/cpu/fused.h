@@ -11,10 +11,19 @@
 
 namespace minimx {
 
-/// `x` as a To, by NumPy's rules; a 16-bit float is rounded here, as it would be on its way through memory.
+/// Zero, but the compiler cannot know.
+extern "C" {
+int32_t minimx_zero = 0;
+}
+
+/// `x` as a To, by NumPy's rules; a 16-bit float is rounded here, as it would be on its way through memory. gcc turns a
+/// float made an integer and a float again into trunc, which loses that -0.5 becomes 0 and not -0: hence minimx_zero.
 template <class To, class From>
 inline To to(From x) {
-  return convert<To>(x);
+  if constexpr (std::is_floating_point_v<From> && std::is_integral_v<To> && sizeof(To) >= 4)
+    return convert<To>(x) + static_cast<To>(minimx_zero);
+  else
+    return convert<To>(x);
 }
 
 }  // namespace minimx

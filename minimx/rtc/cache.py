@@ -1,7 +1,7 @@
 """Compiled kernels on disk: one shared object per kernel, under the digest of all that it depends on.
 
-The folder is private to the user (mode 0700) and refused if it is somebody else's, since what lies in it gets executed. A
-file ends with the digest of its content, so a damaged one is noticed and made again. Files appear by rename, and the
+The folder is private to the user (mode 0700) and refused if it is somebody else's, since what lies in it is executed.
+A file ends with the digest of its content, so a damaged one is noticed and made again. Files appear by rename, and the
 least recently used go when the folder outgrows its bound. Not here: compiling (compile.py).
 """
 

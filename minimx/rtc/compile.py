@@ -1,4 +1,4 @@
-"""The background compiler: groups go in, functions come out, nobody waits. One worker thread, one kernel for equal groups.
+"""The background compiler: groups go in, functions come out, nobody waits. Equal groups share a kernel.
 
 A kernel is looked for on disk (cache.py) when it is asked for, and otherwise compiled later, several in one run of the
 compiler. What fails stays unfused, is reported once as a warning, and is explained by ``report()``.
@@ -67,7 +67,7 @@ class Service:
         self.worker: threading.Thread | None = None
         self.running = []
 
-    # ---- asking ---------------------------------------------------------------------------------------------------------
+    # ---- asking -----------------------------------------------------------------------------------------------------
 
     def submit(self, group: Group, kernel: Any) -> None:
         """Asks for the function of ``group``; ``kernel.set_function`` is called with it, now or later or never."""
@@ -125,10 +125,13 @@ class Service:
         entry.kernels.clear()
         if first:
             with contextlib.suppress(Warning):  # this thread has nobody to raise to
-                warnings.warn(f"rtc: expected a fused kernel for {', '.join(entry.group.rows)}, got an error of the compiler. It runs "
-                              "unfused; minimx.rtc.report() has the details.", RuntimeWarning, stacklevel=2)  # fmt: skip
+                rows = ", ".join(entry.group.rows)
+                text = (
+                    f"rtc: expected a kernel that fuses {rows}, got an error of the compiler. See minimx.rtc.report()."
+                )
+                warnings.warn(text, RuntimeWarning, stacklevel=2)
 
-    # ---- compiling ------------------------------------------------------------------------------------------------------
+    # ---- compiling --------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Makes sure that the worker lives."""
@@ -197,7 +200,7 @@ class Service:
         if self.cache is not None and self.cache.problem and self.process == os.getpid():
             shutil.rmtree(self.cache.folder, ignore_errors=True)
 
-    # ---- telling --------------------------------------------------------------------------------------------------------
+    # ---- telling ----------------------------------------------------------------------------------------------------
 
     def report(self) -> str:
         """What was asked for and what came of it."""
@@ -231,8 +234,20 @@ class Service:
 
 every_service: weakref.WeakSet[Service] = weakref.WeakSet()
 service = Service()
-atexit.register(lambda: [s.close() for s in every_service])
-os.register_at_fork(after_in_child=lambda: [s.reset_threads() for s in every_service])
+
+
+@atexit.register
+def _close_all() -> None:
+    for s in every_service:
+        s.close()
+
+
+def _reset_all() -> None:
+    for s in every_service:
+        s.reset_threads()
+
+
+os.register_at_fork(after_in_child=_reset_all)
 
 
 def submit(group: Group, kernel: Any) -> None:
@@ -249,5 +264,5 @@ def wait(timeout: float | None = None) -> bool:
 
 
 def report() -> str:
-    """What was compiled, by what, from where; for a failure the rows, the options, the numbered source and the message."""
+    """What was compiled, by what, from where; for a failure the rows, options, numbered source and message."""
     return service.report()

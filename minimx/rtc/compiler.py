@@ -14,8 +14,10 @@ from pathlib import Path
 from ..config import settings
 
 # No -ffast-math: fused kernels give what unfused ones give. Contraction is off for the same reason (scalar_math.h).
-FLAGS = ("-std=c++20", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fwrapv", "-w",
-         "-shared", "-fPIC")  # fmt: skip
+FLAGS = ("-std=c++20", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fwrapv",
+         "-w", "-shared", "-fPIC")  # fmt: skip
+HEADERS = ("common/float16.h", "cpu/fused.h", "cpu/convert_scalar.h", "cpu/scalar.h", "cpu/scalar_math.h",
+           "cpu/scalar_special.h")  # fmt: skip
 CANDIDATES = ("c++", "g++", "clang++")
 TIMEOUT = 300  # seconds for one run
 
@@ -29,8 +31,7 @@ def include_folder() -> Path:
 def headers() -> str:
     """Text of all those headers, for the cache's key."""
     root = include_folder()
-    names = ("common/float16.h", "cpu/fused.h", "cpu/convert_scalar.h", "cpu/scalar.h", "cpu/scalar_math.h", "cpu/scalar_special.h")
-    return "".join((root / name).read_text() for name in names)
+    return "".join((root / name).read_text() for name in HEADERS)
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,14 @@ class Compiler:
         return "\n".join([*self.command, self.version, *FLAGS, processor(), headers()])
 
     def run(self, source: Path, made: Path, started: list | None = None) -> str:
-        """Compiles ``source`` to the shared object ``made`` at low priority. Returns "" or what the compiler complained of.
+        """Compiles ``source`` to the shared object ``made`` at low priority. Returns "" or the compiler's complaint.
 
         ``started`` gets the process while it runs, so that whoever leaves can end it.
         """
         nice = ("nice", "-n", "10") if shutil.which("nice") else ()
         command = [*nice, *self.command, *self.flags, str(source), "-o", str(made)]
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                   text=True, start_new_session=True)  # fmt: skip
         if started is not None:
             started.append(process)
         try:

@@ -1,7 +1,7 @@
 """Host dialect: a Group as a C++ function over the elements [begin, end) of its outputs, for the machine's compiler.
 
-The inner loop runs along the last axis, where every operand is contiguous, one value, or strided, and is plain enough for
-the compiler to vectorise. Scalar functions: csrc/cpu/fused.h and what it includes. The twin on the GPU: emit_cuda.py.
+The inner loop runs along the last axis, where every operand is contiguous, one value, or strided, and is plain enough
+for the compiler to vectorise. Scalar functions: csrc/cpu/fused.h. The twin on the GPU: emit_cuda.py.
 """
 
 from __future__ import annotations
@@ -20,19 +20,27 @@ namespace scalar {
 namespace {
 """
 
+FOOTER = """\
+}  // namespace scalar
+}  // namespace minimx
+"""
+
 
 def source(groups: Sequence[Group]) -> str:
     """The translation unit that holds the kernels of ``groups``."""
     kernels = "\n".join(kernel(g) for g in groups)
-    return f"{HEADER}\n{text.functions(groups)}\n}}  // namespace\n\n{kernels}\n}}  // namespace scalar\n}}  // namespace minimx\n"
+    return f"{HEADER}\n{text.functions(groups)}\n}}  // namespace\n\n{kernels}\n{FOOTER}"
 
 
 def kernel(g: Group) -> str:
     """The function of one group."""
     body = _one_run(g) if len(g.shape) == 1 else _rows(g)
-    lines = [f"// {g.title()}", f'extern "C" void {text.kernel_name(g)}(void* const* data, int64_t begin, int64_t end) {{']
-    lines += [f"  const auto* p{k} = static_cast<const {text.ctype(o.dtype)}*>(data[{o.slot}]);" for k, o in enumerate(g.inputs)]
-    lines += [f"  auto* q{k} = static_cast<{text.ctype(r.dtype)}*>(data[{g.arrays + k}]);" for k, r in enumerate(g.outputs)]
+    lines = [f"// {g.title()}",
+             f'extern "C" void {text.kernel_name(g)}(void* const* data, int64_t begin, int64_t end) {{']  # fmt: skip
+    for k, o in enumerate(g.inputs):
+        lines.append(f"  const auto* p{k} = static_cast<const {text.ctype(o.dtype)}*>(data[{o.slot}]);")
+    for k, r in enumerate(g.outputs):
+        lines.append(f"  auto* q{k} = static_cast<{text.ctype(r.dtype)}*>(data[{g.arrays + k}]);")
     return "\n".join([*lines, *body, "}"]) + "\n"
 
 
@@ -71,5 +79,5 @@ def _loop(g: Group, runs: dict[int, str], out: str, begin: str, end: str, indent
             step = "i" if o.strides[-1] == 1 else f"i * {o.strides[-1]}"
             lines.append(f"{indent}  const {text.ctype(o.dtype)} x{k} = {runs[k]}[{step}];")
     lines += text.steps(g, indent + "  ")
-    lines += [f"{indent}  {out}{k}[i] = {r.kind}{r.index};" for k, r in enumerate(g.outputs)]
+    lines += [f"{indent}  {out}{k}[i] = {r.kind}{r.number};" for k, r in enumerate(g.outputs)]
     return [*lines, indent + "}"]

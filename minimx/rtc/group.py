@@ -1,8 +1,8 @@
 """A Group: the canonical description of a pointwise chain, from which kernel text in every dialect is written.
 
-It knows the iteration space (axes merged as far as all operands allow), how each operand lies in it, and the steps, each
-a row of the operator table or a cast. Equal groups give equal text, so layers of one class share a kernel. Not here: what
-is worth fusing (minimx/graph/passes/fusion.py), text (text.py), kernels (kernel.py).
+It knows the iteration space (axes merged as far as all operands allow), how each operand lies in it, and the steps,
+each a row of the operator table or a cast. Equal groups give equal text, so layers of one class share a kernel. Not
+here: what is worth fusing (minimx/graph/passes/fusion.py), text (text.py), kernels (kernel.py).
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from ..ops.table import OPS, Plan, Spec
 
 
 class Operand(NamedTuple):
-    """How an array lies in the iteration space: strides in elements per axis, 0 where it is broadcast. slot: which of the
-    kernel's arrays it is; one array may be seen in two ways."""
+    """How an array lies in the iteration space: strides in elements per axis, 0 where it is broadcast.
+
+    slot: which of the kernel's arrays it is; one array may be seen in two ways.
+    """
 
     dtype: str
     strides: tuple[int, ...]
@@ -26,10 +28,10 @@ class Operand(NamedTuple):
 
 
 class Ref(NamedTuple):
-    """A value inside the group: operand ``index`` ("x") or the result of step ``index`` ("t")."""
+    """A value inside the group: operand ``number`` ("x") or the result of step ``number`` ("t")."""
 
     kind: Literal["x", "t"]
-    index: int
+    number: int
     dtype: str
 
 
@@ -52,7 +54,8 @@ class Step(NamedTuple):
 class Group:
     """A pointwise chain over ``shape`` (at least one axis, the last one innermost; outputs are C-contiguous in it).
 
-    arrays: how many arrays the kernel is given before its outputs. The extent of the first axis is left out of ``key``: no text needs it, so groups that differ in batch size are one.
+    arrays: how many arrays the kernel is given before its outputs. The extent of the first axis is left out of ``key``:
+    no text needs it, so groups that differ in batch size are one.
     """
 
     shape: tuple[int, ...]
@@ -192,13 +195,14 @@ def compute_type(dtype: str) -> str:
 
 def group_of(body: Body) -> Group:
     """The Group of a body."""
-    graph, refs = body.graph, {}
+    graph = body.graph
+    refs: dict[Any, Ref] = {}
     space = without_ones(body.types[graph.outputs[0]].shape)
     used: list[tuple[int, str, tuple[int, ...]]] = []
     steps: list[Step] = []
 
     def ref(v: Any, shape: tuple[int, ...]) -> Ref:
-        """A value as a row over ``shape`` reads it: a step's result, or an operand with the strides that it has there."""
+        """A value as a row over ``shape`` reads it: a step's result, or an operand with its strides there."""
         source = body.source(v)
         if source in refs:
             return refs[source]
@@ -212,7 +216,8 @@ def group_of(body: Body) -> Group:
     for m in body.members:
         shape = body.types[m.node.outputs[0]].shape
         if without_ones(shape) != space:
-            raise GraphError("rtc.fused_kernel", f"members over {space}", f"{m.node.op} over {shape}", "A pass grouped too much")
+            got = f"{m.node.op} over {shape}"
+            raise GraphError("rtc.fused_kernel", f"members over {space}", got, "A pass grouped too much")
         steps.append(step_of(m, lambda v, shape=shape: ref(v, shape)))  # type: ignore[misc]
         refs[m.node.outputs[0]] = Ref("t", len(steps) - 1, steps[-1].dtype)
     outputs = tuple(refs[body.source(v)] for v in graph.outputs)
@@ -228,7 +233,8 @@ def step_of(m: Member, ref: Callable[[Any], Ref]) -> Step:
     if plan.kernel == "cast":
         return Step("", dtype, (ref(m.node.inputs[0]),), dtype)
     if plan.kernel != "elemwise":
-        raise GraphError("rtc.fused_kernel", "elementwise rows, casts and trivial views", m.node.op, "A pass fused another kind")
+        rule = "elementwise rows, casts and trivial views"
+        raise GraphError("rtc.fused_kernel", rule, m.node.op, "A pass fused another kind")
     compute = compute_type(plan.attrs["dtype"])
     condition = OPS[plan.attrs["loop"]].condition  # type: ignore[attr-defined]
     args: list[Ref | Constant] = []

@@ -44,9 +44,12 @@ def flat(spec: tuple) -> tuple:
 
 def cost_ns(group: Group, elements: int) -> float:
     """Estimate of one run: reading and writing the operands, and each row's arithmetic."""
-    memory = sum(0.05 * BY_NAME[o.dtype].size for o in (*group.inputs, *group.outputs))
-    work = sum(nanoseconds(OPS[s.row].expr, s.compute) - 0.05 * BY_NAME[s.compute].size for s in group.steps if s.row)  # type: ignore[attr-defined]
-    return 5 + elements * (memory + work)
+    types = [o.dtype for o in group.inputs] + [r.dtype for r in group.outputs]
+    each: float = sum(0.05 * BY_NAME[t].size for t in types)
+    for s in group.steps:
+        if s.row:
+            each += nanoseconds(OPS[s.row].expr, s.compute) - 0.05 * BY_NAME[s.compute].size  # type: ignore[attr-defined]
+    return 5 + elements * each
 
 
 def bind(body: Body, in_place: bool = False) -> tuple[list[tuple[Any, list[int]]], list[int], list[bytes]]:
@@ -61,7 +64,9 @@ def bind(body: Body, in_place: bool = False) -> tuple[list[tuple[Any, list[int]]
     outputs = {body.source(v): i for i, v in enumerate(graph.outputs, len(graph.inputs))}
     if not in_place:
         places.update(outputs)
-    members, temporaries, constants = [], [], []
+    members: list[tuple[Any, list[int]]] = []
+    temporaries: list[int] = []
+    constants: list[bytes] = []
     for m in body.members:
         out = m.node.outputs[0]
         if out not in places:

@@ -53,7 +53,7 @@ def value(arg: Ref | Constant, dtype: str) -> str:
     """An argument of a row as a ``dtype``."""
     if isinstance(arg, Constant):
         return literal(arg.value, dtype)
-    name = f"{arg.kind}{arg.index}"
+    name = f"{arg.kind}{arg.number}"
     return name if arg.dtype == dtype else f"to<{ctype(dtype)}>({name})"
 
 

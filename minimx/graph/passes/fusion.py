@@ -9,16 +9,19 @@ have too many operands or steps. Read next: minimx/rtc/group.py; essay: docs/fus
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ...errors import GraphError
 from ...ops.expr import topological
 from ...ops.table import OPS
 from ..ir import Graph, Node, Value
 
 MAX_OPERANDS = 24  # arrays of one kernel
 MAX_PRIMITIVES = 256  # scalar operations of one kernel
-VIEWS = frozenset({"broadcast_to", "expand_dims", "squeeze", "reshape", "stop_gradient"})  # where only axes of extent 1 change
+# Where they only change axes of extent 1.
+VIEWS = frozenset({"broadcast_to", "expand_dims", "squeeze", "reshape", "stop_gradient"})
 
 Space = tuple  # (layout, shape): over which a pointwise node runs
 
@@ -33,7 +36,7 @@ def fuse(g: Graph) -> Graph:
     return rebuilt(g, group_at) if group_at else g
 
 
-# ---- which nodes ------------------------------------------------------------------------------------------------------------
+# ---- which nodes ----------------------------------------------------------------------------------------------------
 
 
 def space_of(n: Node) -> Space | None:
@@ -45,17 +48,22 @@ def space_of(n: Node) -> Space | None:
     if n.body is not None or n.op not in OPS or not all(n.outputs[0].shape):
         return None
     out = n.outputs[0]
-    shape = tuple(d for d in out.shape if d != 1)
+    shape = _without_ones(out.shape)
     if n.op in VIEWS:
         source = n.inputs[0]
-        same = isinstance(source, Value) and not source.layout and not out.layout and tuple(d for d in source.shape if d != 1) == shape
-        return ("", shape) if same else None
+        if not isinstance(source, Value) or source.layout or out.layout:
+            return None
+        return ("", shape) if _without_ones(source.shape) == shape else None
     if OPS[n.op].kind != "elemwise" and n.op not in ("cast", "copy"):
         return None
     if not out.layout:
         return ("", shape) if not any(v.layout for v in n.values) else None
     fits = all((v.layout, v.shape) == (out.layout, out.shape) for v in n.values)
     return (out.layout, out.shape) if fits else None
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(d for d in shape if d != 1)
 
 
 def stages_of(g: Graph, spaces: dict[Node, Space]) -> dict[Node, int]:
@@ -88,7 +96,8 @@ def sink(g: Graph, spaces: dict[Node, Space], stages: dict[Node, int]) -> None:
         readers = [c for v in n.outputs for c in uses.get(v, [])]
         latest = min((stages[c] - (not _joined(n, c, spaces)) for c in readers), default=0)
         full = [v for v in dict.fromkeys(n.values) if v.shape == n.outputs[0].shape]
-        rooted = any(v in producers and _joined(producers[v], n, spaces) and stages[producers[v]] == stages[n] for v in full)
+        sources = [producers[v] for v in full if v in producers]
+        rooted = any(_joined(p, n, spaces) and stages[p] == stages[n] for p in sources)
         if latest > stages[n] and any(_joined(n, c, spaces) for c in readers) and (len(full) <= 1 or not rooted):
             stages[n] = latest
 
@@ -102,13 +111,14 @@ def _is_random(n: Node) -> bool:
     return n.body is None and n.op in OPS and OPS[n.op].random
 
 
-# ---- groups -----------------------------------------------------------------------------------------------------------------
+# ---- groups ---------------------------------------------------------------------------------------------------------
 
 
 def grouped(g: Graph, spaces: dict[Node, Space], stages: dict[Node, int]) -> list[list[Node]]:
     """The groups, each in the order of the graph, of at least two nodes that have kernels."""
     sets = _Sets(spaces)
-    producers, reader_of = g.producers(), {}
+    producers = g.producers()
+    reader_of: dict[tuple, Node] = {}
     for n in spaces:
         for v in n.values:
             p = producers.get(v)
@@ -142,7 +152,7 @@ class _Sets:
 
 
 def bounded(group: list[Node], uses: dict[Value, list[Node]], results: set[Value]) -> list[list[Node]]:
-    """Cuts a group into parts within the bounds. Parts are runs of the graph's order, so no cycle can arise among them."""
+    """Cuts a group into parts within the bounds: runs of the graph's order, so that no cycle arises among them."""
     parts: list[list[Node]] = []
     part = _Part(uses, results)
     for n in group:
@@ -183,11 +193,16 @@ class _Part:
 
 
 def _primitives(n: Node) -> int:
-    expr = getattr(OPS[n.op], "expr", None)
+    return _primitives_of(n.op)
+
+
+@functools.cache
+def _primitives_of(op: str) -> int:
+    expr = getattr(OPS[op], "expr", None)
     return len(topological([expr])) if expr is not None else 1
 
 
-# ---- the new graph ------------------------------------------------------------------------------------------------------------
+# ---- the new graph --------------------------------------------------------------------------------------------------
 
 
 @dataclass(eq=False)
@@ -213,7 +228,7 @@ def rebuilt(g: Graph, group_at: dict[Node, list[Node]]) -> Graph:
 
 
 def fused(g: Graph, group: list[Node], uses: dict[Value, list[Node]], results: set[Value]) -> Unit:
-    """The fused node of a group. Views are free outside a kernel, so those that others read are made again behind it."""
+    """The fused node of a group. Views are free outside a kernel: those that others read come again behind it."""
     inside = set(group)
     made = {v: n for n in group for v in n.outputs}
     leaving = [v for v in made if v in results or any(c not in inside for c in uses.get(v, []))]
@@ -225,18 +240,27 @@ def fused(g: Graph, group: list[Node], uses: dict[Value, list[Node]], results: s
             behind.add(n)
             if n.inputs[0] not in made:
                 break
-            n = made[n.inputs[0]]  # type: ignore[index]
+            n = made[n.inputs[0]]
         else:
             outputs[n.outputs[0]] = None
+    views = [n for n in group if n in behind]
+    read = [v for n in views for v in n.values]
+    if not outputs:  # dead code
+        return Unit(views, read)
     body_nodes = needed(group, outputs)
     within = {v for n in body_nodes for v in n.outputs}
     inputs = list(dict.fromkeys(v for n in body_nodes for v in n.values if v not in within))
     twins = {v: v.like() for v in (*inputs, *within)}
-    inner = [Node(n.op, [twins[x] if isinstance(x, Value) else x for x in n.inputs], [twins[v] for v in n.outputs], n.attrs, n.site)
-             for n in body_nodes]  # fmt: skip
+    inner = [twin(n, twins) for n in body_nodes]
     body = Graph("fused", [twins[v] for v in inputs], inner, [twins[v] for v in outputs])
-    views = [n for n in group if n in behind]
-    return Unit([Node("fused", list(inputs), list(outputs), {}, group[-1].site, body), *views], [*inputs, *(v for n in views for v in n.values)])
+    node = Node("fused", list(inputs), list(outputs), {}, group[-1].site, body)
+    return Unit([node, *views], [*inputs, *read])
+
+
+def twin(n: Node, values: dict[Value, Value]) -> Node:
+    """The node over other values."""
+    inputs = [values[x] if isinstance(x, Value) else x for x in n.inputs]
+    return Node(n.op, inputs, [values[v] for v in n.outputs], n.attrs, n.site)
 
 
 def needed(group: list[Node], outputs: Iterable[Value]) -> list[Node]:
@@ -256,6 +280,7 @@ def in_order(units: list[Unit]) -> list[Node]:
     random = [u for u in units if any(map(_is_random, u.nodes))]
     after = dict(zip(random[1:], random, strict=False))
     done: set[Unit] = set()
+    opened: set[Unit] = set()  # whose producers have been asked for
     order: list[Node] = []
     for root in units:
         stack = [root]
@@ -263,6 +288,9 @@ def in_order(units: list[Unit]) -> list[Node]:
             u = stack[-1]
             first = {unit_of[v]: None for v in u.values if v in unit_of} | ({after[u]: None} if u in after else {})
             waiting = [w for w in first if w is not u and w not in done] if u not in done else []
+            if waiting and u in opened:
+                raise GraphError("fusion", "groups without a cycle", f"one through {u.nodes[0].op}", "A stage is wrong")
+            opened.add(u)
             if waiting:
                 stack.extend(waiting)
                 continue
