@@ -13,6 +13,7 @@ namespace {
 
 constexpr int64_t kTile = 256;    // results found together
 constexpr int64_t kBlock = 1024;  // elements of a run looked at together
+constexpr int64_t kGlance = 64;   // elements compared at once in search of the extreme
 constexpr double kTaskNs = 20000;
 constexpr double kElementNs = 0.5;
 
@@ -125,11 +126,11 @@ class ArgReduceKernel final : public Kernel {
       entry_.fold(reinterpret_cast<const char*>(load(in + i * step_, step_, n, block)), n,
                   reinterpret_cast<char*>(&extreme));
     }
-    for (int64_t i = 0; i < n_; i += kBlock) {
-      const int64_t n = std::min(kBlock, n_ - i);
+    for (int64_t i = 0; i < n_; i += kGlance) {
+      const int64_t n = std::min(kGlance, n_ - i);
       const T* x = load(in + i * step_, step_, n, block);
-      T here = 0;
-      for (int64_t j = 0; j < n; ++j) here = is_found(x[j], extreme) ? T(1) : here;
+      int32_t here = 0;
+      for (int64_t j = 0; j < n; ++j) here += is_found(x[j], extreme);
       for (int64_t j = 0; here != 0; ++j)
         if (is_found(x[j], extreme)) return i + j;
     }

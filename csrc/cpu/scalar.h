@@ -18,25 +18,28 @@ namespace scalar {
 template <class T>
 constexpr bool is_int = std::is_integral_v<T>;
 
-// Order. NaN wins in maximum and minimum and loses in fmax and fmin.
+// Order. NaN wins in maximum and minimum and loses in fmax and fmin. Two selections, not an `or`: chains then
+// vectorise.
 
 template <class T>
 T maximum(T a, T b) {
-  if constexpr (is_int<T>) return a > b ? a : b;
-  return (a >= b || a != a) ? a : b;
+  const T larger = a > b ? a : b;  // b where that is NaN
+  return a != a ? a : larger;
 }
 template <class T>
 T minimum(T a, T b) {
-  if constexpr (is_int<T>) return a < b ? a : b;
-  return (a <= b || a != a) ? a : b;
+  const T smaller = a < b ? a : b;
+  return a != a ? a : smaller;
 }
 template <class T>
 T fmax(T a, T b) {
-  return (a >= b || b != b) ? a : b;
+  const T larger = a > b ? a : b;  // b where a is NaN
+  return b != b ? a : larger;
 }
 template <class T>
 T fmin(T a, T b) {
-  return (a <= b || b != b) ? a : b;
+  const T smaller = a < b ? a : b;
+  return b != b ? a : smaller;
 }
 
 // Sign and classes of numbers.

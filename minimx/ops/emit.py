@@ -25,14 +25,14 @@ ELEMWISE_FILES = 6
 
 # Nanoseconds an element, roughly, on one core with vectors (float32) and without (all else): what decides whether an
 # operator is worth a hop to another thread, so a factor of two does not matter.
-_VECTOR_NS = {"exp": 0.4, "exp2": 0.4, "expm1": 0.5, "log": 0.4, "log2": 0.4, "log10": 0.4, "log1p": 0.6, "tanh": 0.7,
-              "sigmoid": 0.5, "erf": 0.7, "sin": 0.6, "cos": 0.6, "tan": 0.9, "sinh": 0.8, "cosh": 0.7, "sqrt": 0.2,
-              "rsqrt": 0.3, "divide": 0.2}  # fmt: skip
-_SCALAR_NS = {"power": 15, "floor_divide": 10, "remainder": 10, "fmod": 10, "cbrt": 12, "arcsin": 8, "arccos": 8,
-              "arctan": 8, "arctan2": 20, "hypot": 8, "arcsinh": 15, "arccosh": 12, "arctanh": 12, "erfinv": 40,
-              "gammaln": 30, "gamma": 40, "digamma": 40, "gcd": 40, "lcm": 50}  # fmt: skip
+_VECTOR_NS = {"exp": 0.4, "exp2": 0.4, "expm1": 0.5, "log": 0.4, "log2": 0.4, "log10": 0.4, "log1p": 0.6, "tanh": 0.6,
+              "sigmoid": 0.5, "erf": 0.8, "sin": 1.0, "cos": 1.0, "tan": 1.0, "sinh": 1.2, "cosh": 0.6, "sqrt": 0.1,
+              "rsqrt": 0.2, "divide": 0.1}  # fmt: skip
+_SCALAR_NS = {"power": 5, "floor_divide": 10, "remainder": 10, "fmod": 9, "cbrt": 10, "arcsin": 5, "arccos": 6,
+              "arctan": 5, "arctan2": 13, "hypot": 3, "arcsinh": 13, "arccosh": 3, "arctanh": 13, "erfinv": 42,
+              "gammaln": 9, "gamma": 20, "digamma": 13, "gcd": 5, "lcm": 6}  # fmt: skip
 _PLAIN_NS = 0.05
-_LIBM_NS = 6.0  # exp and the like in double
+_LIBM_NS = 4.0  # exp and the like in double
 
 
 def nanoseconds(expr: Expr, dtype: str) -> float:
