@@ -172,3 +172,14 @@ def test_the_bits_of_a_sum_do_not_depend_on_threads(axis):
     finally:
         mx.engine.set_num_threads(before)
     assert len(bits) == 1
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int32"])
+def test_nan_to_num_and_round_follow_numpy(dtype):
+    x = np.array([1.26, -2.5, 1234, 15, 25, 0] if dtype[0] == "f" else [1, -2, 1234, 15, 25, 0], dtype)
+    odd = np.concatenate([x, np.array([np.nan, np.inf, -np.inf], dtype)]) if dtype[0] == "f" else x
+    np.testing.assert_array_equal(run("nan_to_num", odd, nan=2.0), np.nan_to_num(odd, nan=2.0))
+    for decimals in (0, 1, -1):
+        got, want = run("round", x, decimals), np.round(x, decimals)
+        assert got.dtype == want.dtype
+        np.testing.assert_allclose(got, want, rtol=1e-3 if dtype == "float16" else 1e-6)

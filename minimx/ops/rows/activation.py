@@ -12,7 +12,8 @@ import math
 from ..kinds.elemwise import elemwise
 from ..primitives import e
 
-# fmt: off  (a row reads as a paragraph)
+# A row reads as a paragraph.
+# fmt: off
 activation = functools.partial(elemwise, typed="float")
 
 # --- piecewise linear -------------------------------------------------------------------------------------------------
@@ -41,8 +42,7 @@ activation("hard_sigmoid", lambda x, alpha=0.2, beta=0.5: e.minimum(e.maximum(al
            doc="min(max(alpha * x + beta, 0), 1). Courbariaux, Bengio and David 2015, arXiv:1511.00363.")
 activation("hard_swish", lambda x: x * e.minimum(e.maximum(x + 3, 0), 6) / 6,
            grad=lambda g, x, y: e.where(x > -3, e.where(x < 3, g * (x / 3 + 0.5), g), 0), npx="hard_swish",
-           nd="hard_swish",
-           domain=(-5.0, 5.0), against=lambda x: x * (x + 3).clip(0, 6) / 6,
+           nd="hard_swish", domain=(-5.0, 5.0), against=lambda x: x * (x + 3).clip(0, 6) / 6,
            doc="x * min(max(x + 3, 0), 6) / 6. Howard et al. 2019, arXiv:1905.02244.")
 
 # --- exponential ------------------------------------------------------------------------------------------------------

@@ -10,14 +10,15 @@ from __future__ import annotations
 import functools
 import math
 
-from ..dtypes import INTEGERS, NUMBERS
+from ..dtypes import INTEGERS, NUMBERS, is_float
 from ..kinds.composite import composite
 from ..kinds.elemwise import elemwise
 from ..primitives import e
 from ..samples import case, drawn
 from ..table import f
 
-# fmt: off  (a row reads as a paragraph)
+# A row reads as a paragraph.
+# fmt: off
 SAFE = (0.5, 3.0)  # a domain without the neighbourhood of zero
 arithmetic = functools.partial(elemwise, domain=((-3.0, 3.0), SAFE))
 compare = functools.partial(elemwise, typed="any")
@@ -44,8 +45,7 @@ elemwise("power", lambda x1, x2: e.power(x1, x2), np="power pow", nd="broadcast_
 elemwise("negative", lambda x: -x, np="negative", nd="negative", against="numpy.negative", doc="-x.")
 elemwise("positive", lambda x: x, np="positive", against="numpy.positive", doc="x itself, as a new array.")
 elemwise("reciprocal", lambda x: 1 / x, grad=lambda g, x, y: -g * y * y, typed="float", np="reciprocal",
-         nd="reciprocal",
-         domain=SAFE, against=lambda x: 1 / x, doc="1 / x.")
+         nd="reciprocal", domain=SAFE, against=lambda x: 1 / x, doc="1 / x.")
 elemwise("square", lambda x: x * x, grad=lambda g, x, y: g * (x + x), np="square", nd="square", method="square",
          against="numpy.square", doc="x * x.")
 elemwise("abs", lambda x: e.abs(x), np="abs absolute fabs", nd="abs", method="abs", against="numpy.abs",
@@ -93,8 +93,7 @@ compare("greater", lambda x1, x2: e.greater(x1, x2), np="greater", nd="broadcast
         against="numpy.greater",
         doc="x1 > x2.")
 compare("greater_equal", lambda x1, x2: e.greater_equal(x1, x2), np="greater_equal",
-        nd="broadcast_greater_equal greater_equal",
-        against="numpy.greater_equal", doc="x1 >= x2.")
+        nd="broadcast_greater_equal greater_equal", against="numpy.greater_equal", doc="x1 >= x2.")
 elemwise("where", lambda condition, x, y: e.where(condition, x, y), typed="any", condition=True, np="where", nd="where",
          against="numpy.where", doc="x where condition, else y.")
 elemwise("heaviside", lambda x1, x2: e.where(e.isnan(x1), x1, e.where(e.equal(x1, 0), x2, e.where(x1 > 0, 1, 0))),
@@ -126,7 +125,7 @@ _LARGEST = {"float16": 65504.0, "bfloat16": 3.3895313892515355e38, "float32": 3.
 @composite(np="nan_to_num", against="numpy.nan_to_num", samples=drawn(case((2, 3), nan=1.0)))
 def nan_to_num(x, copy=True, nan=0.0, posinf=None, neginf=None):
     """``x`` with NaN replaced by ``nan``, the infinities by ``posinf`` and ``neginf`` (default: the largest)."""
-    if x.dtype not in _LARGEST:
+    if str(x.dtype) not in _LARGEST:
         return x
     largest = _LARGEST[str(x.dtype)]
     return f.replace_nonfinite(x, nan, largest if posinf is None else posinf, -largest if neginf is None else neginf)
@@ -175,7 +174,11 @@ rounding("rint", lambda x: e.rint(x), np="rint", nd="rint", method="rint", again
          decimals=1)))
 def round(x, decimals=0):
     """``x`` rounded to ``decimals`` places after the point (before it if negative), halves to the even digit."""
-    if decimals == 0:
+    whole = not is_float(str(x.dtype))
+    if decimals == 0 or (whole and decimals > 0):
         return f.rint(x)
     scale = 10.0 ** abs(decimals)
-    return f.rint(x * scale) / scale if decimals > 0 else f.rint(x / scale) * scale
+    if decimals > 0:
+        return f.rint(x * scale) / scale
+    rounded = f.rint((f.cast(x, "float64") if whole else x) / scale) * scale
+    return f.cast(rounded, str(x.dtype)) if whole else rounded

@@ -11,7 +11,8 @@ import math
 from ..kinds.elemwise import elemwise
 from ..primitives import LN2, e
 
-# fmt: off  (a row reads as a paragraph)
+# A row reads as a paragraph.
+# fmt: off
 function = functools.partial(elemwise, typed="float")
 POSITIVE, UNIT = (0.1, 5.0), (-0.95, 0.95)
 
@@ -24,8 +25,7 @@ function("rsqrt", lambda x: e.rsqrt(x), npx="rsqrt", nd="rsqrt", method="rsqrt",
 function("cbrt", lambda x: e.cbrt(x), np="cbrt", nd="cbrt", method="cbrt", domain=POSITIVE, against="numpy.cbrt",
          doc="Cube root.")
 function("rcbrt", lambda x: 1 / e.cbrt(x), grad=lambda g, x, y: g * y / (-3 * x), npx="rcbrt", nd="rcbrt",
-         method="rcbrt",
-         domain=POSITIVE, against=lambda x: x ** (-1 / 3), doc="1 / cbrt(x).")
+         method="rcbrt", domain=POSITIVE, against=lambda x: x ** (-1 / 3), doc="1 / cbrt(x).")
 function("hypot", lambda x1, x2: e.hypot(x1, x2), np="hypot", nd="broadcast_hypot", against="numpy.hypot",
          doc="sqrt(x1^2 + x2^2) without overflow in between; the gradient at (0, 0) is 0.")
 

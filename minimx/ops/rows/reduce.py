@@ -17,7 +17,8 @@ from ..primitives import e
 from ..samples import case, drawn
 from ..table import Plan, f
 
-# fmt: off  (a row reads as a paragraph)
+# A row reads as a paragraph.
+# fmt: off
 # --- sums and products ------------------------------------------------------------------------------------------------
 
 
@@ -37,29 +38,25 @@ def _prod_grad(g, x, y, axes):
 
 
 reduce("sum", 0, lambda acc, x: acc + x, gives="sum", takes_dtype=True, grad=lambda g, x, y, axes: g, np="sum",
-       nd="sum sum_axis",
-       method="sum", against="numpy.sum",
+       nd="sum sum_axis", method="sum", against="numpy.sum",
        doc="Sum over the axes, pairwise in blocks; of integers and bools in int64, of 16-bit floats in float32.")
 reduce("mean", 0, lambda acc, x: acc + x, finish=lambda acc, n: acc / n, gives="float", takes_dtype=True,
-       grad=_spread_mean,
-       np="mean", nd="mean", method="mean", against="numpy.mean",
+       grad=_spread_mean, np="mean", nd="mean", method="mean", against="numpy.mean",
        doc="Sum over the number of elements; NaN of nothing.")
 reduce("prod", 1, lambda acc, x: acc * x, gives="sum", takes_dtype=True, grad=_prod_grad, np="prod", nd="prod",
-       method="prod",
-       domain=(0.5, 2.0), against="numpy.prod", doc="Product over the axes.")
+       method="prod", domain=(0.5, 2.0), against="numpy.prod", doc="Product over the axes.")
 reduce("nansum", 0, lambda acc, x: acc + e.where(e.isnan(x), 0, x), combine=lambda acc, other: acc + other, gives="sum",
        takes_dtype=True, grad=lambda g, x, y, axes: f.where(f.isnan(x), 0, g), np="nansum", nd="nansum",
        against="numpy.nansum",
        doc="Sum over the axes; a NaN counts as 0.")
 reduce("nanprod", 1, lambda acc, x: acc * e.where(e.isnan(x), 1, x), combine=lambda acc, other: acc * other,
-       gives="sum",
-       takes_dtype=True,
+       gives="sum", takes_dtype=True,
        grad=lambda g, x, y, axes: f.where(f.isnan(x), 0, _prod_grad(g, f.where(f.isnan(x), 1, x), y, axes)),
        np="nanprod", nd="nanprod", domain=(0.5, 2.0), against="numpy.nanprod",
        doc="Product over the axes; a NaN counts as 1.")
 reduce("sum_squares", 0, lambda acc, x: acc + x * x, combine=lambda acc, other: acc + other, gives="sum",
-       grad=lambda g, x, y, axes: g * (x + x), against=lambda a, axis, keepdims: (a * 1.0 * a).sum(axis,
-       keepdims=keepdims),
+       grad=lambda g, x, y, axes: g * (x + x),
+       against=lambda a, axis, keepdims: (a * 1.0 * a).sum(axis, keepdims=keepdims),
        doc="Sum of x * x over the axes, in one pass: the piece of norms.")
 
 # --- extremes ---------------------------------------------------------------------------------------------------------
@@ -72,12 +69,10 @@ def _share(g, x, y, axes):
 
 
 reduce("max", -math.inf, lambda acc, x: e.maximum(acc, x), grad=_share, needs_elements=True, np="max amax",
-       nd="max max_axis",
-       method="max", against="numpy.max", errors=[((((2, 0),), {"axis": 1}), ShapeError)],
+       nd="max max_axis", method="max", against="numpy.max", errors=[((((2, 0),), {"axis": 1}), ShapeError)],
        doc="Largest element, NaN if there is one. Equal ones share the gradient.")
 reduce("min", math.inf, lambda acc, x: e.minimum(acc, x), grad=_share, needs_elements=True, np="min amin",
-       nd="min min_axis",
-       method="min", against="numpy.min", errors=[((((2, 0),), {"axis": 1}), ShapeError)],
+       nd="min min_axis", method="min", against="numpy.min", errors=[((((2, 0),), {"axis": 1}), ShapeError)],
        doc="Smallest element, NaN if there is one. Equal ones share the gradient.")
 reduce("any", 0, lambda acc, x: e.logical_or(acc, x), gives="bool", np="any", method="any", against="numpy.any",
        doc="Is any element not zero? False of nothing.")
