@@ -23,7 +23,7 @@ def variable(values, dtype="float64", **options) -> mx.np.ndarray:
     return x
 
 
-# --- modes ---------------------------------------------------------------------------------------------------------------
+# --- modes -------------------------------------------------------------------------------------------------------
 
 
 def test_modes_nest():
@@ -74,7 +74,7 @@ def test_pause_is_not_recorded():
     assert x.grad.item() == 2 * 2 * 12
 
 
-# --- storing gradients ---------------------------------------------------------------------------------------------------
+# --- storing gradients -------------------------------------------------------------------------------------------
 
 
 def test_write_add_null():
@@ -171,7 +171,7 @@ def test_a_gradient_seen_before_stays():
     assert g.item() == 4 and np.asarray(x.grad)[0] == 4
 
 
-# --- the graph and its end -----------------------------------------------------------------------------------------------
+# --- the graph and its end ---------------------------------------------------------------------------------------
 
 
 def test_backward_twice():
@@ -277,7 +277,7 @@ def test_a_long_chain():
         del y
 
 
-# --- in place and views under record -------------------------------------------------------------------------------------
+# --- in place and views under record -----------------------------------------------------------------------------
 
 
 def test_in_place_operators():
@@ -376,7 +376,7 @@ def test_detach():
     assert mx.np.may_share_memory(y, y.detach())
 
 
-# --- higher orders -------------------------------------------------------------------------------------------------------
+# --- higher orders -----------------------------------------------------------------------------------------------
 
 
 def test_third_order():
@@ -427,7 +427,7 @@ def test_create_graph_needs_record_for_more():
         g.backward()
 
 
-# --- functions of the user's own -----------------------------------------------------------------------------------------
+# --- functions of the user's own ---------------------------------------------------------------------------------
 
 
 class Scale(autograd.Function):
@@ -513,7 +513,7 @@ def test_an_error_in_backward_comes_through():
     assert not autograd.is_recording() and not autograd.is_training()
 
 
-# --- random programs -----------------------------------------------------------------------------------------------------
+# --- random programs ---------------------------------------------------------------------------------------------
 
 STEPS = {
     "add": lambda xs, i, j: xs[i] + xs[j], "mul": lambda xs, i, j: xs[i] * xs[j], "sin": lambda xs, i, j: mx.np.sin(xs[i]),

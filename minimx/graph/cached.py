@@ -36,14 +36,17 @@ class Entry:
     def run(self, args: list[ndarray]) -> Any:
         """Runs forward; puts a node on the tape if there is a backward."""
         ins = args + self.captures
+        stream = _core.random_state()
         made = self.forward.run(ins, self.static_alloc)
         outs = made[: self.compiled.outputs]
         if self.backward is not None:
-            self.record(ins, outs, made[self.compiled.outputs :])
+            self.record(ins, outs, made[self.compiled.outputs :], stream)
         return unflatten(self.tree, outs)
 
-    def record(self, ins: list[ndarray], outs: list[ndarray], saved: list[ndarray]) -> None:
-        """One node on the tape for the whole graph."""
+    def record(
+        self, ins: list[ndarray], outs: list[ndarray], saved: list[ndarray], stream: tuple[int, int]
+    ) -> None:
+        """One node on the tape for the whole graph; ``stream`` is where the random numbers of this run began."""
         c = self.compiled
         kept = [(ins[i], _core.version(ins[i])) for i in c.kept]
         plain = [_core.detach(o) for o in outs]
@@ -60,7 +63,7 @@ class Entry:
                     )
             heads = [f.zeros_like(plain[i]) if g is None else g for i, g in enumerate(gs)]
             if _core.is_recording():
-                grads = interpret(c.joint, [*ins, *heads])[c.outputs :]
+                grads = interpret(c.joint, [*ins, *heads], stream)[c.outputs :]
             else:
                 grads = program.run([x for x, _ in kept] + saved + [heads[i] for i in c.heads], False)
             return [grads[place] for place in places]
@@ -68,12 +71,20 @@ class Entry:
         _core.record_python(c.forward.name, backward, [ins[i] for i in self.wanted], outs)
 
 
-def interpret(g: Graph, inputs: Sequence[ndarray]) -> list[ndarray]:
-    """Runs a graph operator by operator on arrays, recording if recording is on: the plain twin of its Program."""
+def interpret(g: Graph, inputs: Sequence[ndarray], stream: tuple[int, int]) -> list[ndarray]:
+    """Runs a graph operator by operator on arrays, recording if recording is on: the plain twin of its Program.
+
+    Random operators draw what they drew in the run that began at ``stream``.
+    """
     env: dict[Value, ndarray] = dict(zip(g.inputs, inputs, strict=True)) | g.constants
-    for n in g.nodes:
-        made = call(n.op, [env[x] if isinstance(x, Value) else x for x in n.inputs], n.attrs, _core.is_recording())
-        env.update(zip(n.outputs, made if isinstance(made, tuple) else (made,), strict=True))
+    now = _core.random_state()
+    _core.set_random_state(*stream)
+    try:
+        for n in g.nodes:
+            made = call(n.op, [env[x] if isinstance(x, Value) else x for x in n.inputs], n.attrs, _core.is_recording())
+            env.update(zip(n.outputs, made if isinstance(made, tuple) else (made,), strict=True))
+    finally:
+        _core.set_random_state(*now)
     return [env[v] for v in g.outputs]
 
 

@@ -8,7 +8,7 @@ cut are the saved set.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..config import settings
 from ..ndarray import ndarray
@@ -40,7 +40,7 @@ class Compiled:
     """
 
     traced: Traced
-    joint: Graph
+    joint: Graph  # as traced, before the passes: what a gradient of the gradient is taken of
     forward: Graph
     backward: Graph | None
     outputs: int
@@ -61,9 +61,10 @@ def compile_function(
     needs = list(wanted(t)) if wanted is not None else []
     gradient = differentiate(t, needs, training) if any(needs) else Gradient([], [], [])
     joint = join(t, gradient)
+    plain = joint.copy()
     for p in JOINT:
         joint = p(joint).verify()
-    return cut(t, joint, gradient)
+    return replace(cut(t, joint, gradient), joint=plain)
 
 
 def join(t: Traced, gradient: Gradient) -> Graph:

@@ -8,7 +8,7 @@ are concrete.
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import GraphError
@@ -68,6 +68,12 @@ class Graph:
     outputs: list[Value]
     writes: list[tuple[Value, Value]] = field(default_factory=list)
     constants: dict[Value, Any] = field(default_factory=dict)  # arrays known when the graph was made
+
+    def copy(self) -> Graph:
+        """The same graph over the same values, with nodes of its own: passes on one leave the other alone."""
+        nodes = [replace(n, inputs=list(n.inputs), outputs=list(n.outputs)) for n in self.nodes]
+        return replace(self, inputs=list(self.inputs), nodes=nodes, outputs=list(self.outputs), writes=list(self.writes),
+                       constants=dict(self.constants))  # fmt: skip
 
     def results(self) -> list[Value]:
         """Every value that must exist at the end."""
