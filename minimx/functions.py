@@ -58,8 +58,8 @@ def _placed(function: Callable[..., Any], name: str) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def create(*args: Any, device: Any = None, ctx: Any = None, **kwargs: Any) -> Any:
-        _device.checked(device if device is not None else ctx, name)
-        return function(*args, **kwargs)
+        home = _device.checked(device if device is not None else ctx, name)
+        return _array.placed(function(*args, **kwargs), home)
 
     return create
 

@@ -64,14 +64,19 @@ def array(obj: Any, dtype: Any = None, device: Any = None, ctx: Any = None, copy
     >>> array([[1, 2], [3, 4]]).shape
     (2, 2)
     """
-    _device.checked(device if device is not None else ctx, "np.array")
+    home = _device.checked(device if device is not None else ctx, "np.array")
     if isinstance(obj, ndarray):
         name = _core.dtype_name(obj) if dtype is None else dtype_name(dtype)
-        return f.copy(obj) if name == _core.dtype_name(obj) else f.cast(obj, name)
+        return placed(f.copy(obj) if name == _core.dtype_name(obj) else f.cast(obj, name), home)
     typed = hasattr(obj, "dtype")
     host = _to_numpy(obj)
     name = dtype_name(dtype, _own_type(host) if typed else "float32")
-    return _core.borrow(numpy.array(host, dtype=NUMPY_DTYPES[BY_NAME[name].code], order="C"), name)
+    return placed(_core.borrow(numpy.array(host, dtype=NUMPY_DTYPES[BY_NAME[name].code], order="C"), name), home)
+
+
+def placed(x: Any, home: _device.Device) -> Any:
+    """A new array, told which CPU number is its home."""
+    return _core.place(x, home.device_id) if isinstance(x, ndarray) and x.device != home else x
 
 
 def asarray(obj: Any, dtype: Any = None, device: Any = None, ctx: Any = None) -> ndarray:
@@ -267,14 +272,13 @@ def copyto(self: ndarray, other: Any) -> ndarray:
     if isinstance(other, ndarray):
         _core.copy_into(self, other)
         return other
-    _device.checked(other, "copyto")
-    return f.copy(self)
+    return placed(f.copy(self), _device.checked(other, "copyto"))
 
 
 def to_device(self: ndarray, device: Any) -> ndarray:
     """This array if it is on that device, else a copy there."""
-    _device.checked(device, "to_device")
-    return self
+    home = _device.checked(device, "to_device")
+    return self if self.device == home else placed(f.copy(self), home)
 
 
 def astype(

@@ -13,7 +13,8 @@ py::object take(Array a) { return py::reinterpret_steal<py::object>(wrap(std::mo
 
 Array& checked(py::handle x) {
   if (!is_ndarray(x.ptr()))
-    throw Error(ErrorKind::kType, std::string("array: expected an ndarray, got ") + Py_TYPE(x.ptr())->tp_name + ". Convert it with np.array.");
+    throw Error(ErrorKind::kType, std::string("array: expected an ndarray, got ") + Py_TYPE(x.ptr())->tp_name +
+                                      ". Convert it with np.array.");
   return array_of(x.ptr());
 }
 
@@ -25,7 +26,9 @@ py::object borrow(py::array source, const std::string& dtype) {
   for (py::ssize_t i = 0; i < source.ndim(); ++i) {
     a.shape.push_back(source.shape(i));
     if (source.strides(i) % size)
-      throw Error(ErrorKind::kValue, "from_numpy: expected strides that are multiples of the element size, got others. Copy the array first.");
+      throw Error(
+          ErrorKind::kValue,
+          "from_numpy: expected strides that are multiples of the element size, got others. Copy the array first.");
     a.strides.push_back(source.strides(i) / size);
     int64_t reach = std::max<int64_t>(source.shape(i) - 1, 0) * source.strides(i);
     (reach < 0 ? low : high) += reach;
@@ -45,7 +48,9 @@ py::object borrow(py::array source, const std::string& dtype) {
 
 py::object empty(const std::vector<int64_t>& shape, const std::string& dtype) {
   for (int64_t n : shape)
-    if (n < 0) throw Error(ErrorKind::kShape, "empty: expected dimensions of at least 0, got " + Dims(shape).str() + ". Check the shape.");
+    if (n < 0)
+      throw Error(ErrorKind::kShape,
+                  "empty: expected dimensions of at least 0, got " + Dims(shape).str() + ". Check the shape.");
   return take(Array::empty(Dims(shape), dtype_code(py::str(dtype)), {}));
 }
 
@@ -60,18 +65,30 @@ void add_arrays(py::module_& m) {
     return take(a);
   });
   m.def("dtype_name", [](py::handle x) { return dtype_name(checked(x).dtype); });
-  m.def("shares_memory", [](py::handle x, py::handle y) { return checked(x).storage && checked(x).storage == checked(y).storage; });
-  m.def("version", [](py::handle x) { return checked(x).storage->version(); }, "Counts in-place writes to the memory of x.");
+  m.def("shares_memory",
+        [](py::handle x, py::handle y) { return checked(x).storage && checked(x).storage == checked(y).storage; });
+  m.def(
+      "version", [](py::handle x) { return checked(x).storage->version(); },
+      "Counts in-place writes to the memory of x.");
   m.def("is_contiguous", [](py::handle x) { return checked(x).contiguous(); });
   m.def("address", [](py::handle x) { return reinterpret_cast<uintptr_t>(checked(x).data()); });
-  m.def("element_strides", [](py::handle x) { return std::vector<int64_t>(checked(x).strides.begin(), checked(x).strides.end()); });
+  m.def("element_strides",
+        [](py::handle x) { return std::vector<int64_t>(checked(x).strides.begin(), checked(x).strides.end()); });
   m.def("copy_into", [](py::handle from, py::handle to) {
     if (checked(from).shape != checked(to).shape)
-      throw Error(ErrorKind::kShape, "copyto: expected a target of shape " + checked(from).shape.str() + ", got " + checked(to).shape.str() + ". Make one with empty_like.");
+      throw Error(ErrorKind::kShape, "copyto: expected a target of shape " + checked(from).shape.str() + ", got " +
+                                         checked(to).shape.str() + ". Make one with empty_like.");
     copy_into(checked(from), checked(to));
     checked(to).storage->bump_version();
   });
-  m.def("rebind", [](py::handle x, py::handle to) { checked(x) = checked(to); }, "Makes the object x stand for the array of `to`.");
+  m.def(
+      "place",
+      [](py::handle x, int id) {
+        Array& a = checked(x);
+        if (a.storage) a.storage->set_device({Device::Kind::kCpu, static_cast<uint8_t>(id)});
+        return py::reinterpret_borrow<py::object>(x);
+      },
+      "Gives a new array its CPU number; returns it.");
   m.def("wait_to_write", [](py::handle x) { engine::wait_to_write(checked(x).var()); });
   m.def("memory_info", [] {
     MemoryInfo i = memory_info();
@@ -84,7 +101,9 @@ void add_arrays(py::module_& m) {
   m.def("random_state", [] { return std::make_pair(random_state().seed, random_state().call); });
   m.def("set_random_state", [](uint64_t seed, uint64_t call) { random_state() = {seed, call}; });
   m.def("plan_count", [](const std::string& op) { return op_named(op).plan_count(); });
-  m.def("row_of", [](const std::string& op) { return py::reinterpret_borrow<py::object>(static_cast<PyObject*>(op_named(op).row)); });
+  m.def("row_of", [](const std::string& op) {
+    return py::reinterpret_borrow<py::object>(static_cast<PyObject*>(op_named(op).row));
+  });
 }
 
 }  // namespace minimx::bind

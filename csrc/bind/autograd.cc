@@ -14,7 +14,8 @@ std::vector<Array> arrays_from(const py::sequence& xs, const char* what) {
   std::vector<Array> out;
   for (py::handle x : xs) {
     if (!is_ndarray(x.ptr()))
-      throw Error(ErrorKind::kType, std::string(what) + ": expected ndarrays, got " + Py_TYPE(x.ptr())->tp_name + ". Convert with np.array.");
+      throw Error(ErrorKind::kType, std::string(what) + ": expected ndarrays, got " + Py_TYPE(x.ptr())->tp_name +
+                                        ". Convert with np.array.");
     out.push_back(array_of(x.ptr()));
   }
   return out;
@@ -54,7 +55,8 @@ class PyBackward : public Backward {
     auto out = optional_arrays(answer, node.name.c_str());
     if (out.size() != node.edges.size())
       throw Error(ErrorKind::kAutograd, node.name + ": expected backward to give " + std::to_string(node.edges.size()) +
-                                            " gradients, got " + std::to_string(out.size()) + ". Return one per input (None for none).");
+                                            " gradients, got " + std::to_string(out.size()) +
+                                            ". Return one per input (None for none).");
     return out;
   }
 
@@ -80,20 +82,28 @@ void add_autograd(py::module_& m) {
     return a.edge.leaf ? static_cast<int>(a.edge.leaf->req) : 0;
   });
   m.def("set_grad_req", [](py::handle x, int req) { array_of(x.ptr()).edge.leaf->req = static_cast<GradReq>(req); });
-  m.def("grad_updates", [](py::handle x) {
-    const Array& a = array_of(x.ptr());
-    return a.edge.leaf ? a.edge.leaf->fresh : 0;
-  }, "How many backward passes wrote this variable's gradient.");
+  m.def(
+      "grad_updates",
+      [](py::handle x) {
+        const Array& a = array_of(x.ptr());
+        return a.edge.leaf ? a.edge.leaf->fresh : 0;
+      },
+      "How many backward passes wrote this variable's gradient.");
   m.def("on_tape", [](py::handle x) { return static_cast<bool>(array_of(x.ptr()).edge); });
   m.def("detach", [](py::handle x) { return take(array_of(x.ptr()).detached()); });
-  m.def("backward", [](const py::sequence& heads, const py::sequence& head_grads, const py::sequence& wrt, bool retain, bool create) {
-    return list_of(backward(arrays_from(heads, "backward"), optional_arrays(head_grads, "backward"), arrays_from(wrt, "grad"), retain, create));
+  m.def("backward", [](const py::sequence& heads, const py::sequence& head_grads, const py::sequence& wrt, bool retain,
+                       bool create) {
+    return list_of(backward(arrays_from(heads, "backward"), optional_arrays(head_grads, "backward"),
+                            arrays_from(wrt, "grad"), retain, create));
   });
-  m.def("record_python", [](const std::string& name, py::object f, const py::sequence& ins, const py::sequence& outs) {
-    std::vector<Array> arrays = arrays_from(outs, name.c_str());
-    record_node(name, make_ref<PyBackward>(std::move(f)), arrays_from(ins, name.c_str()), arrays);
-    for (size_t i = 0; i < arrays.size(); ++i) array_of(outs[i].ptr()) = arrays[i];
-  }, "Puts `outs` on the tape with f(output gradients) -> input gradients.");
+  m.def(
+      "record_python",
+      [](const std::string& name, py::object f, const py::sequence& ins, const py::sequence& outs) {
+        std::vector<Array> arrays = arrays_from(outs, name.c_str());
+        record_node(name, make_ref<PyBackward>(std::move(f)), arrays_from(ins, name.c_str()), arrays);
+        for (size_t i = 0; i < arrays.size(); ++i) array_of(outs[i].ptr()) = arrays[i];
+      },
+      "Puts `outs` on the tape with f(output gradients) -> input gradients.");
 }
 
 }  // namespace minimx::bind

@@ -28,7 +28,8 @@ std::vector<engine::Var*> vars_of(const py::sequence& xs, std::vector<Ref<Storag
   return out;
 }
 
-void push_callback(py::object f, const py::sequence& reads, const py::sequence& writes, const std::string& name, int priority) {
+void push_callback(py::object f, const py::sequence& reads, const py::sequence& writes, const std::string& name,
+                   int priority) {
   static auto* names = new std::map<std::string, int>;  // interned: the engine keeps the pointer
   engine::PushInfo info;
   info.name = names->emplace(name, 0).first->first.c_str();
@@ -38,10 +39,12 @@ void push_callback(py::object f, const py::sequence& reads, const py::sequence& 
   std::vector<Ref<Storage>> keep;
   auto r = vars_of(reads, keep), w = vars_of(writes, keep);
   auto call = std::make_unique<Callback>(std::move(f));
-  engine::push([call = std::move(call), keep = std::move(keep)] {
-    py::gil_scoped_acquire gil;
-    call->f();
-  }, r, w, info);
+  engine::push(
+      [call = std::move(call), keep = std::move(keep)] {
+        py::gil_scoped_acquire gil;
+        call->f();
+      },
+      r, w, info);
 }
 
 }  // namespace

@@ -1,8 +1,8 @@
 // OpFunction: an operator as a Python callable by the vectorcall protocol, and as a method of ndarray.
-// Arguments are sorted into operands and attributes by the row's parameters; attributes are interned, so that a repeated
-// call hashes at most one small tuple.
+// Arguments are sorted into operands and attributes by the row's parameters; attributes are interned, so that a
+// repeated call hashes at most one small tuple.
+
 #include "bind/object.h"
-#include <structmember.h>
 
 namespace minimx::bind {
 namespace {
@@ -10,23 +10,26 @@ namespace {
 constexpr int kMaxParameters = 32;
 
 struct OpFunction {
-  PyObject_HEAD
-  vectorcallfunc vectorcall;
-  PyOp* op;         // owned by the operator registry, never freed
-  PyObject* dict;   // __doc__, __name__, __signature__, set by Python
+  PyObject_HEAD vectorcallfunc vectorcall;
+  PyOp* op;        // owned by the operator registry, never freed
+  PyObject* dict;  // __doc__, __name__, __signature__, set by Python
 };
 
 PyTypeObject* g_function_type = nullptr;
 
 bool same_name(PyObject* a, PyObject* b) { return a == b || PyUnicode_Compare(a, b) == 0; }
 
-[[noreturn]] void bad_call(const PyOp& op, const std::string& rest) { throw Error(ErrorKind::kType, op.name + ": " + rest); }
+[[noreturn]] void bad_call(const PyOp& op, const std::string& rest) {
+  throw Error(ErrorKind::kType, op.name + ": " + rest);
+}
 
 /// Sorts the arguments of a call by parameter. `out` is the keyword that every operator takes.
-void sort_arguments(const PyOp& op, PyObject* const* args, size_t n, PyObject* names, PyObject** values, PyObject*& out) {
+void sort_arguments(const PyOp& op, PyObject* const* args, size_t n, PyObject* names, PyObject** values,
+                    PyObject*& out) {
   size_t count = op.parameters.size();
   if (n > count)
-    bad_call(op, "expected at most " + std::to_string(count) + " arguments, got " + std::to_string(n) + ". See help().");
+    bad_call(op,
+             "expected at most " + std::to_string(count) + " arguments, got " + std::to_string(n) + ". See help().");
   std::copy(args, args + n, values);
   std::fill(values + n, values + count, nullptr);
   Py_ssize_t n_named = names ? PyTuple_GET_SIZE(names) : 0;
@@ -36,20 +39,24 @@ void sort_arguments(const PyOp& op, PyObject* const* args, size_t n, PyObject* n
     size_t i = 0;
     while (i < count && !same_name(op.parameters[i].name, name)) ++i;
     if (i < count) {
-      if (values[i]) bad_call(op, "expected argument '" + std::string(PyUnicode_AsUTF8(name)) + "' once, got it twice. Drop one.");
+      if (values[i])
+        bad_call(op, "expected argument '" + std::string(PyUnicode_AsUTF8(name)) + "' once, got it twice. Drop one.");
       values[i] = value;
     } else if (PyUnicode_CompareWithASCIIString(name, "out") == 0) {
       out = value == Py_None ? nullptr : value;
     } else {
       std::string known;
-      for (const Parameter& p : op.parameters) known += std::string(known.empty() ? "" : ", ") + PyUnicode_AsUTF8(p.name);
-      bad_call(op, "expected arguments among (" + known + ", out), got '" + PyUnicode_AsUTF8(name) + "'. Check the spelling.");
+      for (const Parameter& p : op.parameters)
+        known += std::string(known.empty() ? "" : ", ") + PyUnicode_AsUTF8(p.name);
+      bad_call(op, "expected arguments among (" + known + ", out), got '" + PyUnicode_AsUTF8(name) +
+                       "'. Check the spelling.");
     }
   }
   for (size_t i = 0; i < count; ++i) {
     if (values[i]) continue;
     if (!op.parameters[i].fallback)
-      bad_call(op, "expected argument '" + std::string(PyUnicode_AsUTF8(op.parameters[i].name)) + "', got none. Pass it.");
+      bad_call(op,
+               "expected argument '" + std::string(PyUnicode_AsUTF8(op.parameters[i].name)) + "', got none. Pass it.");
     values[i] = op.parameters[i].fallback;
   }
 }
@@ -89,7 +96,9 @@ PyObject* results(std::vector<Array>& outs, PyObject* into) {
 std::vector<Array> arrays_to_fill(const PyOp& op, PyObject* out) {
   std::vector<Array> into;
   auto add = [&](PyObject* x) {
-    if (!is_ndarray(x)) bad_call(op, std::string("expected out to be an ndarray, got ") + Py_TYPE(x)->tp_name + ". Pass an array, or none.");
+    if (!is_ndarray(x))
+      bad_call(op,
+               std::string("expected out to be an ndarray, got ") + Py_TYPE(x)->tp_name + ". Pass an array, or none.");
     into.push_back(array_of(x));
   };
   if (!out) return into;

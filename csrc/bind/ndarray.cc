@@ -1,9 +1,9 @@
 // ndarray: the array as a C heap type. Slots go straight to invoke; rarer methods are Python's (minimx/ndarray.py sets
 // them on the type). Basic indexing makes a view here; other keys go to minimx.ops.rows.index through a hook.
+
 #include <new>
 
 #include "bind/object.h"
-#include <structmember.h>
 #include "runtime/tape.h"
 #include "runtime/trace.h"
 
@@ -47,23 +47,22 @@ PyObject* call_op(PyOp& op, PyObject* const* args, int n, PyObject* into = nullp
   return Py_NewRef(into);
 }
 
-
-#define MINIMX_UNARY(slot, name)                                              \
-  PyObject* slot(PyObject* x) {                                               \
-    static PyOp& op = op_named(name);                                         \
+#define MINIMX_UNARY(slot, name)                                                       \
+  PyObject* slot(PyObject* x) {                                                        \
+    static PyOp& op = op_named(name);                                                  \
     return guard(static_cast<PyObject*>(nullptr), [&] { return call_op(op, &x, 1); }); \
   }
-#define MINIMX_BINARY(slot, name)                                             \
-  PyObject* slot(PyObject* x, PyObject* y) {                                  \
-    static PyOp& op = op_named(name);                                         \
-    PyObject* args[] = {x, y};                                                \
+#define MINIMX_BINARY(slot, name)                                                        \
+  PyObject* slot(PyObject* x, PyObject* y) {                                             \
+    static PyOp& op = op_named(name);                                                    \
+    PyObject* args[] = {x, y};                                                           \
     return guard(static_cast<PyObject*>(nullptr), [&] { return call_op(op, args, 2); }); \
   }
-#define MINIMX_BINARY_INPLACE(slot, name)                                     \
-  MINIMX_BINARY(slot, name)                                                   \
-  PyObject* inplace_##slot(PyObject* x, PyObject* y) {                        \
-    static PyOp& op = op_named(name);                                         \
-    PyObject* args[] = {x, y};                                                \
+#define MINIMX_BINARY_INPLACE(slot, name)                                                   \
+  MINIMX_BINARY(slot, name)                                                                 \
+  PyObject* inplace_##slot(PyObject* x, PyObject* y) {                                      \
+    static PyOp& op = op_named(name);                                                       \
+    PyObject* args[] = {x, y};                                                              \
     return guard(static_cast<PyObject*>(nullptr), [&] { return call_op(op, args, 2, x); }); \
   }
 
@@ -123,19 +122,24 @@ Py_hash_t hash(PyObject* x) { return static_cast<Py_hash_t>(reinterpret_cast<uin
 /// The one element, after waiting for it. Throws for other sizes and under trace.
 Scalar item(const Array& a, const char* what) {
   if (a.traced())
-    throw Error(ErrorKind::kGraph, std::string(what) + ": expected no read of a value while a graph is traced, got one. The graph is traced "
-                                   "once for all values: use np.where, npx.cond-like operators, or do not hybridize this block.");
+    throw Error(ErrorKind::kGraph,
+                std::string(what) +
+                    ": expected no read of a value while a graph is traced, got one. The graph is traced "
+                    "once for all values: use np.where, npx.cond-like operators, or do not hybridize this block.");
   if (a.size() != 1)
-    throw Error(ErrorKind::kValue, std::string(what) + ": expected an array of one element, got shape " + a.shape.str() +
-                                       ". Use .any(), .all() or an index.");
+    throw Error(ErrorKind::kValue, std::string(what) + ": expected an array of one element, got shape " +
+                                       a.shape.str() + ". Use .any(), .all() or an index.");
   engine::wait_to_read(a.var());
   return dispatch(a.dtype, [&](auto zero) {
     using T = decltype(zero);
     T v;
     std::memcpy(&v, a.data(), sizeof v);
-    if constexpr (std::is_same_v<T, bool>) return Scalar::boolean(v);
-    else if constexpr (std::is_integral_v<T>) return Scalar::integer(v);
-    else return Scalar::real(static_cast<double>(static_cast<std::conditional_t<sizeof(T) == 2, float, T>>(v)));
+    if constexpr (std::is_same_v<T, bool>)
+      return Scalar::boolean(v);
+    else if constexpr (std::is_integral_v<T>)
+      return Scalar::integer(v);
+    else
+      return Scalar::real(static_cast<double>(static_cast<std::conditional_t<sizeof(T) == 2, float, T>>(v)));
   });
 }
 
@@ -162,7 +166,8 @@ PyObject* nb_int(PyObject* x) {
 PyObject* nb_index(PyObject* x) {
   return guard(static_cast<PyObject*>(nullptr), [&] {
     Scalar s = item(array_of(x), "index");
-    if (s.kind == 'f') throw Error(ErrorKind::kType, "index: expected an integer array, got a float one. Cast with astype('int64').");
+    if (s.kind == 'f')
+      throw Error(ErrorKind::kType, "index: expected an integer array, got a float one. Cast with astype('int64').");
     return PyLong_FromLongLong(s.i);
   });
 }
@@ -199,8 +204,8 @@ bool basic_view(const Array& a, PyObject* key, Array& view) {
     if (items[i] != Py_None && items[i] != Py_Ellipsis) ++consumed;
   }
   if (consumed > a.shape.size())
-    throw Error(ErrorKind::kIndex, "index: expected at most " + std::to_string(a.shape.size()) + " indices for shape " + a.shape.str() +
-                                       ", got " + std::to_string(consumed) + ". Drop some.");
+    throw Error(ErrorKind::kIndex, "index: expected at most " + std::to_string(a.shape.size()) + " indices for shape " +
+                                       a.shape.str() + ", got " + std::to_string(consumed) + ". Drop some.");
   view = a.detached();
   view.shape.resize(0);
   view.strides.resize(0);
@@ -230,9 +235,9 @@ bool basic_view(const Array& a, PyObject* key, Array& view) {
       int64_t index = PyLong_AsLongLong(k), dim = a.shape[axis];
       if (index == -1 && PyErr_Occurred()) throw py::error_already_set();
       if (index < -dim || index >= dim)
-        throw Error(ErrorKind::kIndex, "index: expected an index in [" + std::to_string(-dim) + ", " + std::to_string(dim) + ") for axis " +
-                                           std::to_string(axis) + " of shape " + a.shape.str() + ", got " + std::to_string(index) +
-                                           ". Use one inside.");
+        throw Error(ErrorKind::kIndex, "index: expected an index in [" + std::to_string(-dim) + ", " +
+                                           std::to_string(dim) + ") for axis " + std::to_string(axis) + " of shape " +
+                                           a.shape.str() + ", got " + std::to_string(index) + ". Use one inside.");
       view.offset += (index < 0 ? index + dim : index) * a.strides[axis];
       ++axis;
     }
@@ -253,18 +258,21 @@ PyObject* subscript(PyObject* self, PyObject* key) {
 
 int assign_subscript(PyObject* self, PyObject* key, PyObject* value) {
   return guard(-1, [&] {
-    if (!value) throw Error(ErrorKind::kType, "del: expected arrays to keep their size, got a deletion. Use np.delete.");
+    if (!value)
+      throw Error(ErrorKind::kType, "del: expected arrays to keep their size, got a deletion. Use np.delete.");
     Array& a = array_of(self);
     Array view;
     bool value_on_tape = is_ndarray(value) && (array_of(value).edge || array_of(value).traced());
     bool plain = !a.traced() && !mode().trace && !(mode().recording && (a.edge || value_on_tape));
-    if (plain && !a.storage->read_only() && (is_ndarray(value) || PyFloat_Check(value) || PyLong_Check(value)) && basic_view(a, key, view)) {
+    if (plain && !a.storage->read_only() && (is_ndarray(value) || PyFloat_Check(value) || PyLong_Check(value)) &&
+        basic_view(a, key, view)) {
       Array source;
       if (is_ndarray(value)) {
         source = array_of(value).detached();
       } else {
         source = Array::empty(Dims{}, a.dtype, a.device());
-        Scalar s = PyFloat_Check(value) ? Scalar::real(PyFloat_AS_DOUBLE(value)) : Scalar::integer(PyLong_AsLongLong(value));
+        Scalar s =
+            PyFloat_Check(value) ? Scalar::real(PyFloat_AS_DOUBLE(value)) : Scalar::integer(PyLong_AsLongLong(value));
         if (PyErr_Occurred()) throw py::error_already_set();
         s.store(a.dtype, source.data());
       }
@@ -279,8 +287,8 @@ int assign_subscript(PyObject* self, PyObject* key, PyObject* value) {
         if (source.shape[j] != 1) strides[i] = source.strides[j];
       }
       if (!fits)
-        throw Error(ErrorKind::kShape, "setitem: expected a value that broadcasts to shape " + view.shape.str() + ", got " +
-                                           source.shape.str() + ". Reshape it.");
+        throw Error(ErrorKind::kShape, "setitem: expected a value that broadcasts to shape " + view.shape.str() +
+                                           ", got " + source.shape.str() + ". Reshape it.");
       source.shape = view.shape;
       source.strides = strides;
       if (source.storage == view.storage && !(source.offset == view.offset && source.strides == view.strides)) {
@@ -300,7 +308,8 @@ int assign_subscript(PyObject* self, PyObject* key, PyObject* value) {
 
 Py_ssize_t length(PyObject* self) {
   return guard(Py_ssize_t{-1}, [&]() -> Py_ssize_t {
-    if (array_of(self).shape.empty()) throw Error(ErrorKind::kType, "len: expected an array with dimensions, got shape (). Use .item() for its value.");
+    if (array_of(self).shape.empty())
+      throw Error(ErrorKind::kType, "len: expected an array with dimensions, got shape (). Use .item() for its value.");
     return array_of(self).shape[0];
   });
 }
@@ -366,7 +375,9 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
     const Array& a = array_of(self);
     if (a.traced()) item(a, "numpy");
     const char* format = format_of(a.dtype);
-    if (!format) throw Error(ErrorKind::kType, "buffer: expected a type that the buffer protocol knows, got bfloat16. Use asnumpy().");
+    if (!format)
+      throw Error(ErrorKind::kType,
+                  "buffer: expected a type that the buffer protocol knows, got bfloat16. Use asnumpy().");
     engine::wait_to_write(a.var());
     auto* dims = new Py_ssize_t[2 * kMaxDims];
     for (int i = 0; i < a.shape.size(); ++i) {
@@ -416,27 +427,60 @@ PyMemberDef g_members[] = {{"__weaklistoffset__", T_PYSSIZET, offsetof(NdArray, 
                            {nullptr, 0, 0, 0, nullptr}};
 
 PyObject* no_new(PyTypeObject*, PyObject*, PyObject*) {
-  PyErr_SetString(PyExc_TypeError, "ndarray: expected creation by a function, got a call of the class. Use np.array or np.empty.");
+  PyErr_SetString(PyExc_TypeError,
+                  "ndarray: expected creation by a function, got a call of the class. Use np.array or np.empty.");
   return nullptr;
 }
 
 #define SLOT(name, f) {name, reinterpret_cast<void*>(f)}
-PyType_Slot g_slots[] = {SLOT(Py_tp_new, no_new), SLOT(Py_tp_dealloc, dealloc), SLOT(Py_tp_richcompare, richcompare), SLOT(Py_tp_hash, hash), SLOT(Py_tp_repr, repr),
-    SLOT(Py_tp_methods, g_methods), SLOT(Py_tp_getset, g_getset), SLOT(Py_tp_members, g_members),
-    SLOT(Py_nb_add, nb_add), SLOT(Py_nb_subtract, nb_subtract), SLOT(Py_nb_multiply, nb_multiply),
-    SLOT(Py_nb_true_divide, nb_true_divide), SLOT(Py_nb_floor_divide, nb_floor_divide), SLOT(Py_nb_remainder, nb_remainder),
-    SLOT(Py_nb_power, nb_power), SLOT(Py_nb_and, nb_and), SLOT(Py_nb_or, nb_or), SLOT(Py_nb_xor, nb_xor), SLOT(Py_nb_lshift, nb_lshift),
-    SLOT(Py_nb_rshift, nb_rshift), SLOT(Py_nb_matrix_multiply, nb_matrix_multiply),
-    SLOT(Py_nb_inplace_add, inplace_nb_add), SLOT(Py_nb_inplace_subtract, inplace_nb_subtract),
-    SLOT(Py_nb_inplace_multiply, inplace_nb_multiply), SLOT(Py_nb_inplace_true_divide, inplace_nb_true_divide),
-    SLOT(Py_nb_inplace_floor_divide, inplace_nb_floor_divide), SLOT(Py_nb_inplace_remainder, inplace_nb_remainder),
-    SLOT(Py_nb_inplace_power, nb_inplace_power), SLOT(Py_nb_inplace_and, inplace_nb_and), SLOT(Py_nb_inplace_or, inplace_nb_or),
-    SLOT(Py_nb_inplace_xor, inplace_nb_xor), SLOT(Py_nb_inplace_lshift, inplace_nb_lshift),
-    SLOT(Py_nb_inplace_rshift, inplace_nb_rshift), SLOT(Py_nb_inplace_matrix_multiply, inplace_nb_matrix_multiply),
-    SLOT(Py_nb_negative, nb_negative), SLOT(Py_nb_positive, nb_positive), SLOT(Py_nb_absolute, nb_absolute), SLOT(Py_nb_invert, nb_invert),
-    SLOT(Py_nb_bool, nb_bool), SLOT(Py_nb_float, nb_float), SLOT(Py_nb_int, nb_int), SLOT(Py_nb_index, nb_index),
-    SLOT(Py_mp_subscript, subscript), SLOT(Py_mp_ass_subscript, assign_subscript), SLOT(Py_mp_length, length),
-    SLOT(Py_bf_getbuffer, get_buffer), SLOT(Py_bf_releasebuffer, release_buffer), {0, nullptr}};
+PyType_Slot g_slots[] = {SLOT(Py_tp_new, no_new),
+                         SLOT(Py_tp_dealloc, dealloc),
+                         SLOT(Py_tp_richcompare, richcompare),
+                         SLOT(Py_tp_hash, hash),
+                         SLOT(Py_tp_repr, repr),
+                         SLOT(Py_tp_methods, g_methods),
+                         SLOT(Py_tp_getset, g_getset),
+                         SLOT(Py_tp_members, g_members),
+                         SLOT(Py_nb_add, nb_add),
+                         SLOT(Py_nb_subtract, nb_subtract),
+                         SLOT(Py_nb_multiply, nb_multiply),
+                         SLOT(Py_nb_true_divide, nb_true_divide),
+                         SLOT(Py_nb_floor_divide, nb_floor_divide),
+                         SLOT(Py_nb_remainder, nb_remainder),
+                         SLOT(Py_nb_power, nb_power),
+                         SLOT(Py_nb_and, nb_and),
+                         SLOT(Py_nb_or, nb_or),
+                         SLOT(Py_nb_xor, nb_xor),
+                         SLOT(Py_nb_lshift, nb_lshift),
+                         SLOT(Py_nb_rshift, nb_rshift),
+                         SLOT(Py_nb_matrix_multiply, nb_matrix_multiply),
+                         SLOT(Py_nb_inplace_add, inplace_nb_add),
+                         SLOT(Py_nb_inplace_subtract, inplace_nb_subtract),
+                         SLOT(Py_nb_inplace_multiply, inplace_nb_multiply),
+                         SLOT(Py_nb_inplace_true_divide, inplace_nb_true_divide),
+                         SLOT(Py_nb_inplace_floor_divide, inplace_nb_floor_divide),
+                         SLOT(Py_nb_inplace_remainder, inplace_nb_remainder),
+                         SLOT(Py_nb_inplace_power, nb_inplace_power),
+                         SLOT(Py_nb_inplace_and, inplace_nb_and),
+                         SLOT(Py_nb_inplace_or, inplace_nb_or),
+                         SLOT(Py_nb_inplace_xor, inplace_nb_xor),
+                         SLOT(Py_nb_inplace_lshift, inplace_nb_lshift),
+                         SLOT(Py_nb_inplace_rshift, inplace_nb_rshift),
+                         SLOT(Py_nb_inplace_matrix_multiply, inplace_nb_matrix_multiply),
+                         SLOT(Py_nb_negative, nb_negative),
+                         SLOT(Py_nb_positive, nb_positive),
+                         SLOT(Py_nb_absolute, nb_absolute),
+                         SLOT(Py_nb_invert, nb_invert),
+                         SLOT(Py_nb_bool, nb_bool),
+                         SLOT(Py_nb_float, nb_float),
+                         SLOT(Py_nb_int, nb_int),
+                         SLOT(Py_nb_index, nb_index),
+                         SLOT(Py_mp_subscript, subscript),
+                         SLOT(Py_mp_ass_subscript, assign_subscript),
+                         SLOT(Py_mp_length, length),
+                         SLOT(Py_bf_getbuffer, get_buffer),
+                         SLOT(Py_bf_releasebuffer, release_buffer),
+                         {0, nullptr}};
 #undef SLOT
 
 PyType_Spec g_spec = {"minimx.np.ndarray", sizeof(NdArray), 0, Py_TPFLAGS_DEFAULT, g_slots};

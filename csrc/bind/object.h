@@ -4,6 +4,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 #include <pybind11/pybind11.h>
+#include <structmember.h>
 
 #include "runtime/array.h"
 #include "runtime/invoke.h"
@@ -14,8 +15,7 @@ namespace minimx::bind {
 namespace py = pybind11;
 
 struct NdArray {
-  PyObject_HEAD
-  Array array;
+  PyObject_HEAD Array array;
   PyObject* weakrefs;
 };
 
@@ -80,7 +80,7 @@ bool to_operand(PyObject* x, Operand& out, std::vector<py::object>& keep, bool s
 
 /// Python callables and objects that minimx.ndarray hands over once.
 struct Hooks {
-  PyObject* asarray = nullptr;   // asarray(object) -> ndarray
+  PyObject* asarray = nullptr;    // asarray(object) -> ndarray
   PyObject* index_get = nullptr;  // index_get(x, key) for keys that are not basic
   PyObject* index_set = nullptr;  // index_set(x, key, value)
   PyObject* repr = nullptr;

@@ -1,4 +1,6 @@
 // Programs and kernels for minimx/graph and minimx/rtc.
+#include "runtime/program.h"
+
 #include <pybind11/stl.h>
 
 #include "bind/host_kernel.h"
@@ -6,7 +8,6 @@
 #include "bind/submodules.h"
 #include "cpu/batch_norm.h"
 #include "cpu/layout.h"
-#include "runtime/program.h"
 
 namespace minimx::bind {
 namespace {
@@ -46,7 +47,8 @@ struct PyProgram {
   std::string name;
   Ref<Storage> arena;
 
-  PyProgram(std::string name, const py::sequence& ins, const std::vector<bool>& written, const py::sequence& outs, size_t arena_bytes)
+  PyProgram(std::string name, const py::sequence& ins, const std::vector<bool>& written, const py::sequence& outs,
+            size_t arena_bytes)
       : name(std::move(name)) {
     program->inputs = types_from(ins);
     program->written = written;
@@ -61,8 +63,10 @@ struct PyProgram {
     Program::Step step{kernel.kernel, {}, step_name, random};
     for (py::handle h : slots) {
       auto [kind, index, offset] = h.cast<std::tuple<std::string, int, size_t>>();
-      Program::Slot::Kind k = kind == "in" ? Program::Slot::Kind::kInput : kind == "out" ? Program::Slot::Kind::kOutput
-                              : kind == "arena" ? Program::Slot::Kind::kArena : Program::Slot::Kind::kConstant;
+      Program::Slot::Kind k = kind == "in"      ? Program::Slot::Kind::kInput
+                              : kind == "out"   ? Program::Slot::Kind::kOutput
+                              : kind == "arena" ? Program::Slot::Kind::kArena
+                                                : Program::Slot::Kind::kConstant;
       step.operands.push_back({k, index, offset});
     }
     program->add_step(std::move(step));
@@ -85,42 +89,51 @@ void add_program(py::module_& m) {
   py::class_<PyKernelHandle>(m, "Kernel")
       .def_property_readonly("cost_ns", [](const PyKernelHandle& k) { return k.kernel->cost_ns(); })
       .def_property_readonly("workspace_bytes", [](const PyKernelHandle& k) { return k.kernel->workspace_bytes(); })
-      .def_property_readonly("compiled", [](const PyKernelHandle& k) {
-        auto* f = dynamic_cast<const FusedKernel*>(k.kernel.get());
-        return f && f->compiled();
-      })
+      .def_property_readonly("compiled",
+                             [](const PyKernelHandle& k) {
+                               auto* f = dynamic_cast<const FusedKernel*>(k.kernel.get());
+                               return f && f->compiled();
+                             })
       .def("set_function", [](const PyKernelHandle& k, uintptr_t address) {
         dynamic_cast<const FusedKernel&>(*k.kernel).set_function(reinterpret_cast<FusedKernel::Function>(address));
       });
-  m.def("make_kernel", [](const std::string& name, const py::sequence& ins, const py::sequence& outs, const py::dict& attrs) {
-    auto i = specs_from(ins), o = specs_from(outs);
-    return PyKernelHandle{make_kernel(name, i, o, attrs_from(attrs))};
-  });
+  m.def("make_kernel",
+        [](const std::string& name, const py::sequence& ins, const py::sequence& outs, const py::dict& attrs) {
+          auto i = specs_from(ins), o = specs_from(outs);
+          return PyKernelHandle{make_kernel(name, i, o, attrs_from(attrs))};
+        });
   m.def("make_host_kernel", [](py::object call, const py::sequence& ins, const py::sequence& outs) {
     return PyKernelHandle{std::make_shared<PyKernel>(std::move(call), specs_from(ins), specs_from(outs))};
   });
-  m.def("make_fused", [](int operands, int64_t elements, double cost_ns, const py::sequence& members, const std::vector<size_t>& temporaries,
-                         const std::vector<py::bytes>& constants) {
-    std::vector<FusedKernel::Member> list;
-    for (py::handle h : members) {
-      py::sequence pair = py::reinterpret_borrow<py::sequence>(h);
-      list.push_back({pair[0].cast<PyKernelHandle&>().kernel, pair[1].cast<std::vector<int>>()});
-    }
-    std::vector<FusedKernel::Constant> elements_of_constants;
-    for (std::string_view bytes : constants) {
-      FusedKernel::Constant c{};
-      std::copy_n(bytes.data(), std::min(bytes.size(), c.size()), c.data());
-      elements_of_constants.push_back(c);
-    }
-    return PyKernelHandle{std::make_shared<FusedKernel>(operands, elements, cost_ns, std::move(list), temporaries, std::move(elements_of_constants))};
-  }, "A fused kernel; members are (kernel, operand indices counted on through the constants, ~i for temporary i).");
+  m.def(
+      "make_fused",
+      [](int operands, int64_t elements, double cost_ns, const py::sequence& members,
+         const std::vector<size_t>& temporaries, const std::vector<py::bytes>& constants) {
+        std::vector<FusedKernel::Member> list;
+        for (py::handle h : members) {
+          py::sequence pair = py::reinterpret_borrow<py::sequence>(h);
+          list.push_back({pair[0].cast<PyKernelHandle&>().kernel, pair[1].cast<std::vector<int>>()});
+        }
+        std::vector<FusedKernel::Constant> elements_of_constants;
+        for (std::string_view bytes : constants) {
+          FusedKernel::Constant c{};
+          std::copy_n(bytes.data(), std::min(bytes.size(), c.size()), c.data());
+          elements_of_constants.push_back(c);
+        }
+        return PyKernelHandle{std::make_shared<FusedKernel>(operands, elements, cost_ns, std::move(list), temporaries,
+                                                            std::move(elements_of_constants))};
+      },
+      "A fused kernel; members are (kernel, operand indices counted on through the constants, ~i for temporary i).");
   m.def("layout_bytes", [](py::handle spec) { return layout_bytes(spec_from(spec)); });
   m.def("batch_norm_mask_bytes", [](py::handle spec) { return batch_norm_mask_bytes(spec_from(spec)); });
-  m.def("conv_layouts", [](const py::sequence& ins, const py::sequence& outs, const py::dict& attrs, const std::string& direction) {
-    auto i = specs_from(ins), o = specs_from(outs);
-    ConvLayouts l = conv_layouts(i, o, attrs_from(attrs), direction);
-    return std::make_tuple(l.src, l.weights, l.dst);
-  }, "Layouts oneDNN prefers for (src, weights, dst) of a convolution.");
+  m.def(
+      "conv_layouts",
+      [](const py::sequence& ins, const py::sequence& outs, const py::dict& attrs, const std::string& direction) {
+        auto i = specs_from(ins), o = specs_from(outs);
+        ConvLayouts l = conv_layouts(i, o, attrs_from(attrs), direction);
+        return std::make_tuple(l.src, l.weights, l.dst);
+      },
+      "Layouts oneDNN prefers for (src, weights, dst) of a convolution.");
   py::class_<PyProgram>(m, "Program")
       .def(py::init<std::string, const py::sequence&, const std::vector<bool>&, const py::sequence&, size_t>())
       .def("add_constant", &PyProgram::add_constant)

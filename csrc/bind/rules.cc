@@ -1,5 +1,7 @@
-// How the runtime asks the table: plans and gradient programs come from the rows, which are Python's, once per signature.
-// Also here: the operator registry and interned attributes.
+// How the runtime asks the table: plans and gradient programs come from the rows, which are Python's, once per
+// signature. Also here: the operator registry and interned attributes.
+#include "bind/rules.h"
+
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
@@ -7,7 +9,6 @@
 
 #include "bind/host_kernel.h"
 #include "bind/object.h"
-#include "bind/rules.h"
 #include "runtime/tape.h"
 #include "runtime/trace.h"
 
@@ -42,9 +43,14 @@ py::list rule_specs(std::span<const Operand> ins) {
   py::list specs;
   for (const Operand& x : ins) {
     if (x.is_array())
-      specs.append((*make)(shape_tuple(x.array->shape), dtype_name(x.array->dtype), shape_tuple(x.array->strides), false));
+      specs.append(
+          (*make)(shape_tuple(x.array->shape), dtype_name(x.array->dtype), shape_tuple(x.array->strides), false));
     else if (x.kind == Operand::Kind::kScalar)
-      specs.append((*make)(py::tuple(), x.scalar.kind == 'f' ? "float64" : x.scalar.kind == 'i' ? "int64" : "bool", py::tuple(), true));
+      specs.append((*make)(py::tuple(),
+                           x.scalar.kind == 'f'   ? "float64"
+                           : x.scalar.kind == 'i' ? "int64"
+                                                  : "bool",
+                           py::tuple(), true));
     else
       specs.append(py::none());
   }
@@ -69,7 +75,9 @@ Ref<Plan> ask_plan(Op& op, const AttrSet* attrs, std::span<const Operand> ins) {
   plan->casts.resize(ins.size(), -1);
   for (size_t i = 0; i < ins.size(); ++i)  // a scalar without a type of its own is stored as float64, int64 or bool
     if (ins[i].kind == Operand::Kind::kScalar && plan->casts[i] < 0)
-      plan->casts[i] = static_cast<int8_t>(ins[i].scalar.kind == 'f' ? DType::kFloat64 : ins[i].scalar.kind == 'i' ? DType::kInt64 : DType::kBool);
+      plan->casts[i] = static_cast<int8_t>(ins[i].scalar.kind == 'f'   ? DType::kFloat64
+                                           : ins[i].scalar.kind == 'i' ? DType::kInt64
+                                                                       : DType::kBool);
   plan->contiguous = answer.attr("contiguous").cast<bool>();
   plan->random = answer.attr("random").cast<bool>();
   py::object view = answer.attr("view");
@@ -109,7 +117,8 @@ class ProgramBuilder {
   using Arg = GradProgram::Arg;
   std::unordered_map<int, Arg> known;
 
-  Ref<GradProgram> build(const Trace& trace, const std::vector<Arg>& results_by_value, const std::vector<int>& result_values) {
+  Ref<GradProgram> build(const Trace& trace, const std::vector<Arg>& results_by_value,
+                         const std::vector<int>& result_values) {
     auto program = make_ref<GradProgram>();
     for (const Trace::Capture& c : trace.captures) {
       known[c.input] = {Arg::Kind::kConstant, static_cast<int>(program->constants.size()), 0, {}};
@@ -168,7 +177,11 @@ Ref<GradProgram> ask_gradient(Plan& plan, std::span<const Operand> ins, uint64_t
     if (ins[i].is_array())
       operands.append(input(ins[i].array->shape, ins[i].array->dtype, false, arg));
     else if (ins[i].kind == Operand::Kind::kScalar)
-      operands.append(input({}, ins[i].scalar.kind == 'f' ? DType::kFloat64 : ins[i].scalar.kind == 'i' ? DType::kInt64 : DType::kBool, true, arg));
+      operands.append(input({},
+                            ins[i].scalar.kind == 'f'   ? DType::kFloat64
+                            : ins[i].scalar.kind == 'i' ? DType::kInt64
+                                                        : DType::kBool,
+                            true, arg));
     else
       operands.append(py::none());
     needs.append(py::bool_(ins[i].is_array() && ins[i].array->edge && (mask >> std::min<size_t>(i, 63) & 1)));
@@ -188,11 +201,13 @@ Ref<GradProgram> ask_gradient(Plan& plan, std::span<const Operand> ins, uint64_t
     py::object g = answer[i];
     if (g.is_none() || !needs[i].cast<bool>()) continue;
     if (!is_ndarray(g.ptr()))
-      throw Error(ErrorKind::kInternal, plan.op->name + ": expected its gradient rule to give arrays, got another type.");
+      throw Error(ErrorKind::kInternal,
+                  plan.op->name + ": expected its gradient rule to give arrays, got another type.");
     values[i] = trace->value_of(array_of(g.ptr()));
     if (trace->values[values[i]].shape != ins[i].array->shape)
-      throw Error(ErrorKind::kInternal, plan.op->name + ": expected a gradient of shape " + ins[i].array->shape.str() + " for operand " +
-                                            std::to_string(i) + ", got " + trace->values[values[i]].shape.str() + " from its rule.");
+      throw Error(ErrorKind::kInternal, plan.op->name + ": expected a gradient of shape " + ins[i].array->shape.str() +
+                                            " for operand " + std::to_string(i) + ", got " +
+                                            trace->values[values[i]].shape.str() + " from its rule.");
   }
   return builder.build(*trace, constants, values);
 }
@@ -205,7 +220,9 @@ std::shared_ptr<const std::string> user_site() {
     const char* file = PyUnicode_AsUTF8(code->co_filename);
     bool ours = file && std::strstr(file, "/minimx/");
     std::shared_ptr<const std::string> site;
-    if (!ours && file) site = std::make_shared<const std::string>(std::string(file) + ":" + std::to_string(PyFrame_GetLineNumber(frame)));
+    if (!ours && file)
+      site =
+          std::make_shared<const std::string>(std::string(file) + ":" + std::to_string(PyFrame_GetLineNumber(frame)));
     Py_DECREF(code);
     PyFrameObject* back = site ? nullptr : PyFrame_GetBack(frame);
     Py_DECREF(frame);
@@ -251,7 +268,8 @@ DType dtype_code(py::handle name) {
   }();
   auto it = codes->find(name.cast<std::string>());
   if (it == codes->end())
-    throw Error(ErrorKind::kType, "dtype: expected a type minimx has, got '" + name.cast<std::string>() + "'. See minimx/ops/dtypes.py.");
+    throw Error(ErrorKind::kType,
+                "dtype: expected a type minimx has, got '" + name.cast<std::string>() + "'. See minimx/ops/dtypes.py.");
   return it->second;
 }
 
@@ -281,7 +299,8 @@ py::dict attributes_dict(const AttrSet* attrs) {
 
 PyOp& op_named(const std::string& name) {
   auto it = registry().find(name);
-  if (it == registry().end()) throw Error(ErrorKind::kInternal, "operator: expected a row of the table, got '" + name + "'.");
+  if (it == registry().end())
+    throw Error(ErrorKind::kInternal, "operator: expected a row of the table, got '" + name + "'.");
   return *it->second;
 }
 
@@ -290,7 +309,8 @@ const AttrSet* intern_attributes(PyOp& op, PyObject* const* values) {
   py::tuple key(op.n_attributes);
   for (int i = 0; i < op.n_attributes; ++i) {
     PyObject* v = values[i];
-    bool plain = v == Py_None || PyBool_Check(v) || PyLong_CheckExact(v) || PyFloat_CheckExact(v) || PyUnicode_CheckExact(v);
+    bool plain =
+        v == Py_None || PyBool_Check(v) || PyLong_CheckExact(v) || PyFloat_CheckExact(v) || PyUnicode_CheckExact(v);
     if (plain) {
       key[i] = py::reinterpret_borrow<py::object>(v);
     } else {
@@ -339,8 +359,9 @@ void set_python_error() noexcept {
   } catch (const engine::Poisoned& p) {
     raise_failure(*p.failure);
   } catch (const Error& e) {
-    static const char* const kClasses[] = {"EngineError", "ArgumentError", "ShapeError", "DTypeError", "IndexOutOfBounds",
-                                           "OutOfMemory", "DeviceError", "AutogradError", "GraphError", "NotSupported"};
+    static const char* const kClasses[] = {"EngineError",      "ArgumentError", "ShapeError",  "DTypeError",
+                                           "IndexOutOfBounds", "OutOfMemory",   "DeviceError", "AutogradError",
+                                           "GraphError",       "NotSupported"};
     raise(kClasses[static_cast<int>(e.kind())], e.what());
   } catch (const std::bad_alloc&) {
     raise("OutOfMemory", "expected free memory, got none. Free arrays or use a smaller batch.");
@@ -359,8 +380,10 @@ void raise_failure(const engine::Failure& failure) {
   PyObject *type, *value, *trace;
   PyErr_Fetch(&type, &value, &trace);
   PyErr_NormalizeException(&type, &value, &trace);
-  if (PyObject* r = PyObject_CallMethod(g_hooks.errors, "annotate", "Os", value, note.c_str())) Py_DECREF(r);
-  else PyErr_Clear();
+  if (PyObject* r = PyObject_CallMethod(g_hooks.errors, "annotate", "Os", value, note.c_str()))
+    Py_DECREF(r);
+  else
+    PyErr_Clear();
   PyErr_Restore(type, value, trace);
 }
 
@@ -377,7 +400,8 @@ void add_rules(py::module_& m) {
       PyUnicode_InternInPlace(&text);
       py::object fallback = p.attr("default");
       bool operand = p.attr("is_operand").cast<bool>();
-      op->parameters.push_back({text, fallback.is(empty) ? nullptr : fallback.release().ptr(), operand, p.attr("arrays").cast<bool>()});
+      op->parameters.push_back(
+          {text, fallback.is(empty) ? nullptr : fallback.release().ptr(), operand, p.attr("arrays").cast<bool>()});
       op->n_attributes += !operand;
     }
     registry()[name] = op;
@@ -388,7 +412,8 @@ void add_rules(py::module_& m) {
   core_ops().cast_attrs = cast_attributes;
   m.def("set_hooks", [](const py::dict& h) {
     auto take = [&](const char* name) { return py::object(h[name]).release().ptr(); };
-    g_hooks = {take("asarray"), take("index_get"), take("index_set"), take("repr"), take("dtypes"), take("canonical"), take("device"), take("errors"), take("host_call")};
+    g_hooks = {take("asarray"),   take("index_get"), take("index_set"), take("repr"),     take("dtypes"),
+               take("canonical"), take("device"),    take("errors"),    take("host_call")};
   });
 }
 

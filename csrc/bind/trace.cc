@@ -1,9 +1,10 @@
 // Traces for minimx/graph: begin and end one, read its nodes.
+#include "runtime/trace.h"
+
 #include <pybind11/stl.h>
 
 #include "bind/rules.h"
 #include "bind/submodules.h"
-#include "runtime/trace.h"
 
 namespace minimx::bind {
 namespace {
@@ -50,11 +51,15 @@ class PyTrace {
       const Trace::Node& n = trace_->nodes[i];
       py::list args;
       for (const auto& a : n.args) {
-        if (a.kind == Trace::Arg::Kind::kValue) args.append(py::make_tuple("v", a.value));
-        else if (a.kind == Trace::Arg::Kind::kScalar) args.append(scalar_object(a.scalar));
-        else args.append(py::none());
+        if (a.kind == Trace::Arg::Kind::kValue)
+          args.append(py::make_tuple("v", a.value));
+        else if (a.kind == Trace::Arg::Kind::kScalar)
+          args.append(scalar_object(a.scalar));
+        else
+          args.append(py::none());
       }
-      out.append(py::make_tuple(n.op->name, attributes_dict(n.attrs.get()), args, n.outs, n.site ? *n.site : std::string()));
+      out.append(
+          py::make_tuple(n.op->name, attributes_dict(n.attrs.get()), args, n.outs, n.site ? *n.site : std::string()));
     }
     return out;
   }

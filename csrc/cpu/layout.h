@@ -1,4 +1,5 @@
-// What the layers above may ask about layouts, without seeing oneDNN: which ones a convolution prefers, and their sizes.
+// What the layers above may ask about layouts, without seeing oneDNN: which ones a convolution prefers, and their
+// sizes.
 #pragma once
 #include <span>
 #include <string>

@@ -43,7 +43,8 @@ void Scalar::store(DType t, void* out) const {
     if constexpr (std::is_same_v<T, bool>)
       v = kind == 'f' ? f != 0 : i != 0;
     else
-      v = kind == 'f' ? static_cast<T>(static_cast<std::conditional_t<sizeof(T) == 2 && !std::is_integral_v<T>, float, double>>(f))
+      v = kind == 'f' ? static_cast<T>(
+                            static_cast<std::conditional_t<sizeof(T) == 2 && !std::is_integral_v<T>, float, double>>(f))
                       : static_cast<T>(static_cast<std::conditional_t<std::is_integral_v<T>, int64_t, double>>(i));
     std::memcpy(out, &v, sizeof v);
   });

@@ -54,11 +54,13 @@ void run_into(Plan& plan, std::span<const Operand> ins, std::vector<Array>& outs
   for (size_t i = 0; i < plan.outs.size(); ++i) {
     if (into[i].shape != plan.outs[i].shape) wrong_output(*plan.op, into[i], plan.outs[i]);
     if (into[i].storage->read_only())
-      throw Error(ErrorKind::kValue, plan.op->name + ": expected an array that may be written to, got a read-only one. Copy it first.");
+      throw Error(ErrorKind::kValue,
+                  plan.op->name + ": expected an array that may be written to, got a read-only one. Copy it first.");
     direct = direct && into[i].dtype == plan.outs[i].dtype && into[i].contiguous() && !overlaps(plan, into[i], ins);
   }
   for (size_t i = 0; i < plan.outs.size(); ++i)
-    outs.push_back(direct ? into[i].detached() : Array::empty(plan.outs[i].shape, plan.outs[i].dtype, into[i].device()));
+    outs.push_back(direct ? into[i].detached()
+                          : Array::empty(plan.outs[i].shape, plan.outs[i].dtype, into[i].device()));
   if (plan.is_view)
     outs[0] = view_of(plan, *ins[0].array);
   else
@@ -79,7 +81,7 @@ Device device_of(const Op& op, std::span<const Operand> ins) {
     if (!first) first = x.array;
     if (!(x.array->device() == first->device()))
       throw Error(ErrorKind::kDevice, op.name + ": expected operands on one device, got " + first->device().str() +
-                                         " and " + x.array->device().str() + ". Move one with to_device().");
+                                          " and " + x.array->device().str() + ". Move one with to_device().");
   }
   return first ? first->device() : Device{};
 }
@@ -133,7 +135,9 @@ RandomState& random_state() {
 Plan& plan_for(Op& op, const AttrSet* attrs, std::span<const Operand> ins) {
   Signature s;
   for (const Operand& x : ins) s.add(x);
-  if (!s.fits()) throw Error(ErrorKind::kValue, op.name + ": expected fewer than 300 operands, got " + std::to_string(ins.size()) + ". Join them in steps.");
+  if (!s.fits())
+    throw Error(ErrorKind::kValue, op.name + ": expected fewer than 300 operands, got " + std::to_string(ins.size()) +
+                                       ". Join them in steps.");
   if (Plan* found = op.find(attrs, s)) return *found;
   Ref<Plan> plan = rules().plan(op, attrs, ins);
   Plan& p = *plan;
@@ -165,12 +169,15 @@ void invoke(Op& op, const AttrSet* attrs, std::span<const Operand> ins, std::vec
     }
   } else {
     if (into.size() != plan->outs.size())
-      throw Error(ErrorKind::kValue, op.name + ": expected " + std::to_string(plan->outs.size()) + " output arrays, got " +
-                                         std::to_string(into.size()) + ". Pass one per output.");
+      throw Error(ErrorKind::kValue, op.name + ": expected " + std::to_string(plan->outs.size()) +
+                                         " output arrays, got " + std::to_string(into.size()) +
+                                         ". Pass one per output.");
     for (const Array& a : into)
       if (m.recording && a.edge.leaf)
-        throw Error(ErrorKind::kAutograd, op.name + ": expected no in-place write to a variable while recording, got one to an array with "
-                                                 "attach_grad(). Write outside autograd.record(), or to a copy.");
+        throw Error(ErrorKind::kAutograd,
+                    op.name +
+                        ": expected no in-place write to a variable while recording, got one to an array with "
+                        "attach_grad(). Write outside autograd.record(), or to a copy.");
     run_into(*plan, used, outs, into);
   }
   if (m.recording) record(*plan, used, outs);
@@ -184,7 +191,8 @@ Array invoke1(Op& op, const AttrSet* attrs, std::initializer_list<Operand> ins) 
 
 void copy_into(const Array& from, const Array& to) {
   if (to.size() == 0) return;
-  if (from.storage == to.storage && from.offset == to.offset && from.strides == to.strides && from.dtype == to.dtype) return;
+  if (from.storage == to.storage && from.offset == to.offset && from.strides == to.strides && from.dtype == to.dtype)
+    return;
   Spec in{from.dtype, from.shape, from.strides, ""}, out{to.dtype, to.shape, to.strides, ""};
   Operand x(from);
   launch(make_kernel("cast", {&in, 1}, {&out, 1}, {}), "copy", {&x, 1}, {}, {&to, 1});

@@ -16,8 +16,9 @@ struct Mode {
 };
 Mode& mode();
 
-/// Calls `op` on `ins`. `outs` receives the results: as many as the plan has. If `into` is not empty it holds the arrays
-/// to write to (same shapes; another type is converted to), and `outs` are those arrays, newly placed on the tape.
+/// Calls `op` on `ins`. `outs` receives the results: as many as the plan has. If `into` is not empty it holds the
+/// arrays to write to (same shapes; another type is converted to), and `outs` are those arrays, newly placed on the
+/// tape.
 void invoke(Op& op, const AttrSet* attrs, std::span<const Operand> ins, std::vector<Array>& outs,
             std::span<const Array> into = {});
 

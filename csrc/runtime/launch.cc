@@ -91,8 +91,8 @@ void* thread_workspace(size_t bytes) {
   return scratch.p;
 }
 
-void launch(const KernelPtr& kernel, const char* name, std::span<const Operand> ins, std::span<const int8_t> scalar_types,
-            std::span<const Array> outs, const uint64_t* state) {
+void launch(const KernelPtr& kernel, const char* name, std::span<const Operand> ins,
+            std::span<const int8_t> scalar_types, std::span<const Array> outs, const uint64_t* state) {
   bool fits = ins.size() + outs.size() + 1 <= kInlineOperands;
   if (!fits || kernel->cost_ns() >= engine::inline_threshold_ns())
     return push_queued(kernel, name, ins, scalar_types, outs, state);

@@ -9,8 +9,8 @@ namespace minimx {
 
 /// Runs `kernel` on `ins` and `outs` once their earlier uses are over. Scalars are passed as elements of type
 /// `scalar_types[i]`. `state`, if not null, points to four words copied and passed as the kernel's first operand.
-void launch(const KernelPtr& kernel, const char* name, std::span<const Operand> ins, std::span<const int8_t> scalar_types,
-            std::span<const Array> outs, const uint64_t* state = nullptr);
+void launch(const KernelPtr& kernel, const char* name, std::span<const Operand> ins,
+            std::span<const int8_t> scalar_types, std::span<const Array> outs, const uint64_t* state = nullptr);
 
 /// Scratch memory of the calling thread, 64-byte aligned; valid until its next use.
 void* thread_workspace(size_t bytes);

@@ -31,9 +31,7 @@ void Signature::add(const Operand& x) {
 }
 
 Plan* Op::find(const AttrSet* attrs, const Signature& s) {
-  auto matches = [&](const Entry& e) {
-    return e.attrs == attrs && std::ranges::equal(e.words, s.words());
-  };
+  auto matches = [&](const Entry& e) { return e.attrs == attrs && std::ranges::equal(e.words, s.words()); };
   if (last_ && last_hash_ == s.hash() && matches(*last_)) return last_->plan.get();
   auto it = plans_.find(s.hash());
   if (it == plans_.end()) return nullptr;
@@ -64,7 +62,8 @@ std::map<std::string, KernelFactory>& factories() {
 
 const Attrs::Value& at(const Attrs& attrs, const std::string& name) {
   auto it = attrs.values.find(name);
-  if (it == attrs.values.end()) throw Error(ErrorKind::kInternal, "kernel: expected attribute '" + name + "', got none.");
+  if (it == attrs.values.end())
+    throw Error(ErrorKind::kInternal, "kernel: expected attribute '" + name + "', got none.");
   return it->second;
 }
 }  // namespace

@@ -68,7 +68,8 @@ void Program::execute(void* const* ins, void* const* outs, char* arena, uint64_t
 
 std::vector<Array> Program::run(std::span<const Array> ins, const Ref<Storage>& static_arena, const char* name) const {
   if (ins.size() != inputs.size())
-    throw Error(ErrorKind::kInternal, "program: expected " + std::to_string(inputs.size()) + " inputs, got " + std::to_string(ins.size()) + ".");
+    throw Error(ErrorKind::kInternal, "program: expected " + std::to_string(inputs.size()) + " inputs, got " +
+                                          std::to_string(ins.size()) + ".");
   struct Call {
     std::vector<Array> ins, outs;
     std::vector<void*> in_data, out_data;
@@ -81,8 +82,9 @@ std::vector<Array> Program::run(std::span<const Array> ins, const Ref<Storage>& 
   size_t bytes = arena_bytes;
   for (size_t i = 0; i < ins.size(); ++i) {
     if (ins[i].shape != inputs[i].shape || ins[i].dtype != inputs[i].dtype)
-      throw Error(ErrorKind::kShape, "program: expected input " + std::to_string(i) + " of shape " + inputs[i].shape.str() + " and type " +
-                                         dtype_name(inputs[i].dtype) + ", got " + ins[i].shape.str() + " and " + dtype_name(ins[i].dtype) + ". Trace anew.");
+      throw Error(ErrorKind::kShape, "program: expected input " + std::to_string(i) + " of shape " +
+                                         inputs[i].shape.str() + " and type " + dtype_name(inputs[i].dtype) + ", got " +
+                                         ins[i].shape.str() + " and " + dtype_name(ins[i].dtype) + ". Trace anew.");
     c->ins.push_back(contiguous(ins[i].detached()));
     c->in_data.push_back(c->ins.back().data());
     reads.push_back(c->ins.back().var());
@@ -90,7 +92,7 @@ std::vector<Array> Program::run(std::span<const Array> ins, const Ref<Storage>& 
     if (written[i]) c->ins.back().storage->bump_version();
   }
   for (const OutSpec& o : outputs) {
-    c->outs.push_back(Array::empty(o.shape, o.dtype, {}));
+    c->outs.push_back(Array::empty(o.shape, o.dtype, ins.empty() ? Device{} : ins[0].device()));
     c->out_data.push_back(c->outs.back().data());
     writes.push_back(c->outs.back().var());
     bytes += c->outs.back().bytes();
@@ -108,16 +110,22 @@ std::vector<Array> Program::run(std::span<const Array> ins, const Ref<Storage>& 
   info.cost_ns = cost_ns_;
   info.bytes = bytes;
   info.site = cost_ns_ >= engine::inline_threshold_ns() && rules().site ? rules().site() : nullptr;
-  engine::push([c = std::move(c)] {
-    char* arena = c->arena ? static_cast<char*>(c->arena->data()) : nullptr;
-    c->program->execute(c->in_data.data(), c->out_data.data(), arena, c->seed, c->first_call);
-  }, reads, writes, info);
+  engine::push(
+      [c = std::move(c)] {
+        char* arena = c->arena ? static_cast<char*>(c->arena->data()) : nullptr;
+        c->program->execute(c->in_data.data(), c->out_data.data(), arena, c->seed, c->first_call);
+      },
+      reads, writes, info);
   return outs;
 }
 
-FusedKernel::FusedKernel(int operands, int64_t elements, double cost_ns, std::vector<Member> members, std::vector<size_t> temporaries,
-                         std::vector<Constant> constants)
-    : operands_(operands), elements_(elements), cost_ns_(cost_ns), members_(std::move(members)), constants_(std::move(constants)) {
+FusedKernel::FusedKernel(int operands, int64_t elements, double cost_ns, std::vector<Member> members,
+                         std::vector<size_t> temporaries, std::vector<Constant> constants)
+    : operands_(operands),
+      elements_(elements),
+      cost_ns_(cost_ns),
+      members_(std::move(members)),
+      constants_(std::move(constants)) {
   for (size_t bytes : temporaries) {
     offsets_.push_back(workspace_);
     workspace_ += aligned(bytes);
@@ -138,7 +146,9 @@ void FusedKernel::run(void* const* data, void* workspace) const {
   for (const Member& m : members_) {
     operands.clear();
     for (int i : m.operands)
-      operands.push_back(i < 0 ? scratch + offsets_[~i] : i < operands_ ? data[i] : const_cast<char*>(constants_[i - operands_].data()));
+      operands.push_back(i < 0           ? scratch + offsets_[~i]
+                         : i < operands_ ? data[i]
+                                         : const_cast<char*>(constants_[i - operands_].data()));
     m.kernel->run(operands.data(), scratch + offsets_.back());
   }
 }

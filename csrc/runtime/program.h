@@ -1,6 +1,6 @@
-// Program: a compiled graph, as the engine runs it. A fixed list of bound kernels over buffers whose places were planned
-// once; one engine operator whatever its length. Built by minimx/graph/lower.py. Immutable once built: many threads and
-// many calls may run one Program at once, each with outputs and an arena of its own.
+// Program: a compiled graph, as the engine runs it. A fixed list of bound kernels over buffers whose places were
+// planned once; one engine operator whatever its length. Built by minimx/graph/lower.py. Immutable once built: many
+// threads and many calls may run one Program at once, each with outputs and an arena of its own.
 #pragma once
 #include <array>
 #include <atomic>
@@ -60,11 +60,12 @@ class FusedKernel : public Kernel {
   using Function = void (*)(void* const* data, int64_t begin, int64_t end);
   struct Member {
     KernelPtr kernel;
-    std::vector<int> operands;  // index into the fused kernel's operands and on into `constants`, or ~index into `temporaries`
+    std::vector<int>
+        operands;  // index into the fused kernel's operands and on into `constants`, or ~index into `temporaries`
   };
   using Constant = std::array<char, 8>;  // one element of any type
-  FusedKernel(int operands, int64_t elements, double cost_ns, std::vector<Member> members, std::vector<size_t> temporaries,
-              std::vector<Constant> constants);
+  FusedKernel(int operands, int64_t elements, double cost_ns, std::vector<Member> members,
+              std::vector<size_t> temporaries, std::vector<Constant> constants);
 
   void run(void* const* data, void* workspace) const override;
   size_t workspace_bytes() const override { return workspace_; }

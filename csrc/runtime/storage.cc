@@ -81,7 +81,8 @@ class Cache {
 
 void* system_allocate(size_t bytes) {
   bool huge = bytes >= kHugePage;
-  void* p = std::aligned_alloc(huge ? kHugePage : kAlign, huge ? (bytes + kHugePage - 1) / kHugePage * kHugePage : bytes);
+  void* p =
+      std::aligned_alloc(huge ? kHugePage : kAlign, huge ? (bytes + kHugePage - 1) / kHugePage * kHugePage : bytes);
   if (p && huge) madvise(p, bytes, MADV_HUGEPAGE);
   return p;
 }

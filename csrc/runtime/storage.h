@@ -33,6 +33,8 @@ class Storage : public engine::Var {
   /// As asked for; the block may be larger.
   size_t bytes() const { return bytes_; }
   Device device() const { return device_; }
+  /// Names another CPU number as home of a block that nobody else has seen yet: all CPU numbers are one memory.
+  void set_device(Device device) { device_ = device; }
   bool read_only() const { return read_only_; }
   /// Counts writes after creation: the tape compares it to find saved arrays that were written to in place.
   uint32_t version() const { return version_.load(std::memory_order_relaxed); }

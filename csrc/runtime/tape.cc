@@ -30,16 +30,17 @@ Saved save(const Operand& x) {
 }
 
 [[noreturn]] void freed(const TapeNode& node) {
-  throw Error(ErrorKind::kAutograd, "backward: expected a graph that is still there, got '" + node.name +
-                                        "' whose saved arrays an earlier backward freed. Pass retain_graph=True to that one.");
+  throw Error(ErrorKind::kAutograd,
+              "backward: expected a graph that is still there, got '" + node.name +
+                  "' whose saved arrays an earlier backward freed. Pass retain_graph=True to that one.");
 }
 
 Array restore(const TapeNode& node, const Saved& s, const GradEdge& edge, const char* what, int i) {
   if (s.is_array && s.array.storage->version() != s.version)
-    throw Error(ErrorKind::kAutograd, "backward: expected " + std::string(what) + " " + std::to_string(i) + " of '" + node.name +
-                                       "' as it was, got an array written to in place since (version " +
-                                       std::to_string(s.array.storage->version()) + ", saved at " + std::to_string(s.version) +
-                                       "). Write to a copy instead.");
+    throw Error(ErrorKind::kAutograd, "backward: expected " + std::string(what) + " " + std::to_string(i) + " of '" +
+                                          node.name + "' as it was, got an array written to in place since (version " +
+                                          std::to_string(s.array.storage->version()) + ", saved at " +
+                                          std::to_string(s.version) + "). Write to a copy instead.");
   Array a = s.array;
   a.edge = edge;
   return a;
@@ -77,11 +78,13 @@ Array TapeNode::saved_out(int i) const {
 void record(Plan& plan, std::span<const Operand> ins, std::span<Array> outs) {
   uint64_t mask = 0;
   for (size_t i = 0; i < ins.size(); ++i)
-    if (ins[i].is_array() && ins[i].array->edge && is_float(ins[i].array->dtype)) mask |= uint64_t{1} << std::min<size_t>(i, 63);
+    if (ins[i].is_array() && ins[i].array->edge && is_float(ins[i].array->dtype))
+      mask |= uint64_t{1} << std::min<size_t>(i, 63);
   if (!mask) return;
   Ref<GradProgram>& program = plan.gradients[mask];
   if (!program) program = rules().gradient(plan, ins, mask);
-  bool any = std::ranges::any_of(program->results, [](const auto& r) { return r.kind != GradProgram::Arg::Kind::kNone; });
+  bool any =
+      std::ranges::any_of(program->results, [](const auto& r) { return r.kind != GradProgram::Arg::Kind::kNone; });
   if (!any) return;
   auto node = make_ref<TapeNode>();
   node->name = plan.op->name;
@@ -92,7 +95,8 @@ void record(Plan& plan, std::span<const Operand> ins, std::span<Array> outs) {
   node->ins.resize(ins.size());
   for (size_t i = 0; i < ins.size(); ++i) {
     if (ins[i].is_array()) node->edges[i] = ins[i].array->edge;
-    if (ins[i].kind == Operand::Kind::kScalar || (program->saves_in >> std::min<size_t>(i, 63) & 1)) node->ins[i] = save(ins[i]);
+    if (ins[i].kind == Operand::Kind::kScalar || (program->saves_in >> std::min<size_t>(i, 63) & 1))
+      node->ins[i] = save(ins[i]);
   }
   node->outs.resize(outs.size());
   for (size_t i = 0; i < outs.size(); ++i)
@@ -121,7 +125,8 @@ void attach_grad(Array& a, GradReq req, const Array& grad) {
   a.edge.leaf = leaf;
 }
 
-std::vector<std::optional<Array>> GradProgram::run(const TapeNode& node, std::span<const std::optional<Array>> gs) const {
+std::vector<std::optional<Array>> GradProgram::run(const TapeNode& node,
+                                                   std::span<const std::optional<Array>> gs) const {
   std::vector<std::vector<Array>> done(steps.size());
   std::vector<Array> held;  // operands made on the way, alive until the end
   held.reserve(node.ins.size() + node.outs.size() + gs.size() + steps.size() * 4);
@@ -171,8 +176,10 @@ class Walk {
   Walk(bool retain, bool create, std::span<const Array> wrt) : retain_(retain), create_(create) {
     for (size_t i = 0; i < wrt.size(); ++i) {
       if (!wrt[i].edge)
-        throw Error(ErrorKind::kAutograd, "autograd.grad: expected variables with attach_grad() or computed while recording, got "
-                                       "variable " + std::to_string(i) + " that is neither. Call attach_grad() on it before recording.");
+        throw Error(ErrorKind::kAutograd,
+                    "autograd.grad: expected variables with attach_grad() or computed while recording, got "
+                    "variable " +
+                        std::to_string(i) + " that is neither. Call attach_grad() on it before recording.");
       if (wrt[i].edge.node) wanted_nodes_.insert(wrt[i].edge.node.get());
     }
     leaves_only_ = wrt.empty();
@@ -245,8 +252,10 @@ class Walk {
     Array& to = leaf.grad;
     if (leaf.req == GradReq::kAdd) {
       Array sum = invoke1(*core_ops().add, nullptr, {Operand(to), Operand(g)});
-      if (create_) to = sum;
-      else copy_into(sum, to);
+      if (create_)
+        to = sum;
+      else
+        copy_into(sum, to);
     } else if (create_) {
       to = g;
     } else if (g.storage->use_count() == 2 && to.storage->use_count() == 1 && g.contiguous() && g.dtype == to.dtype &&
@@ -262,13 +271,15 @@ class Walk {
   std::unordered_map<TapeNode*, std::vector<std::optional<Array>>> pending_, seen_;
   std::unordered_map<Leaf*, Waiting> leaves_;
   std::unordered_set<TapeNode*> wanted_nodes_;
-  std::priority_queue<std::pair<uint64_t, Ref<TapeNode>>, std::vector<std::pair<uint64_t, Ref<TapeNode>>>, Later> queue_;
+  std::priority_queue<std::pair<uint64_t, Ref<TapeNode>>, std::vector<std::pair<uint64_t, Ref<TapeNode>>>, Later>
+      queue_;
 };
 
 }  // namespace
 
-std::vector<std::optional<Array>> backward(std::span<const Array> heads, std::span<const std::optional<Array>> head_grads,
-                                           std::span<const Array> wrt, bool retain_graph, bool create_graph) {
+std::vector<std::optional<Array>> backward(std::span<const Array> heads,
+                                           std::span<const std::optional<Array>> head_grads, std::span<const Array> wrt,
+                                           bool retain_graph, bool create_graph) {
   Walk walk(retain_graph || create_graph, create_graph, wrt);
   struct Restore {
     bool recording = mode().recording;
@@ -277,12 +288,14 @@ std::vector<std::optional<Array>> backward(std::span<const Array> heads, std::sp
   mode().recording = create_graph;
   for (size_t i = 0; i < heads.size(); ++i) {
     if (!heads[i].edge)
-      throw Error(ErrorKind::kAutograd, "backward: expected an array computed from variables under autograd.record(), got one that is "
-                                     "not on the tape. Call attach_grad() on the inputs and compute it inside record().");
+      throw Error(ErrorKind::kAutograd,
+                  "backward: expected an array computed from variables under autograd.record(), got one that is "
+                  "not on the tape. Call attach_grad() on the inputs and compute it inside record().");
     if (i < head_grads.size() && head_grads[i]) {
       if (head_grads[i]->shape != heads[i].shape)
-        throw Error(ErrorKind::kAutograd, "backward: expected a head gradient of shape " + heads[i].shape.str() + ", got " +
-                                           head_grads[i]->shape.str() + ". Give one gradient per element of the head.");
+        throw Error(ErrorKind::kAutograd, "backward: expected a head gradient of shape " + heads[i].shape.str() +
+                                              ", got " + head_grads[i]->shape.str() +
+                                              ". Give one gradient per element of the head.");
       walk.add(heads[i].edge, *head_grads[i]);
     } else {
       walk.add(heads[i].edge, filled(heads[i].shape, heads[i].dtype, heads[i].device(), 1));

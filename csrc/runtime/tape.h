@@ -35,15 +35,16 @@ class TapeNode;
 class Backward : public RefCounted {
  public:
   /// Gradients of the node's operands that have an edge; an absent one is zero. `gs` may be absent too.
-  virtual std::vector<std::optional<Array>> run(const TapeNode& node, std::span<const std::optional<Array>> gs) const = 0;
+  virtual std::vector<std::optional<Array>> run(const TapeNode& node,
+                                                std::span<const std::optional<Array>> gs) const = 0;
 };
 
 class TapeNode : public RefCounted {
  public:
-  std::string name;           // of the operator, for messages
-  uint64_t sequence = 0;      // invariant: larger than that of every node it depends on
+  std::string name;       // of the operator, for messages
+  uint64_t sequence = 0;  // invariant: larger than that of every node it depends on
   Ref<const Backward> backward;
-  std::vector<GradEdge> edges;  // one per operand; empty for operands that need no gradient
+  std::vector<GradEdge> edges;   // one per operand; empty for operands that need no gradient
   std::vector<Saved> ins, outs;  // the saved set: indexed by operand, by output; not saved ones are empty
   std::vector<OutSpec> out_specs;
   Device device;
@@ -87,7 +88,8 @@ void attach_grad(Array& a, GradReq req, const Array& grad);
 
 /// Walks back from `heads`. With `wrt` empty, gradients go to the leaves; else they are returned for `wrt`, absent
 /// where a head does not depend on it. Head gradients default to ones.
-std::vector<std::optional<Array>> backward(std::span<const Array> heads, std::span<const std::optional<Array>> head_grads,
-                                           std::span<const Array> wrt, bool retain_graph, bool create_graph);
+std::vector<std::optional<Array>> backward(std::span<const Array> heads,
+                                           std::span<const std::optional<Array>> head_grads, std::span<const Array> wrt,
+                                           bool retain_graph, bool create_graph);
 
 }  // namespace minimx

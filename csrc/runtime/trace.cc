@@ -24,8 +24,9 @@ Array Trace::input(const Dims& shape, DType dtype, bool weak) {
 int Trace::value_of(const Array& a) {
   if (a.traced()) {
     if (a.trace.get() != this)
-      throw Error(ErrorKind::kGraph, "trace: expected arrays of the graph being traced, got one of another graph. Do not keep "
-                                     "arrays from inside hybridized code beyond the call; return them.");
+      throw Error(ErrorKind::kGraph,
+                  "trace: expected arrays of the graph being traced, got one of another graph. Do not keep "
+                  "arrays from inside hybridized code beyond the call; return them.");
     return a.trace_value;
   }
   for (const Capture& c : captures)
@@ -47,7 +48,9 @@ void Trace::call(Op& op, const AttrSet* attrs, std::span<const Operand> ins, std
     if (!x.is_array()) continue;
     int id = value_of(*x.array);
     if (values[id].weak)
-      x = Operand(values[id].dtype == DType::kFloat64 ? Scalar::real(0) : Scalar::integer(0, values[id].dtype == DType::kBool ? 'b' : 'i'));
+      x = Operand(values[id].dtype == DType::kFloat64
+                      ? Scalar::real(0)
+                      : Scalar::integer(0, values[id].dtype == DType::kBool ? 'b' : 'i'));
     else
       x = Operand(stand_ins.emplace_back(array(id)));
   }
@@ -83,7 +86,8 @@ void Trace::call(Op& op, const AttrSet* attrs, std::span<const Operand> ins, std
   nodes.push_back(std::move(node));
   for (size_t i = 0; i < into.size(); ++i) {
     if (into[i].shape != outs[i].shape)
-      throw Error(ErrorKind::kValue, op.name + ": expected an output of shape " + outs[i].shape.str() + ", got " + into[i].shape.str() + ". Pass an array of that shape, or none.");
+      throw Error(ErrorKind::kValue, op.name + ": expected an output of shape " + outs[i].shape.str() + ", got " +
+                                         into[i].shape.str() + ". Pass an array of that shape, or none.");
     if (into[i].dtype != outs[i].dtype)
       outs[i] = invoke1(*core_ops().cast, core_ops().cast_attrs(into[i].dtype).get(), {Operand(outs[i])});
     if (into[i].traced()) continue;  // the caller's array becomes the new value
