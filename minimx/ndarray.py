@@ -162,6 +162,8 @@ def _index_get(x: ndarray, key: Any) -> ndarray:
 def _index_set(x: ndarray, key: Any, value: Any) -> None:
     if not isinstance(value, (ndarray, float, int)):
         value = asarray(value)
+    if isinstance(value, ndarray) and not x._traced and _core.shares_memory(x, value):
+        _core.wrote_through(x, value)  # y[:1] *= 10 ends in y[:1] = view
     basic = canonical_key(key)
     if basic in ((...,), ((None, None, None),)) and x.ndim:
         value = value if isinstance(value, ndarray) else array(value, x.dtype)

@@ -89,6 +89,15 @@ void add_autograd(py::module_& m) {
         return a.edge.leaf ? a.edge.leaf->fresh : 0;
       },
       "How many backward passes wrote this variable's gradient.");
+  m.def(
+      "wrote_through",
+      [](py::handle x, py::handle view) {
+        Array& a = array_of(x.ptr());
+        const Array& v = array_of(view.ptr());
+        bool latest = v.storage && v.storage == a.storage && v.edge.version == a.storage->version();
+        if (latest && a.edge.node && a.edge.version + 1 == a.storage->version()) a.edge.version = a.storage->version();
+      },
+      "Tells the tape that the one write since x was recorded went through `view`, which x takes as its new part.");
   m.def("on_tape", [](py::handle x) { return static_cast<bool>(array_of(x.ptr()).edge); });
   m.def("detach", [](py::handle x) { return take(array_of(x.ptr()).detached()); });
   m.def("backward", [](const py::sequence& heads, const py::sequence& head_grads, const py::sequence& wrt, bool retain,

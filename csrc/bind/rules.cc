@@ -354,8 +354,8 @@ void set_python_error() noexcept {
   };
   try {
     throw;
-  } catch (py::error_already_set& e) {
-    e.restore();
+  } catch (const py::error_already_set& e) {  // not restore(): a failure may be read more than once
+    PyErr_Restore(Py_NewRef(e.type().ptr()), Py_XNewRef(e.value().ptr()), Py_XNewRef(e.trace().ptr()));
   } catch (const engine::Poisoned& p) {
     raise_failure(*p.failure);
   } catch (const Error& e) {

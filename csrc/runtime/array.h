@@ -25,6 +25,7 @@ struct GradEdge {
   Ref<TapeNode> node;
   int index = 0;
   Ref<Leaf> leaf;
+  uint32_t version = 0;  // of the storage when the node made the array: later writes by another view void the edge
   explicit operator bool() const { return node || leaf; }
 };
 

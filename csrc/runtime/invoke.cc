@@ -70,7 +70,19 @@ void run_into(Plan& plan, std::span<const Operand> ins, std::vector<Array>& outs
       copy_into(outs[i], into[i]);
       outs[i] = into[i].detached();
     }
+    outs[i].edge.leaf = into[i].edge.leaf;  // a variable stays one: w -= lr * w.grad
     outs[i].storage->bump_version();
+  }
+}
+
+/// While recording: an operand written to through another view of its memory is not what the tape says of it any more.
+void check_current(const Op& op, std::span<const Operand> ins) {
+  for (const Operand& x : ins) {
+    if (!x.is_array() || !x.array->edge.node || x.array->edge.version == x.array->storage->version()) continue;
+    throw Error(ErrorKind::kAutograd,
+                op.name +
+                    ": expected operands as they were recorded, got one whose memory was written to through another "
+                    "view since. Write to the array itself, or to a copy.");
   }
 }
 
@@ -149,6 +161,7 @@ void invoke(Op& op, const AttrSet* attrs, std::span<const Operand> ins, std::vec
             std::span<const Array> into) {
   Mode& m = mode();
   if (m.trace) return m.trace->call(op, attrs, ins, outs, into);
+  if (m.recording) check_current(op, ins);
   Device device = device_of(op, ins);
   Plan* plan = &plan_for(op, attrs, ins);
   Ref<Plan> hold(plan);  // a nested call may start the table anew

@@ -58,10 +58,15 @@ Array filled(const Dims& shape, DType dtype, Device device, double value) {
   return out;
 }
 
+/// True if a saved operand lies in memory that the operator wrote its outputs to (in place).
+bool overwritten(const Saved& s, std::span<const Array> outs) {
+  return s.is_array && std::ranges::any_of(outs, [&](const Array& o) { return o.storage == s.array.storage; });
+}
+
 void place(Ref<TapeNode> node, std::span<Array> outs) {
   for (size_t i = 0; i < outs.size(); ++i) {
     node->out_specs.push_back({outs[i].dtype, outs[i].shape});
-    if (is_float(outs[i].dtype)) outs[i].edge = {node, static_cast<int>(i), {}};
+    if (is_float(outs[i].dtype)) outs[i].edge = {node, static_cast<int>(i), {}, outs[i].storage->version()};
   }
 }
 
@@ -72,7 +77,7 @@ Array TapeNode::saved_in(int i) const {
 }
 
 Array TapeNode::saved_out(int i) const {
-  return restore(*this, outs[i], {Ref<TapeNode>(const_cast<TapeNode*>(this)), i, {}}, "output", i);
+  return restore(*this, outs[i], {Ref<TapeNode>(const_cast<TapeNode*>(this)), i, {}, outs[i].version}, "output", i);
 }
 
 void record(Plan& plan, std::span<const Operand> ins, std::span<Array> outs) {
@@ -97,6 +102,7 @@ void record(Plan& plan, std::span<const Operand> ins, std::span<Array> outs) {
     if (ins[i].is_array()) node->edges[i] = ins[i].array->edge;
     if (ins[i].kind == Operand::Kind::kScalar || (program->saves_in >> std::min<size_t>(i, 63) & 1))
       node->ins[i] = save(ins[i]);
+    if (!plan.is_view && overwritten(node->ins[i], outs)) --node->ins[i].version;  // what was saved is gone already
   }
   node->outs.resize(outs.size());
   for (size_t i = 0; i < outs.size(); ++i)
