@@ -62,6 +62,13 @@ class MXError(Exception):
         return type(self), (self.where, self.expected, self.got, self.way_out), self.__dict__
 
 
+def annotate(error: BaseException, note: str) -> None:
+    """Adds a line to what is printed of an error (PEP 678), once: an error may be raised to several readers."""
+    notes = error.__dict__.setdefault("__notes__", [])
+    if note not in notes:
+        notes.append(note)
+
+
 class ArgumentError(MXError, ValueError):
     """An argument has the right type and a value that is not allowed."""
 
