@@ -172,6 +172,20 @@ def test_half_is_rounded_between_rows():
     assert (rounded != ((y * numpy.float32(1.1) + numpy.float32(0.3)) * y - y).astype("float16")).any()
 
 
+def test_nothing_is_written_over_what_is_still_read():
+    """x - x[:, :1] may not run in the memory of x."""
+
+    def function(x):
+        y = mx.np.cumsum(x, axis=1)  # lies in the arena and dies in the subtraction
+        return mx.np.cumsum((y - y[:, :1]) * 2 + 1, axis=0)
+
+    x = drawn((300, 700), "float32", 0)
+    want = function(x).asnumpy()
+    t = compiled(function, x)
+    for program in (t.plain, t.fused):
+        assert (program.run([x], False)[0].asnumpy() == want).all()
+
+
 # ---- the pass -------------------------------------------------------------------------------------------------------
 
 

@@ -208,7 +208,8 @@ class Lowering:
             place = self.places[x]
             whole = place.offset == 0 and (x.layout or _dense(x.shape, place.strides))
             same_size = mine.kind == place.block.kind == "arena" and place.block.bytes == mine.bytes
-            if whole and same_size and place.block.final <= at:
+            views = [v for v in inputs if isinstance(v, Value) and v is not x and self.places[v].block is place.block]
+            if whole and same_size and place.block.final <= at and not views:  # x - x[:1] reads an element many times
                 self.blocks.remove(mine)
                 place.block.final = mine.final
                 self.places[out] = Place(place.block, self.places[out].strides)
@@ -279,8 +280,16 @@ class Lowering:
             if n is None or not is_pointwise(n) or v in outputs or targets.count(v) > 1 or v.dtype != target.dtype:
                 continue
             readers = [x for x in n.values if x is target]
+            if any(x is not target and self.source(x, producers) is target for x in n.values):
+                continue  # x += x[:1] reads an element many times
             if self.last_use.get(target, -1) <= self.position[n] and all(x.shape == v.shape for x in readers):
                 self.in_place[v] = target
+
+    def source(self, v: Value, producers: dict[Value, Node]) -> Value:
+        """The value whose memory a view shows, or ``v`` itself."""
+        while v in producers and producers[v].body is None and OPS[producers[v].op].kind == "view":
+            v = producers[v].inputs[0]  # type: ignore[assignment]
+        return v
 
     def keep_views_alive(self) -> None:
         """A value lives as long as the views of it: last uses flow from views to their sources."""
