@@ -98,8 +98,8 @@ def test_several_devices():
     p = gluon.Parameter("w", shape=(2,), init="ones")
     p.initialize(ctx=[mx.cpu(0), mx.cpu(1)])
     with autograd.record():
-        y = (p.list_data()[0] * 1).sum() + (p.list_data()[1] * 3).sum()
-    y.backward()
+        heads = [(p.list_data()[0] * 1).sum(), (p.list_data()[1] * 3).sum()]
+    autograd.backward(heads)
     trainer = Trainer([p], "sgd", {"learning_rate": 0.5, "momentum": 0.9})
     trainer.step(4)
     assert [d.tolist() for d in p.list_data()] == [[0.5, 0.5]] * 2 and [g.tolist() for g in p.list_grad()] == [
