@@ -12,6 +12,13 @@ namespace {
 constexpr size_t kAlign = 64;
 size_t aligned(size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
 
+/// A copy of the elements as they are now.
+Array snapshot(const Array& a) {
+  Array copy = Array::empty(a.shape, a.dtype, a.device());
+  copy_into(a, copy);
+  return copy;
+}
+
 /// Elements a thread should have at least, for a fused kernel to be split.
 constexpr int64_t kFusedGrain = 16384;
 
@@ -66,6 +73,13 @@ void Program::execute(void* const* ins, void* const* outs, char* arena, uint64_t
   }
 }
 
+bool Program::aliases_written(std::span<const Array> ins, size_t i) const {
+  if (written[i]) return false;
+  for (size_t j = 0; j < ins.size(); ++j)
+    if (written[j] && ins[j].storage == ins[i].storage) return true;
+  return false;
+}
+
 std::vector<Array> Program::run(std::span<const Array> ins, const Ref<Storage>& static_arena, const char* name) const {
   if (ins.size() != inputs.size())
     throw Error(ErrorKind::kInternal, "program: expected " + std::to_string(inputs.size()) + " inputs, got " +
@@ -85,7 +99,7 @@ std::vector<Array> Program::run(std::span<const Array> ins, const Ref<Storage>& 
       throw Error(ErrorKind::kShape, "program: expected input " + std::to_string(i) + " of shape " +
                                          inputs[i].shape.str() + " and type " + dtype_name(inputs[i].dtype) + ", got " +
                                          ins[i].shape.str() + " and " + dtype_name(ins[i].dtype) + ". Trace anew.");
-    c->ins.push_back(contiguous(ins[i].detached()));
+    c->ins.push_back(aliases_written(ins, i) ? snapshot(ins[i]) : contiguous(ins[i].detached()));
     c->in_data.push_back(c->ins.back().data());
     reads.push_back(c->ins.back().var());
     if (written[i]) writes.push_back(c->ins.back().var());

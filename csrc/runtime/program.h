@@ -43,6 +43,8 @@ class Program : public RefCounted {
   std::vector<Array> run(std::span<const Array> ins, const Ref<Storage>& arena, const char* name) const;
 
  private:
+  /// True if input i lies in memory that a step writes to as another input: steps would see it change.
+  bool aliases_written(std::span<const Array> ins, size_t i) const;
   void execute(void* const* ins, void* const* outs, char* arena, uint64_t seed, uint64_t call) const;
 
   std::vector<Step> steps_;
