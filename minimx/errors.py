@@ -35,9 +35,10 @@ __all__ = [
 class MXError(Exception):
     """Base of all errors: reads ``<where>: expected <rule>, got <values>. <Way out>.``
 
-    ``where`` names the function, operator or file; ``expected`` is the rule that was broken; ``got`` holds the offending
-    values (a string, or any object, shown with ``str``); ``way_out`` says what to do. All four stay as attributes and
-    survive pickling. A finished sentence may be given alone, as ``MXError("text")``: that is how C++ raises.
+    ``where`` names the function, operator or file; ``expected`` is the rule that was broken; ``got`` holds the
+    offending values (a string, or any object, shown with ``str``); ``way_out`` says what to do. All four stay as
+    attributes and survive pickling. A finished sentence may be given alone, as ``MXError("text")``: that is how C++
+    raises.
 
     >>> str(ShapeError("dot", "inner sizes that agree", "(2, 3) and (4, 5)", "Transpose one operand"))
     'dot: expected inner sizes that agree, got (2, 3) and (4, 5). Transpose one operand.'

@@ -68,8 +68,8 @@ def _beats(better: Any, other: Any) -> Any:
 
 
 def _trigamma(x: Any) -> Any:
-    """The derivative of digamma: pi^2 / sin^2(pi x) - trigamma(1 - x) below 1/2, else a sum up to x + 10 and the series there
-    (Abramowitz and Stegun 1964, 6.4.7, 6.4.6 and 6.4.12)."""
+    """The derivative of digamma: pi^2 / sin^2(pi x) - trigamma(1 - x) below 1/2, else a sum up to x + 10 and the
+    series there (Abramowitz and Stegun 1964, 6.4.7, 6.4.6 and 6.4.12)."""
     z = e.where(x < 0.5, 1 - x, x)
     s = e.sin(math.pi * x)
     total: Any = 0.0

@@ -1,0 +1,1 @@
+"""What the kinds of row mean, a module each: elemwise, reduce, view, composite, kernel, random, host."""

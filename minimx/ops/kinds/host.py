@@ -47,7 +47,9 @@ class Host(Ruled):
         outs = self.infer(*self.grouped(ins), **attrs) if self.infer else self._try_out(ins, casts, attrs)
         return Plan(outs, "host", {"name": self.name}, casts, contiguous=True)
 
-    def backward(self, gs: Sequence, ins: Sequence, outs: Sequence, attrs: dict[str, Any], needs: Sequence[bool]) -> list:
+    def backward(
+        self, gs: Sequence, ins: Sequence, outs: Sequence, attrs: dict[str, Any], needs: Sequence[bool]
+    ) -> list:
         if self.grad is None and any(is_float(str(y.dtype)) for y in outs):
             raise NotSupported(self.name, "an operator with a gradient while recording", "one without",
                                "Call it on x.detach() or inside autograd.pause()")  # fmt: skip

@@ -22,14 +22,15 @@ WHOLE = (None, None, None)
 
 
 def _array(k: Any) -> Any:
-    """An index given as a list or NumPy array, as an array of minimx. minimx's own may be of a float type, as its lists are."""
+    """A list or NumPy array given as an index, as minimx's array. minimx's own may be of a float type."""
     if hasattr(k, "attach_grad"):
         return k
     import numpy
 
     a = numpy.asarray(k)
     if a.dtype.kind not in "biu" and a.size:
-        raise ArgumentTypeError("index", "integers, slices, None, '...', bools or arrays of them", repr(k), "Cast to integers")
+        rule = "integers, slices, None, '...', bools or arrays of them"
+        raise ArgumentTypeError("index", rule, repr(k), "Cast to integers")
     return f.asarray(a if a.size or hasattr(k, "dtype") else a.astype("int64"))  # [] is a list of integers
 
 
@@ -52,7 +53,7 @@ class Split:
 
 
 def _parts(key: Any, shape: tuple[int, ...]) -> list:
-    """The key as a list with one entry an axis: lists as arrays, masks as the arrays of nonzero, Ellipsis written out."""
+    """The key as a list with one entry an axis: lists as arrays, masks as arrays of nonzero, Ellipsis written out."""
     asked = [_array(k) if _is_array(k) else k for k in (key if isinstance(key, tuple) else (key,))]
     width = [0 if k is None or k is Ellipsis else k.ndim if _is_mask(k) else 1 for k in asked]
     missing = len(shape) - sum(width)
@@ -68,7 +69,8 @@ def _parts(key: Any, shape: tuple[int, ...]) -> list:
             axis += k is not None
             continue
         if k.shape != shape[axis : axis + k.ndim]:
-            raise IndexOutOfBounds("index", f"a mask of shape {shape[axis : axis + k.ndim]}", k.shape, "Masks have the shape of the axes they index")
+            rule = f"a mask of shape {shape[axis : axis + k.ndim]}"
+            raise IndexOutOfBounds("index", rule, k.shape, "Masks have the shape of the axes they index")
         parts.extend(f.nonzero(k))
         axis += k.ndim
     return parts

@@ -155,7 +155,8 @@ def eigvals(xp, x, /):
 def svd_grad(gs, ins, outs, attrs, needs):
     """Of thin factors, for distinct singular values (Wan and Zhang 2019, arXiv:1909.02659)."""
     if attrs["full_matrices"] or not attrs["compute_uv"]:
-        raise NotSupported("linalg.svd", "full_matrices=False and compute_uv=True while recording", attrs, "Use svdvals for values alone")
+        rule = "full_matrices=False and compute_uv=True while recording"
+        raise NotSupported("linalg.svd", rule, attrs, "Use svdvals for values alone")
     (gu, gs_, gvh), (u, s, vh) = gs, outs
     v, gv, k = transposed(vh), transposed(gvh), s.shape[-1]
     same, square = f.eye(k, k, 0, "bool"), f.square(s)
@@ -174,7 +175,8 @@ def svd_grad(gs, ins, outs, attrs, needs):
 
 def _apart(dtype, rng):
     """Samples: matrices whose singular values are well apart, tall and wide."""
-    a = rng.uniform(-1, 1, (4, 3)) + 3 * (rng.uniform(1, 1, (4, 3)).cumsum(0) == rng.uniform(1, 1, (4, 3)).cumsum(1)).cumsum(1)
+    upper = [[3.0 * (j >= i) for j in range(3)] for i in range(4)]
+    a = rng.uniform(-1, 1, (4, 3)) + upper
     return [([a.astype(dtype)], {}), ([a.T.astype(dtype)], {})]
 
 
