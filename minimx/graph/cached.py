@@ -43,9 +43,7 @@ class Entry:
             self.record(ins, outs, made[self.compiled.outputs :], stream)
         return unflatten(self.tree, outs)
 
-    def record(
-        self, ins: list[ndarray], outs: list[ndarray], saved: list[ndarray], stream: tuple[int, int]
-    ) -> None:
+    def record(self, ins: list[ndarray], outs: list[ndarray], saved: list[ndarray], stream: tuple[int, int]) -> None:
         """One node on the tape for the whole graph; ``stream`` is where the random numbers of this run began."""
         c = self.compiled
         kept = [(ins[i], _core.version(ins[i])) for i in c.kept]

@@ -72,8 +72,8 @@ class Graph:
     def copy(self) -> Graph:
         """The same graph over the same values, with nodes of its own: passes on one leave the other alone."""
         nodes = [replace(n, inputs=list(n.inputs), outputs=list(n.outputs)) for n in self.nodes]
-        return replace(self, inputs=list(self.inputs), nodes=nodes, outputs=list(self.outputs), writes=list(self.writes),
-                       constants=dict(self.constants))  # fmt: skip
+        ins, outs, writes, constants = list(self.inputs), list(self.outputs), list(self.writes), dict(self.constants)
+        return replace(self, inputs=ins, nodes=nodes, outputs=outs, writes=writes, constants=constants)
 
     def results(self) -> list[Value]:
         """Every value that must exist at the end."""
