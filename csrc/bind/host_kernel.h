@@ -33,7 +33,8 @@ class PyKernel : public Kernel {
   static py::object numpy_view(const Spec& s, void* p) {
     std::vector<py::ssize_t> shape(s.shape.begin(), s.shape.end()), strides(s.strides.begin(), s.strides.end());
     for (auto& x : strides) x *= itemsize(s.dtype);
-    return py::array(dtype_object(s.dtype), shape, strides, p, py::none());
+    const py::object owner = py::none();  // makes NumPy take the memory as it is, without a copy
+    return py::array(dtype_object(s.dtype), shape, strides, p, owner);
   }
   py::object call_;
   std::vector<Spec> ins_, outs_;
