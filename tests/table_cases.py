@@ -1,7 +1,8 @@
 """Sample calls and NumPy references for the rows that do not hold them in a line of their own, by row name.
 
-A row's ``samples`` and ``against`` come first; what is here completes rows whose reference takes some lines of NumPy, or whose
-operands are not just arrays. What checks them all is table_checks.py; rows without a reference are named in test_table.py.
+A row's ``samples`` and ``against`` come first; what is here completes rows whose reference takes some lines, or
+whose operands are not just arrays. What checks them all is table_checks.py; rows without a reference are named in
+test_table.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The checks that every row of the table goes through: values, gradients, second gradients, eager against hybridized.
 
-Each raises AssertionError with the numbers. That they can fail is shown in test_teeth.py; who calls them is test_table.py.
+Each raises AssertionError with the numbers. That they can fail is shown in test_teeth.py; test_table.py calls them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+from table_cases import REFERENCES, SAMPLES
 
 import minimx as mx
 from minimx import autograd
@@ -19,7 +20,6 @@ from minimx.gluon import HybridBlock
 from minimx.ndarray import _core
 from minimx.ops.dtypes import is_float
 from minimx.ops.table import OPS, f
-from table_cases import REFERENCES, SAMPLES
 
 # Relative to the largest element of the reference: (values, gradients by differences)
 TOLERANCE = {"float64": 1e-11, "float32": 3e-5, "float16": 4e-3, "bfloat16": 3e-2}
@@ -75,7 +75,7 @@ def widened(x: Any) -> Any:
 
 
 def reference(name: str) -> Callable | None:
-    """The independent reference of a row as a function of NumPy arrays, None where it has none or hand-checked points."""
+    """The independent reference of a row, a function of NumPy arrays; None where it has none, or points."""
     against = REFERENCES.get(name, OPS[name].row.against)
     if not isinstance(against, str):
         return against if callable(against) else None

@@ -46,7 +46,16 @@ def test_modes_nest():
             note()
         note()
     note()
-    assert states == [(False, False), (True, True), (False, False), (False, True), (True, False), (True, False), (True, True), (False, False)]
+    assert states == [
+        (False, False),
+        (True, True),
+        (False, False),
+        (False, True),
+        (True, False),
+        (True, False),
+        (True, True),
+        (False, False),
+    ]
 
 
 def test_modes_survive_errors_and_are_per_thread():
@@ -209,10 +218,16 @@ def test_not_on_the_tape():
         autograd.grad(y, mx.np.ones(1))
 
 
-@pytest.mark.parametrize("write", [
-    lambda x: x.__setitem__(0, 5.0), lambda x: x.__iadd__(1), lambda x: x[:1].__setitem__(slice(None), 7.0),
-    lambda x: mx.np.ones(2, dtype="float64").copyto(x), lambda x: mx.np.exp(x, out=x),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda x: x.__setitem__(0, 5.0),
+        lambda x: x.__iadd__(1),
+        lambda x: x[:1].__setitem__(slice(None), 7.0),
+        lambda x: mx.np.ones(2, dtype="float64").copyto(x),
+        lambda x: mx.np.exp(x, out=x),
+    ],
+)
 def test_written_saved_array(write):
     """A saved array that was written to in place, through any view, is detected: the error names the operator."""
     x = variable([2.0, 3.0])
@@ -516,15 +531,23 @@ def test_an_error_in_backward_comes_through():
 # --- random programs ---------------------------------------------------------------------------------------------
 
 STEPS = {
-    "add": lambda xs, i, j: xs[i] + xs[j], "mul": lambda xs, i, j: xs[i] * xs[j], "sin": lambda xs, i, j: mx.np.sin(xs[i]),
-    "sub": lambda xs, i, j: xs[i] - xs[j] * 0.5, "sum": lambda xs, i, j: xs[i].sum(axis=0, keepdims=True) * 0.3 + xs[j],
-    "t": lambda xs, i, j: xs[i].T, "slice": lambda xs, i, j: xs[i][::-1] * 0.5 + xs[j], "matmul": lambda xs, i, j: xs[i] @ xs[j] * 0.3,
-    "max": lambda xs, i, j: mx.np.maximum(xs[i], xs[j]), "where": lambda xs, i, j: mx.np.where(xs[i] > 0, xs[i], xs[j]),
-}  # fmt: skip
+    "add": lambda xs, i, j: xs[i] + xs[j],
+    "mul": lambda xs, i, j: xs[i] * xs[j],
+    "sin": lambda xs, i, j: mx.np.sin(xs[i]),
+    "sub": lambda xs, i, j: xs[i] - xs[j] * 0.5,
+    "sum": lambda xs, i, j: xs[i].sum(axis=0, keepdims=True) * 0.3 + xs[j],
+    "t": lambda xs, i, j: xs[i].T,
+    "slice": lambda xs, i, j: xs[i][::-1] * 0.5 + xs[j],
+    "matmul": lambda xs, i, j: xs[i] @ xs[j] * 0.3,
+    "max": lambda xs, i, j: mx.np.maximum(xs[i], xs[j]),
+    "where": lambda xs, i, j: mx.np.where(xs[i] > 0, xs[i], xs[j]),
+}
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from(sorted(STEPS)), st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=9))
+@given(
+    st.lists(st.tuples(st.sampled_from(sorted(STEPS)), st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=9)
+)
 def test_random_programs(program):
     """Gradients of programs that share, broadcast and reorder, by differences."""
     from table_checks import check_gradient, check_second_gradient

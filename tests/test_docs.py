@@ -1,7 +1,7 @@
 """Runs the Python of docs/*.md and README.md: every block, in the order of the page, in one namespace a page.
 
-A block with ``>>>`` is checked as a session, against the output it shows. A line ``<!-- not run: reason -->`` before a block leaves
-it out. Also: what the pages point to exists, files and symbols alike.
+A block with ``>>>`` is checked as a session, against the output it shows. A line ``<!-- not run: reason -->`` before a
+block leaves it out. Also: what the pages point to exists, files and symbols alike.
 """
 
 from __future__ import annotations
@@ -50,12 +50,16 @@ def test_pointers_lead_somewhere(page):
     for path in re.findall(r"`((?:minimx|csrc|tests|docs|models|examples|bench)/[\w./*-]+)`", text):
         assert list(ROOT.glob(path.rstrip("/"))), f"{page.name} names {path}, which is not there"
     # `[A-Z]\w*\.\w+` and `name()` are symbols; words of other kinds may be anything
-    symbols = set(re.findall(r"`([A-Za-z_]\w+(?:(?:\.|::)\w+)+)(?:\(\))?`", text)) | set(re.findall(r"`(\w+)\(\)`", text))
+    symbols = set(re.findall(r"`([A-Za-z_]\w+(?:(?:\.|::)\w+)+)(?:\(\))?`", text)) | set(
+        re.findall(r"`(\w+)\(\)`", text)
+    )
     code = _code()
     for symbol in symbols:
         last = re.split(r"\.|::", symbol)[-1]
         if last not in ("py", "cc", "h", "md", "gelu"):
-            assert re.search(rf"\b{re.escape(last)}\b", code), f"{page.name} names {symbol}, which is nowhere in the code"
+            assert re.search(rf"\b{re.escape(last)}\b", code), (
+                f"{page.name} names {symbol}, which is nowhere in the code"
+            )
 
 
 _text: list[str] = []
@@ -63,8 +67,12 @@ _text: list[str] = []
 
 def _code() -> str:
     if not _text:
-        files = [p for d in ("minimx", "csrc", "tests", "models", "examples", "bench") for p in (ROOT / d).rglob("*")
-                 if p.suffix in (".py", ".h", ".cc", ".txt") and "__pycache__" not in p.parts]  # fmt: skip
+        files = [
+            p
+            for d in ("minimx", "csrc", "tests", "models", "examples", "bench")
+            for p in (ROOT / d).rglob("*")
+            if p.suffix in (".py", ".h", ".cc", ".txt") and "__pycache__" not in p.parts
+        ]
         _text.append("\n".join(p.read_text(errors="ignore") for p in files))
     return _text[0]
 

@@ -1,4 +1,4 @@
-"""The engine from Python: order, errors with class, operator and line, sync, naive, threads, fork, exit. Alone: tests/cpp."""
+"""The engine from Python: order, errors with class, operator and line, policies, threads, fork, exit. See also tests/cpp."""
 
 from __future__ import annotations
 
@@ -101,10 +101,20 @@ def raise_mine():
     raise Mine("no luck")
 
 
-@pytest.mark.parametrize("read", [
-    lambda x: x.asnumpy(), lambda x: x.item(), lambda x: x.wait_to_read(), lambda x: repr(x), lambda x: np.asarray(x), float, bool,
-    lambda x: (x + 1).asnumpy(), lambda x: mx.np.tanh(x * 2).sum().item(),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda x: x.asnumpy(),
+        lambda x: x.item(),
+        lambda x: x.wait_to_read(),
+        lambda x: repr(x),
+        lambda x: np.asarray(x),
+        float,
+        bool,
+        lambda x: (x + 1).asnumpy(),
+        lambda x: mx.np.tanh(x * 2).sum().item(),
+    ],
+)
 def test_an_error_reaches_whoever_reads(read):
     """In its own class, naming the operator and the line that pushed it, also through operators in between."""
     x = mx.np.zeros(1)
@@ -319,7 +329,9 @@ def script(text: str, timeout: float = 60, **env: str) -> str:
     """Runs a program; returns its output."""
     program = textwrap.dedent(IN_FLIGHT) + textwrap.dedent(text)
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONWARNINGS": "ignore", **env}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=timeout, env=variables)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=timeout, env=variables
+    )
     assert done.returncode == 0, f"exit code {done.returncode}: {done.stdout}{done.stderr}"
     return done.stdout
 
@@ -332,7 +344,8 @@ def test_fork_with_work_in_flight():
             pid = os.fork()
             if pid == 0:
                 z = start(5)
-                ok = abs(float((mx.np.ones((300, 300)) @ mx.np.ones((300, 300))).asnumpy()[0, 0]) - 300) < 1e-3 and z.shape == (200, 200)
+                product = (mx.np.ones((300, 300)) @ mx.np.ones((300, 300))).asnumpy()
+                ok = abs(float(product[0, 0]) - 300) < 1e-3 and z.shape == (200, 200)
                 z.wait_to_read()
                 os._exit(0 if ok else 1)
             assert os.waitpid(pid, 0)[1] == 0

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from table_checks import close
 
 import minimx as mx
 from minimx import autograd
@@ -24,7 +25,6 @@ from minimx.graph.passes.norm import absorb_relu
 from minimx.graph.trace import trace
 from minimx.ndarray import _core
 from minimx.ops.table import OPS, f
-from table_checks import close
 
 pytestmark = pytest.mark.usefixtures("unfused")
 
@@ -78,9 +78,12 @@ def test_verifier():
     good = [Node("tanh", [x], [y])]
     Graph("g", [x], good, [y]).verify()
     for inputs, nodes, outputs in (
-        ([x], [Node("no_such", [x], [y])], [y]), ([x], [Node("tanh", [z], [y])], [y]), ([x], good + [Node("exp", [x], [y])], [y]),
-        ([x], good, [z]), ([x], [Node("exp", [y], [z]), *good], [z]),
-    ):  # fmt: skip
+        ([x], [Node("no_such", [x], [y])], [y]),
+        ([x], [Node("tanh", [z], [y])], [y]),
+        ([x], good + [Node("exp", [x], [y])], [y]),
+        ([x], good, [z]),
+        ([x], [Node("exp", [y], [z]), *good], [z]),
+    ):
         with pytest.raises(GraphError):
             Graph("g", inputs, nodes, outputs).verify()
 
@@ -138,13 +141,24 @@ def test_identities_and_constants():
 # --- random programs: every pass against the plain twin ----------------------------------------------------------
 
 STEPS = {
-    "add": lambda xs, i, j: xs[i] + xs[j], "mul": lambda xs, i, j: xs[i] * xs[j], "tanh": lambda xs, i, j: mx.np.tanh(xs[i]),
-    "t": lambda xs, i, j: xs[i].T, "flip": lambda xs, i, j: xs[i][::-1, :], "sum": lambda xs, i, j: xs[i].sum(axis=1, keepdims=True) + xs[j],
-    "matmul": lambda xs, i, j: xs[i] @ xs[j], "relu": lambda xs, i, j: mx.npx.relu(xs[i]), "one": lambda xs, i, j: mx.np.ones((3, 3)) * 0.5,
-    "reshape": lambda xs, i, j: xs[i].T.reshape(9)[::-1].reshape(3, 3), "cat": lambda xs, i, j: mx.np.concatenate([xs[i], xs[j]])[1:4],
-    "softmax": lambda xs, i, j: mx.npx.softmax(xs[i]), "clip": lambda xs, i, j: mx.np.clip(xs[i], -0.5, 0.5), "again": lambda xs, i, j: xs[i],
-}  # fmt: skip
-PROGRAMS = st.lists(st.tuples(st.sampled_from(sorted(STEPS)), st.integers(0, 20), st.integers(0, 20)), min_size=1, max_size=14)
+    "add": lambda xs, i, j: xs[i] + xs[j],
+    "mul": lambda xs, i, j: xs[i] * xs[j],
+    "tanh": lambda xs, i, j: mx.np.tanh(xs[i]),
+    "t": lambda xs, i, j: xs[i].T,
+    "flip": lambda xs, i, j: xs[i][::-1, :],
+    "sum": lambda xs, i, j: xs[i].sum(axis=1, keepdims=True) + xs[j],
+    "matmul": lambda xs, i, j: xs[i] @ xs[j],
+    "relu": lambda xs, i, j: mx.npx.relu(xs[i]),
+    "one": lambda xs, i, j: mx.np.ones((3, 3)) * 0.5,
+    "reshape": lambda xs, i, j: xs[i].T.reshape(9)[::-1].reshape(3, 3),
+    "cat": lambda xs, i, j: mx.np.concatenate([xs[i], xs[j]])[1:4],
+    "softmax": lambda xs, i, j: mx.npx.softmax(xs[i]),
+    "clip": lambda xs, i, j: mx.np.clip(xs[i], -0.5, 0.5),
+    "again": lambda xs, i, j: xs[i],
+}
+PROGRAMS = st.lists(
+    st.tuples(st.sampled_from(sorted(STEPS)), st.integers(0, 20), st.integers(0, 20)), min_size=1, max_size=14
+)
 
 
 def program(steps, outputs=2):
@@ -225,7 +239,11 @@ def test_absorb_relu(residual, shape):
         h = y * y * 0.5
     h.backward()
     c = compiling.compile_function("test", lambda *a: function(*a) ** 2 * 0.5, xs, True, lambda t: [True] * len(xs))
-    assert "batch_norm_relu" in ops(c.forward) and "relu" not in ops(c.forward) and "batch_norm_relu_grad" in ops(c.backward)
+    assert (
+        "batch_norm_relu" in ops(c.forward)
+        and "relu" not in ops(c.forward)
+        and "batch_norm_relu_grad" in ops(c.backward)
+    )
     made = lower(c.forward).run(xs, False)
     heads = [mx.np.ones(shape)]
     back = lower(c.backward).run([xs[i] for i in c.kept] + made[c.outputs :] + [heads[i] for i in c.heads], False)
@@ -274,7 +292,9 @@ def test_reorder(shape, layout):
     x = rand(*shape)
     a = Value(shape, "float32")
     b, c = Value(shape, "float32", layout), Value(shape, "float32")
-    graph = Graph("g", [a], [Node("reorder", [a], [b], {"layout": layout}), Node("reorder", [b], [c], {"layout": ""})], [c])
+    graph = Graph(
+        "g", [a], [Node("reorder", [a], [b], {"layout": layout}), Node("reorder", [b], [c], {"layout": ""})], [c]
+    )
     np.testing.assert_array_equal(run(graph.verify(), x)[0], x)
 
 

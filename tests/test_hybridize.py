@@ -1,6 +1,6 @@
-"""Hybridized against imperative: the same numbers, forward and backward, for nets of every make, and what cannot be traced.
+"""Hybridized against imperative: the same numbers, forward and backward, for nets of every make; what cannot be traced.
 
-Nets are built with public layers; table_checks.check_hybrid does the same for single operators. Graphs and passes: test_graph.py.
+Nets are built with public layers; table_checks.check_hybrid does the same for single operators. Passes: test_graph.py.
 """
 
 from __future__ import annotations
@@ -62,7 +62,9 @@ def agree(a: dict, b: dict, tolerance: float = 2e-5) -> None:
     """All numbers, relative to the largest of each array."""
     assert a.keys() == b.keys()
     for name in a:
-        np.testing.assert_allclose(b[name], a[name], rtol=0, atol=tolerance * max(abs(a[name]).max(initial=0), 1e-3), err_msg=name)
+        np.testing.assert_allclose(
+            b[name], a[name], rtol=0, atol=tolerance * max(abs(a[name]).max(initial=0), 1e-3), err_msg=name
+        )
 
 
 # --- nets --------------------------------------------------------------------------------------------------------
@@ -80,8 +82,13 @@ class Residual(HybridBlock):
 
     def __init__(self, channels: int = 8) -> None:
         super().__init__()
-        self.body = sequential(nn.Conv2D(channels, 3, 1, 1, use_bias=False), nn.BatchNorm(), nn.Activation("relu"),
-                               nn.Conv2D(channels, 3, 1, 1, use_bias=False), nn.BatchNorm())
+        self.body = sequential(
+            nn.Conv2D(channels, 3, 1, 1, use_bias=False),
+            nn.BatchNorm(),
+            nn.Activation("relu"),
+            nn.Conv2D(channels, 3, 1, 1, use_bias=False),
+            nn.BatchNorm(),
+        )
 
     def forward(self, x):
         return mx.npx.relu(self.body(x) + x)
@@ -114,17 +121,36 @@ class OldStyle(HybridBlock):
 
 NETS = {
     "mlp": (lambda: sequential(nn.Dense(8, activation="relu"), nn.Dense(6, activation="sigmoid"), nn.Dense(3)), (5, 4)),
-    "conv": (lambda: sequential(nn.Conv2D(8, 3, activation="relu"), nn.MaxPool2D(), nn.Conv2D(16, 2, 2, 1), nn.GlobalAvgPool2D(),
-                                nn.Flatten(), nn.Dense(3)), (2, 3, 9, 8)),
-    "batch norm": (lambda: sequential(nn.Conv2D(8, 3), nn.BatchNorm(), nn.Activation("relu"), nn.Dense(3)), (4, 3, 6, 6)),
+    "conv": (
+        lambda: sequential(
+            nn.Conv2D(8, 3, activation="relu"),
+            nn.MaxPool2D(),
+            nn.Conv2D(16, 2, 2, 1),
+            nn.GlobalAvgPool2D(),
+            nn.Flatten(),
+            nn.Dense(3),
+        ),
+        (2, 3, 9, 8),
+    ),
+    "batch norm": (
+        lambda: sequential(nn.Conv2D(8, 3), nn.BatchNorm(), nn.Activation("relu"), nn.Dense(3)),
+        (4, 3, 6, 6),
+    ),
     "residual": (lambda: sequential(nn.Conv2D(8, 1), Residual(), Residual(), nn.GlobalAvgPool2D()), (2, 3, 6, 6)),
-    "norms": (lambda: sequential(nn.Dense(8), nn.LayerNorm(), nn.GELU(), nn.Dense(6, flatten=False), nn.GroupNorm(2)), (3, 5)),
+    "norms": (
+        lambda: sequential(nn.Dense(8), nn.LayerNorm(), nn.GELU(), nn.Dense(6, flatten=False), nn.GroupNorm(2)),
+        (3, 5),
+    ),
     "dropout": (lambda: sequential(nn.Dense(16), nn.Dropout(0.5), nn.Dense(8), nn.Dropout(0.3)), (4, 5)),
     "branches": (Branches, (3, 4)),
     "gluon 1": (OldStyle, (3, 4)),
     "transposed": (lambda: sequential(nn.Conv2DTranspose(4, 3, 2, 1), nn.AvgPool2D(2), nn.Conv2D(2, 1)), (2, 3, 5, 5)),
-    "embedding": (lambda: sequential(nn.HybridLambda(lambda x: mx.np.abs(mx.np.floor(x * 2))), nn.Embedding(4, 6),
-                                     nn.Dense(3, flatten=False)), (3, 4)),
+    "embedding": (
+        lambda: sequential(
+            nn.HybridLambda(lambda x: mx.np.abs(mx.np.floor(x * 2))), nn.Embedding(4, 6), nn.Dense(3, flatten=False)
+        ),
+        (3, 4),
+    ),
 }
 
 
@@ -344,8 +370,10 @@ def test_create_graph(name):
             g = autograd.grad(y, x, create_graph=True)
             penalty = (g * g).sum()
         penalty.backward()
-        found.append({"g": g.asnumpy(), "x": x.grad.asnumpy()} | {
-            n: p.grad().asnumpy() for n, p in block.collect_params().items() if p.grad_req != "null"})
+        found.append(
+            {"g": g.asnumpy(), "x": x.grad.asnumpy()}
+            | {n: p.grad().asnumpy() for n, p in block.collect_params().items() if p.grad_req != "null"}
+        )
     agree(found[0], found[1], 2e-4)
     assert abs(found[0]["x"]).max() > 0
 
@@ -409,10 +437,22 @@ def test_branch_on_data():
     assert block(values(3)).shape == (3,)
 
 
-@pytest.mark.parametrize("use", [
-    float, int, lambda x: x.item(), lambda x: x.asnumpy(), lambda x: range(9)[x], lambda x: np.asarray(x), lambda x: x.tolist(),
-    lambda x: [1, 2][x], lambda x: mx.np.nonzero(x), lambda x: mx.np.unique(x), lambda x: x.asscalar(),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "use",
+    [
+        float,
+        int,
+        lambda x: x.item(),
+        lambda x: x.asnumpy(),
+        lambda x: range(9)[x],
+        lambda x: np.asarray(x),
+        lambda x: x.tolist(),
+        lambda x: [1, 2][x],
+        lambda x: mx.np.nonzero(x),
+        lambda x: mx.np.unique(x),
+        lambda x: x.asscalar(),
+    ],
+)
 def test_reads_of_values(use):
     """Every way to look at a value while tracing is an error of one class."""
 

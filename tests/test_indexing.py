@@ -198,10 +198,22 @@ def test_wrong_keys_and_values():
         del x[0]
 
 
-@pytest.mark.parametrize("key", [
-    0, (slice(None), 1), (slice(None, None, -2), None, slice(1, 3)), ([0, 2, 0],), (slice(None), [[1, 2], [3, 3]]), ([0, 1], slice(None, 2)),
-    (np.array([2, 0]), np.array([1, 1])), np.array([True, False, True]), (Ellipsis, -1), (0, [1, 2]), ([1], None, 0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "key",
+    [
+        0,
+        (slice(None), 1),
+        (slice(None, None, -2), None, slice(1, 3)),
+        ([0, 2, 0],),
+        (slice(None), [[1, 2], [3, 3]]),
+        ([0, 1], slice(None, 2)),
+        (np.array([2, 0]), np.array([1, 1])),
+        np.array([True, False, True]),
+        (Ellipsis, -1),
+        (0, [1, 2]),
+        ([1], None, 0),
+    ],
+)
 def test_gradients(key):
     """Reads and writes under record, first and second order."""
     x = np.random.default_rng(0).uniform(1, 2, (3, 4))

@@ -1,4 +1,4 @@
-"""The array against NumPy's: types, operators, views, in-place, methods, protocols, printing. Indexing is in test_indexing.py."""
+"""The array against NumPy: types, operators, views, in-place, methods, protocols, printing. Indexing: test_indexing.py."""
 
 from __future__ import annotations
 
@@ -206,9 +206,17 @@ def test_unary_and_others():
 # --- views and in-place ------------------------------------------------------------------------------------------
 
 VIEWS = [
-    lambda x: x[1:], lambda x: x[::-1], lambda x: x[:, ::2], lambda x: x.T, lambda x: x[0], lambda x: x.reshape(-1),
-    lambda x: x[None], lambda x: x.swapaxes(0, 1), lambda x: x[:, 1:][::-1].T, lambda x: x[1, 2],
-]  # fmt: skip
+    lambda x: x[1:],
+    lambda x: x[::-1],
+    lambda x: x[:, ::2],
+    lambda x: x.T,
+    lambda x: x[0],
+    lambda x: x.reshape(-1),
+    lambda x: x[None],
+    lambda x: x.swapaxes(0, 1),
+    lambda x: x[:, 1:][::-1].T,
+    lambda x: x[1, 2],
+]
 
 
 @pytest.mark.parametrize("number", range(len(VIEWS)))
@@ -229,7 +237,9 @@ def test_views_write_through(number):
 
 
 @pytest.mark.parametrize("number", range(len(VIEWS) - 1))
-@pytest.mark.parametrize("op", [operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ipow, operator.ifloordiv])
+@pytest.mark.parametrize(
+    "op", [operator.iadd, operator.isub, operator.imul, operator.itruediv, operator.ipow, operator.ifloordiv]
+)
 def test_in_place(number, op):
     """x += y writes into x's memory, through every kind of view."""
     a, x = np.arange(1.0, 13.0).reshape(3, 4), mx.np.array(np.arange(1.0, 13.0).reshape(3, 4))
@@ -271,13 +281,32 @@ def test_overlapping_assignment():
 # --- methods -----------------------------------------------------------------------------------------------------
 
 METHODS = {
-    "sum": [{}, {"axis": 0}, {"axis": (0, 2), "keepdims": True}], "mean": [{}, {"axis": -1}], "max": [{"axis": 1}], "min": [{}],
-    "prod": [{"axis": 0}], "argmax": [{}, {"axis": 1}], "argmin": [{"axis": 0}], "any": [{}], "all": [{"axis": 0}],
-    "std": [{}, {"axis": 0}], "var": [{"axis": 2, "ddof": 1}], "cumsum": [{}, {"axis": 1}], "round": [{}], "ravel": [{}],
-    "flatten": [{}], "squeeze": [{}], "clip": [{"a_min": 0.2, "a_max": 0.7}], "argsort": [{}, {"axis": 0}], "copy": [{}],
-    "tolist": [{}], "repeat": [{"repeats": 2, "axis": 1}], "take": [{"indices": np.array([1, 0]), "axis": 0}], "tobytes": [{}],
-    "diagonal": [{}], "dot": [{"b": np.ones(4)}],
-}  # fmt: skip
+    "sum": [{}, {"axis": 0}, {"axis": (0, 2), "keepdims": True}],
+    "mean": [{}, {"axis": -1}],
+    "max": [{"axis": 1}],
+    "min": [{}],
+    "prod": [{"axis": 0}],
+    "argmax": [{}, {"axis": 1}],
+    "argmin": [{"axis": 0}],
+    "any": [{}],
+    "all": [{"axis": 0}],
+    "std": [{}, {"axis": 0}],
+    "var": [{"axis": 2, "ddof": 1}],
+    "cumsum": [{}, {"axis": 1}],
+    "round": [{}],
+    "ravel": [{}],
+    "flatten": [{}],
+    "squeeze": [{}],
+    "clip": [{"a_min": 0.2, "a_max": 0.7}],
+    "argsort": [{}, {"axis": 0}],
+    "copy": [{}],
+    "tolist": [{}],
+    "repeat": [{"repeats": 2, "axis": 1}],
+    "take": [{"indices": np.array([1, 0]), "axis": 0}],
+    "tobytes": [{}],
+    "diagonal": [{}],
+    "dot": [{"b": np.ones(4)}],
+}
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -357,7 +386,9 @@ def test_dlpack(name):
     y[...] = 1
     assert b.all()
     assert x.__dlpack_device__() == (1, 0)
-    assert mx.np.may_share_memory(mx.np.from_dlpack(x), x) or np.shares_memory(mx.np.from_dlpack(x).__array__(), x.__array__())
+    assert mx.np.may_share_memory(mx.np.from_dlpack(x), x) or np.shares_memory(
+        mx.np.from_dlpack(x).__array__(), x.__array__()
+    )
 
 
 def test_dlpack_waits():
@@ -486,7 +517,9 @@ def test_integers_wrap(name):
 @pytest.mark.parametrize("name", FLOATS)
 def test_rounding_to_16_bits_is_to_nearest_even(name):
     """Conversions round as NumPy and ml_dtypes do."""
-    values = np.concatenate([np.linspace(-70000, 70000, 4001), np.linspace(0, 1e-6, 333), [np.inf, -np.inf, np.nan, 65520.0]])
+    values = np.concatenate(
+        [np.linspace(-70000, 70000, 4001), np.linspace(0, 1e-6, 333), [np.inf, -np.inf, np.nan, 65520.0]]
+    )
     with np.errstate(over="ignore"):
         want = values.astype("float32").astype(NUMPY[name])
     got = mx.np.array(values.astype("float32")).astype(name).asnumpy()

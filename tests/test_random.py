@@ -19,19 +19,28 @@ def test_philox_known_answers():
     """Random123 1.14, kat_vectors, philox4x32 with 10 rounds."""
     ones = 0xFFFFFFFF
     words = np.array([[0] * 6, [ones] * 6, [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344, 0xA4093822, 0x299F31D0]])
-    want = [[0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8], [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD],
-            [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1]]  # fmt: skip
+    want = [
+        [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8],
+        [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD],
+        [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1],
+    ]
     np.testing.assert_array_equal(f.philox(mx.np.array(words)).asnumpy(), want)
 
 
 DISTRIBUTIONS = {
-    "uniform": ((-1.0, 3.0), scipy.stats.uniform(-1, 4)), "normal": ((1.0, 2.0), scipy.stats.norm(1, 2)),
-    "random_exponential": ((2.0,), scipy.stats.expon(scale=2)), "random_rayleigh": ((2.0,), scipy.stats.rayleigh(scale=2)),
-    "random_weibull": ((1.5,), scipy.stats.weibull_min(1.5)), "random_pareto": ((3.0,), scipy.stats.lomax(3)),
-    "random_power": ((2.5,), scipy.stats.powerlaw(2.5)), "random_laplace": ((1.0, 0.5), scipy.stats.laplace(1, 0.5)),
-    "random_gumbel": ((1.0, 0.5), scipy.stats.gumbel_r(1, 0.5)), "random_logistic": ((1.0, 0.5), scipy.stats.logistic(1, 0.5)),
-    "random_gamma": ((2.5, 0.5), scipy.stats.gamma(2.5, scale=0.5)), "random_beta": ((2.0, 3.0), scipy.stats.beta(2, 3)),
-}  # fmt: skip
+    "uniform": ((-1.0, 3.0), scipy.stats.uniform(-1, 4)),
+    "normal": ((1.0, 2.0), scipy.stats.norm(1, 2)),
+    "random_exponential": ((2.0,), scipy.stats.expon(scale=2)),
+    "random_rayleigh": ((2.0,), scipy.stats.rayleigh(scale=2)),
+    "random_weibull": ((1.5,), scipy.stats.weibull_min(1.5)),
+    "random_pareto": ((3.0,), scipy.stats.lomax(3)),
+    "random_power": ((2.5,), scipy.stats.powerlaw(2.5)),
+    "random_laplace": ((1.0, 0.5), scipy.stats.laplace(1, 0.5)),
+    "random_gumbel": ((1.0, 0.5), scipy.stats.gumbel_r(1, 0.5)),
+    "random_logistic": ((1.0, 0.5), scipy.stats.logistic(1, 0.5)),
+    "random_gamma": ((2.5, 0.5), scipy.stats.gamma(2.5, scale=0.5)),
+    "random_beta": ((2.0, 3.0), scipy.stats.beta(2, 3)),
+}
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
@@ -47,17 +56,31 @@ def test_distributions(name, dtype):
 @pytest.mark.parametrize("name", ["small_gamma", "chisquare", "lognormal", "f", "randn", "rand"])
 def test_composed_distributions(name):
     """What is made of others."""
-    make = {"small_gamma": lambda: mx.np.random.gamma(0.3, 1.0, (N,)), "chisquare": lambda: mx.np.random.chisquare(3, (N,)),
-            "lognormal": lambda: mx.np.random.lognormal(0.0, 0.5, (N,)), "f": lambda: mx.np.random.f(4.0, 6.0, (N,)),
-            "randn": lambda: mx.np.random.randn(N), "rand": lambda: mx.np.random.rand(N)}[name]  # fmt: skip
-    law = {"small_gamma": scipy.stats.gamma(0.3), "chisquare": scipy.stats.chi2(3), "lognormal": scipy.stats.lognorm(0.5),
-           "f": scipy.stats.f(4, 6), "randn": scipy.stats.norm, "rand": scipy.stats.uniform}[name]  # fmt: skip
+    make = {
+        "small_gamma": lambda: mx.np.random.gamma(0.3, 1.0, (N,)),
+        "chisquare": lambda: mx.np.random.chisquare(3, (N,)),
+        "lognormal": lambda: mx.np.random.lognormal(0.0, 0.5, (N,)),
+        "f": lambda: mx.np.random.f(4.0, 6.0, (N,)),
+        "randn": lambda: mx.np.random.randn(N),
+        "rand": lambda: mx.np.random.rand(N),
+    }[name]
+    law = {
+        "small_gamma": scipy.stats.gamma(0.3),
+        "chisquare": scipy.stats.chi2(3),
+        "lognormal": scipy.stats.lognorm(0.5),
+        "f": scipy.stats.f(4, 6),
+        "randn": scipy.stats.norm,
+        "rand": scipy.stats.uniform,
+    }[name]
     assert scipy.stats.kstest(make().asnumpy().astype("float64"), law.cdf).pvalue > 1e-3
 
 
 def fits(counts: np.ndarray, probabilities: np.ndarray) -> bool:
     """Chi-squared test of frequencies."""
-    counts, expected = np.asarray(counts, "float64"), np.asarray(probabilities, "float64") / np.sum(probabilities) * np.sum(counts)
+    counts, expected = (
+        np.asarray(counts, "float64"),
+        np.asarray(probabilities, "float64") / np.sum(probabilities) * np.sum(counts),
+    )
     return scipy.stats.chisquare(counts, expected).pvalue > 1e-3
 
 
@@ -141,7 +164,9 @@ def test_rows(name):
     """Shape from size or from the parameters, type, reproducible, and zero-size arrays."""
     row = OPS[name]
     n = len(row.operands)
-    values = [mx.np.array([0.2, 0.5, 0.8]) + i for i in range(n)] if name != "bernoulli" else [mx.np.array([0.2, 0.5, 0.8])]
+    values = (
+        [mx.np.array([0.2, 0.5, 0.8]) + i for i in range(n)] if name != "bernoulli" else [mx.np.array([0.2, 0.5, 0.8])]
+    )
     values = [v * 3 for v in values] if name == "randint_between" else values
     mx.random.seed(1)
     x = getattr(f, name)(*values)

@@ -1,7 +1,7 @@
 """Every row of the operator table, by every type: values, both gradients, layouts, errors, eager against hybridized.
 
-The checks are in table_checks.py, references of several lines in table_cases.py. What a row cannot be asked is listed here with
-the reason; a new row that lacks samples or a reference fails until it has them.
+The checks are in table_checks.py, references of several lines in table_cases.py. What a row cannot be asked is listed
+here with the reason; a new row that lacks samples or a reference fails until it has them.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def test_special_numbers(name, make):
 
 
 def test_factorisations():
-    """eigh, eig, svd and qr: the product of the factors is the matrix, and they are orthonormal where they should be."""
+    """eigh, eig, svd and qr: the product of the factors is the matrix, orthonormal factors are orthonormal."""
     x = generator("factor").uniform(-1, 1, (3, 4, 4))
     s = x + x.swapaxes(1, 2)
     w, v = to_numpy(f.eigh(mx.np.array(s)))
@@ -205,8 +205,9 @@ def test_errors(name):
     """Wrong calls raise the class that the row says, at the call, in the form of all messages."""
     for call, kind in OPS[name].row.errors:
         operands, attrs = call if len(call) == 2 and isinstance(call[1], dict) else (call, {})
-        dtype = "int64" if OPS[name].row.dtypes and "float32" not in OPS[name].row.dtypes else "float32"
-        arrays = tree_map(lambda a: a.astype(dtype) if dtype == "int64" else a, [_filled(x) for x in operands])
+        integers = OPS[name].row.dtypes and "float32" not in OPS[name].row.dtypes
+        arrays = [_filled(x) for x in operands]
+        arrays = tree_map(lambda a: a.astype("int64"), arrays) if integers else arrays
         with pytest.raises(kind) as caught:
             getattr(f, name)(*arrays, **attrs)
         assert isinstance(caught.value, MXError) and "expected" in str(caught.value) and ", got " in str(caught.value)
@@ -372,7 +373,7 @@ def test_hybridized(name):
 
 
 def test_no_gradient_is_lost_on_the_way():
-    """Rows whose output is real and depends on a real operand have a gradient, unless they are listed as piecewise constant."""
+    """Rows with a real output and a real operand have a gradient, unless they are listed as piecewise constant."""
     constant = set()
     for name in GRADIENTS:
         if (dtype := _precise(name)) is None or not (OPS[name].row.samples or name in SAMPLES):

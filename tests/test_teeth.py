@@ -1,6 +1,6 @@
 """The checks can fail: each fault planted here must be caught by the check that guards against it.
 
-Faults are planted in rows and passes by replacing attributes, or in rows of their own. A race planted in the engine itself is in
+Faults are planted in rows and passes by replacing attributes, or in rows of their own. A race in the engine is in
 tests/cpp (MINIMX_PLANT_RACE), a broken kernel of the fusion compiler in test_fusion.py.
 """
 
@@ -11,10 +11,11 @@ import time
 
 import numpy as np
 import pytest
-
-import minimx as mx
 import table_cases
 import table_checks
+from table_checks import check_gradient, check_hybrid, check_second_gradient, check_twin, check_values
+
+import minimx as mx
 from minimx import autograd
 from minimx.graph import compile as compiling
 from minimx.graph import lower as lowering
@@ -22,7 +23,6 @@ from minimx.graph import memory
 from minimx.graph.ir import Graph
 from minimx.ops.expr import var
 from minimx.ops.table import OPS, f
-from table_checks import check_gradient, check_hybrid, check_second_gradient, check_twin, check_values
 
 pytestmark = pytest.mark.usefixtures("unfused")
 caught = pytest.raises(AssertionError)
@@ -30,7 +30,7 @@ caught = pytest.raises(AssertionError)
 
 @pytest.fixture
 def fresh():
-    """Rows keep their plans and gradient programs by signature: shapes that no other test uses meet the planted fault only."""
+    """Rows keep plans and gradient programs by signature: shapes that no other test uses meet the planted fault."""
     sizes = itertools.count(int(time.monotonic() * 1000) % 500 + 7)
     return lambda: next(sizes)
 
@@ -74,7 +74,11 @@ def test_a_dropped_factor_of_an_expression(monkeypatch, fresh, name):
 
 def test_a_missing_sum_over_broadcast_axes(monkeypatch, fresh):
     """Without sum_to_like, shapes or values of gradients of broadcast operands are wrong."""
-    monkeypatch.setattr(f, "sum_to_like", lambda g, x: f.reshape(f.getitem(g, (0,) * (g.ndim - x.ndim)), x.shape) if g.shape != x.shape else g)
+    monkeypatch.setattr(
+        f,
+        "sum_to_like",
+        lambda g, x: f.reshape(f.getitem(g, (0,) * (g.ndim - x.ndim)), x.shape) if g.shape != x.shape else g,
+    )
     n = fresh()
     with caught:
         check_gradient(f.multiply, [real(3, n), real(n)], {}, "planted")
@@ -116,7 +120,10 @@ def test_a_gradient_for_the_wrong_operand(monkeypatch, fresh):
 # --- values ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["exp", "sum", "softmax", "concatenate", "take", "matmul", "batch_norm_train", "layer_norm", "cumsum", "argsort"])
+@pytest.mark.parametrize(
+    "name",
+    ["exp", "sum", "softmax", "concatenate", "take", "matmul", "batch_norm_train", "layer_norm", "cumsum", "argsort"],
+)
 def test_wrong_kernels(name):
     """A kernel that is off in one element, by little, or by one in an integer."""
     right = getattr(f, name)
