@@ -15,6 +15,7 @@ from ..ndarray import ndarray
 from ..ops.table import OPS
 from .ir import Graph, Node, Value
 from .passes.cleanup import common_subexpressions, dead_code, fold_constants, identities
+from .passes.inference import fold_norm
 from .passes.layout import assign_layouts
 from .passes.norm import absorb_relu
 from .trace import Gradient, Traced, differentiate, trace
@@ -25,6 +26,7 @@ JOINT: tuple[Pass, ...] = (
     identities,
     fold_constants,
     common_subexpressions,
+    fold_norm,
     absorb_relu,
     assign_layouts,
     dead_code,

@@ -14,7 +14,12 @@ from ...ndarray import _core
 from ...ops.table import OPS
 from ..ir import Graph, Node, Value
 
-CONVOLUTIONS = {"convolution": "fwd", "convolution_data_grad": "bwd_data", "convolution_weight_grad": "bwd_weights"}
+CONVOLUTIONS = {
+    "convolution": "fwd",
+    "convolution_relu": "fwd",
+    "convolution_data_grad": "bwd_data",
+    "convolution_weight_grad": "bwd_weights",
+}
 # Operators whose kernels run in any layout: how many leading operands, and which outputs, are data.
 FOLLOWERS = {
     "batch_norm_train": (1, (0,)),
@@ -92,7 +97,8 @@ class _Assignment:
         direction = CONVOLUTIONS[n.op]
         plan = row.plan([None if x is None else _spec(x) for x in n.inputs], n.attrs)
         ins = [(x.shape, x.dtype) for x in n.values]
-        src, _, dst = _core.conv_layouts(ins, [(v.shape, v.dtype) for v in n.outputs], plan.attrs, direction)
+        attrs = {k: v for k, v in plan.attrs.items() if k != "relu"}  # or neighbours would like different layouts
+        src, _, dst = _core.conv_layouts(ins, [(v.shape, v.dtype) for v in n.outputs], attrs, direction)
         if direction == "fwd":
             return self.emit(n, [src, *[""] * (len(n.inputs) - 1)], [dst])
         if direction == "bwd_data":

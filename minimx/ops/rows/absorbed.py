@@ -7,7 +7,7 @@ Nobody calls them from Python and they have no gradient rows: passes make them a
 from __future__ import annotations
 
 from ..kinds.kernel import kernel
-from ..table import Plan
+from ..table import OPS, Plan
 
 
 @kernel(against="batch_norm_train, add, relu")
@@ -24,6 +24,15 @@ def batch_norm_relu_grad(x, dy, mean, var, gamma, mask, /, eps=1e-5, residual=Fa
     return Plan(
         outs + [(x.shape, x.dtype)] * residual, "batch_norm_bwd", {"eps": float(eps), "relu": 1, "global_stats": 0}
     )
+
+
+@kernel(against="convolution, relu")
+def convolution_relu(data, weight, bias=None, /, stride=None, dilate=None, pad=None, num_group=1, layout=None):
+    """max(convolution(data, weight, bias), 0)."""
+    attrs = {"stride": stride, "dilate": dilate, "pad": pad, "num_group": num_group, "layout": layout}
+    plan = OPS["convolution"].plan([data, weight, bias], attrs)
+    plan.attrs["relu"] = 1
+    return plan
 
 
 @kernel(against="the same elements")
