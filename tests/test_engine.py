@@ -1,4 +1,4 @@
-"""The engine from Python: order, errors with class, operator and line, policies, threads, fork, exit. See also tests/cpp."""
+"""The engine from Python: order, errors with class, operator and line, policies, threads, fork, exit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The array against NumPy: types, operators, views, in-place, methods, protocols, printing. Indexing: test_indexing.py."""
+"""The array against NumPy: types, operators, views, in-place, methods, protocols, printing. See test_indexing.py."""
 
 from __future__ import annotations
 
