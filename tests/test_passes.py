@@ -1,4 +1,4 @@
-"""Passes that rewrite operators: norm and ReLU absorbed, norm folded into convolutions, layouts. Same numbers, less work."""
+"""Passes that rewrite operators, with the same numbers: norm and ReLU absorbed or folded into convolutions, layouts."""
 
 from __future__ import annotations
 

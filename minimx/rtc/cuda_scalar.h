@@ -1,6 +1,6 @@
 // The primitives of the scalar language (minimx/ops/primitives.py) as CUDA functions, twins of csrc/cpu/scalar*.h; what
-// emit_cuda.py puts before a fused kernel. Compiled by NVRTC with -default-device (no __device__ is written) and without
-// contraction (--fmad=false), so that fused and unfused kernels agree. Includes CUDA's headers of 16-bit floats only.
+// emit_cuda.py puts before a fused kernel. Compiled by NVRTC with -default-device (no __device__ is written) and
+// without contraction (--fmad=false), so that fused and unfused kernels agree. Includes only CUDA's 16-bit floats.
 #pragma once
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -195,7 +195,8 @@ template <class T>
 T right_shift(T x, T count) {
   using U = Unsigned<T>;
   constexpr U width = 8 * sizeof(T);
-  return static_cast<U>(count) < width ? static_cast<T>(x >> static_cast<U>(count)) : static_cast<T>(x >> (width - 1) >> 1);
+  return static_cast<U>(count) < width ? static_cast<T>(x >> static_cast<U>(count))
+                                       : static_cast<T>(x >> (width - 1) >> 1);
 }
 
 // Rounding.
