@@ -33,8 +33,10 @@ def _folds(n: Node, producers: dict, uses: dict, results: set[Value]) -> bool:
     if n.op != "batch_norm_infer":
         return False
     y = n.inputs[0]
+    if not isinstance(y, Value) or len(uses[y]) != 1 or y in results or y.dtype != "float32":
+        return False
     c = producers.get(y)
-    if c is None or c.op != "convolution" or len(uses[y]) != 1 or y in results or y.dtype != "float32":
+    if c is None or c.op != "convolution":
         return False
     last = (c.attrs.get("layout") or "NC").endswith("C") and c.attrs.get("layout") is not None
     return n.attrs["axis"] % len(y.shape) == (len(y.shape) - 1 if last else 1)
