@@ -32,7 +32,7 @@ def make_net(args: argparse.Namespace, classes: int) -> gluon.HybridBlock:
     """The network, initialised on its device. The last norm of each block starts at 0: blocks begin as shortcuts."""
     is_v1 = args.model.startswith("resnet") and "_v1" in args.model
     net = mx.models.get_model(args.model, classes=classes, **({"last_gamma": True} if is_v1 else {}))
-    net.initialize(mx.init.MSRAPrelu(factor_type="out", slope=0), device=args.device)
+    net.initialize(mx.init.MSRAPrelu(factor_type="in", slope=0), device=args.device)
     net.cast(args.dtype)
     net.collect_params(".*(gamma|beta|bias)").setattr("wd_mult", 0.0)
     shape = (1, 3, args.image_size, args.image_size)

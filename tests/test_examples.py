@@ -12,7 +12,7 @@ import pytest
 import minimx as mx
 
 FOLDER = Path(__file__).parents[1] / "examples"
-SMALL = ["--tiny", "--model", "resnet18_v1b", "--batch-size", "8", "--limit", "24"]
+SMALL = ["--tiny", "--model", "lenet", "--batch-size", "8", "--limit", "24"]
 
 
 @pytest.mark.parametrize("script", sorted(FOLDER.glob("0*.py")), ids=lambda path: path.stem)
@@ -48,13 +48,20 @@ def test_main_job(train, tmp_path):
     assert (tmp_path / "run" / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("mode", ["--hybridize", "--no-hybridize"])
-@pytest.mark.parametrize("stop", [2, 3, 5], ids=["inside epoch 1", "at its end", "inside epoch 2"])
-def test_resume_is_bit_for_bit(train, tmp_path, mode, stop):
-    assert train(mode, out="whole")[0] == 0
-    status, said = train(mode, "--stop-after", stop, out="parts")
+@pytest.mark.parametrize(
+    ("model", "mode", "stop"),
+    [
+        pytest.param("resnet18_v1b", "--hybridize", 5, id="hybridized, inside epoch 2"),
+        pytest.param("lenet", "--hybridize", 3, id="hybridized, at the end of epoch 1"),
+        pytest.param("lenet", "--no-hybridize", 2, id="imperative, inside epoch 1"),
+    ],
+)
+def test_resume_is_bit_for_bit(train, tmp_path, model, mode, stop):
+    settings = ["--model", model, mode]
+    assert train(*settings, out="whole")[0] == 0
+    status, said = train(*settings, "--stop-after", stop, out="parts")
     assert status == 0 and f"stopped after step {stop}" in said
-    assert train(mode, "--resume", out="parts")[0] == 0
+    assert train(*settings, "--resume", out="parts")[0] == 0
     whole, parts = (mx.serialization.load(tmp_path / name / "last.safetensors") for name in ("whole", "parts"))
     differing = [name for name in whole if not onp.array_equal(whole[name].asnumpy(), parts[name].asnumpy())]
     assert set(whole) == set(parts) and differing == []

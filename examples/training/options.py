@@ -9,7 +9,7 @@ from pathlib import Path
 
 import minimx as mx
 
-_DIGITS = {"image_size": 32, "batch_size": 32, "epochs": 12, "lr": 0.05, "warmup_epochs": 1.0}
+_DIGITS = {"image_size": 32, "batch_size": 32, "epochs": 10, "lr": 0.02, "warmup_epochs": 1.0}
 _FOLDER = {"image_size": 224, "batch_size": 64, "epochs": 90, "lr": 0.025, "warmup_epochs": 5.0}
 _TINY = {**_DIGITS, "batch_size": 16, "epochs": 2, "limit": 48, "out": Path("runs/tiny")}
 
