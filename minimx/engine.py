@@ -16,10 +16,25 @@ from .libraries import import_core
 
 _core = import_core()
 
-wait_all = _core.wait_all
-num_threads = _core.num_threads
-set_num_threads = _core.set_num_threads
-set_inflight_limit = _core.set_inflight_limit
+
+def wait_all() -> None:
+    """Blocks until every operator in flight has finished; raises the first error that no reader has seen."""
+    _core.wait_all()
+
+
+def num_threads() -> int:
+    """Threads that work inside one large operator."""
+    return _core.num_threads()
+
+
+def set_num_threads(count: int) -> None:
+    """Sets how many threads work inside one large operator, at least one."""
+    _core.set_num_threads(count)
+
+
+def set_inflight_limit(size: int, operators: int) -> None:
+    """How much may be queued, in bytes and in operators, before whoever pushes more is blocked."""
+    _core.set_inflight_limit(size, operators)
 
 
 @contextlib.contextmanager

@@ -7,8 +7,6 @@ row's runs NumPy at once, since its shape depends on the values.
 from __future__ import annotations
 
 import functools
-import importlib
-import pkgutil
 from collections.abc import Callable
 from typing import Any
 
@@ -16,18 +14,12 @@ from . import autograd
 from . import device as _device
 from . import ndarray as _array
 from .errors import GraphError
-from .ops import primitives, rows
+from .ops import describe, primitives
 from .ops.kinds.composite import Composite
 from .ops.kinds.host import Host
 from .ops.table import OPS, Op, f
 
 _core = _array._core
-
-
-def load_rows() -> None:
-    """Imports every module of minimx/ops/rows: that fills the table."""
-    for module in pkgutil.iter_modules(rows.__path__):
-        importlib.import_module(f"{rows.__name__}.{module.name}")
 
 
 def _dynamic(row: Host) -> Callable[..., Any]:
@@ -61,6 +53,7 @@ def _placed(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         home = _device.checked(device if device is not None else ctx, name)
         return _array.placed(function(*args, **kwargs), home)
 
+    create.__signature__ = describe.signature(OPS[name])  # type: ignore[attr-defined]
     return create
 
 
@@ -76,21 +69,17 @@ def make(name: str) -> Callable[..., Any]:
     else:
         function = _core.make_function(name)
     function.__name__ = name
-    function.__doc__ = row.doc
+    function.__doc__ = describe.documentation(row)
     if not isinstance(row, Composite):
-        function.__signature__ = row.signature()  # type: ignore[attr-defined]
+        function.__signature__ = describe.signature(row)  # type: ignore[attr-defined]
     return function
 
 
+@functools.cache
 def public(name: str) -> Callable[..., Any]:
     """The callable as users get it: functions without array operands take a device."""
-    row = OPS[name]
     function = getattr(f, name)
-    creates = not row.operands and (not isinstance(row, Composite) or row.row.np in _CREATION)
-    return _placed(function, name) if creates or row.random else function
-
-
-_CREATION = ("full", "linspace", "logspace", "identity", "indices", "tri", "full_like", "empty_like")
+    return _placed(function, name) if describe.creates(OPS[name]) else function
 
 
 def names(space: str) -> dict[str, Callable[..., Any]]:
@@ -98,11 +87,16 @@ def names(space: str) -> dict[str, Callable[..., Any]]:
     return {alias: public(op) for op, row in OPS.items() for alias in getattr(row.row, space).split()}
 
 
+def register(row: Op) -> None:
+    """Makes a row known to the C++ runtime: after this ``f.<name>`` calls it."""
+    if not isinstance(row, Composite):
+        _core.register_op(row)
+
+
 def _register() -> None:
-    load_rows()
+    describe.load_rows()
     for row in OPS.values():
-        if not isinstance(row, Composite):
-            _core.register_op(row)
+        register(row)
     f._bind(make, array=_array.array, asarray=_array.asarray, is_training=_core.is_training, paused=autograd.pause)
     primitives.array_call = lambda name, *args: getattr(f, name)(*args)
     methods = names("method")

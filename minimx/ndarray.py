@@ -23,17 +23,7 @@ from .ops.table import f
 
 _core = import_core()
 if TYPE_CHECKING:
-
-    class ndarray:
-        """The C type, as the type checker sees it."""
-
-        def __getattr__(self, name: str) -> Any: ...
-        def __getitem__(self, key: Any) -> Any: ...
-        def __setitem__(self, key: Any, value: Any) -> None: ...
-        def __len__(self) -> int: ...
-        def __iter__(self) -> Any: ...
-        def __add__(self, other: Any) -> Any: ...
-
+    from ._core import ndarray
 else:
     ndarray = _core.ndarray
 NUMPY_DTYPES = tuple(numpy.dtype(ml_dtypes.bfloat16 if d.name == "bfloat16" else d.name) for d in DTYPES)
@@ -105,6 +95,11 @@ def from_dlpack(x: Any, device: Any = None, copy: bool | None = None) -> ndarray
     return array(host) if copy else asarray(host)
 
 
+def shares_memory(a: ndarray, b: ndarray) -> bool:
+    """True if both arrays look at one block of memory."""
+    return _core.shares_memory(a, b)
+
+
 def _to_numpy(obj: Any) -> numpy.ndarray:
     if isinstance(obj, (list, tuple)) and any(isinstance(x, ndarray) for x in obj):
         obj = [asnumpy(x) if isinstance(x, ndarray) else x for x in obj]
@@ -162,7 +157,7 @@ def _index_get(x: ndarray, key: Any) -> ndarray:
 def _index_set(x: ndarray, key: Any, value: Any) -> None:
     if not isinstance(value, (ndarray, float, int)):
         value = asarray(value)
-    if isinstance(value, ndarray) and not x._traced and _core.shares_memory(x, value):
+    if isinstance(value, ndarray) and (_core.is_tracing() or _core.shares_memory(x, value)):
         _core.wrote_through(x, value)  # y[:1] *= 10 ends in y[:1] = view
     basic = canonical_key(key)
     if basic in ((...,), ((None, None, None),)) and x.ndim:
@@ -299,6 +294,51 @@ def zero_grad(self: ndarray) -> None:
         self.grad[...] = 0
 
 
+def drop_grad(self: ndarray) -> None:
+    """The reverse of attach_grad: this array is no variable any more, and its gradient is given up."""
+    _core.attach_grad(self, _REQ["null"], None)
+
+
+def asscalar(self: ndarray) -> Any:
+    """The one element as a Python number, as ``item``."""
+    return self.item()
+
+
+def tolist(self: ndarray) -> Any:
+    """The elements as nested lists of Python numbers; a zero-dimensional array gives one number."""
+    return asnumpy(self).tolist()
+
+
+def tobytes(self: ndarray) -> bytes:
+    """The elements in C order, as they lie in memory."""
+    return asnumpy(self).tobytes()
+
+
+def _matrix_transpose(self: ndarray) -> ndarray:
+    """The last two axes exchanged."""
+    return f.swapaxes(self, -1, -2)
+
+
+def _transposed(self: ndarray) -> ndarray:
+    """The axes reversed."""
+    return f.transpose(self)
+
+
+def _nbytes(self: ndarray) -> int:
+    """Bytes that the elements take."""
+    return self.size * self.itemsize
+
+
+def _stype(self: ndarray) -> str:
+    """Always "default": arrays are dense."""
+    return "default"
+
+
+def _fresh_grad(self: ndarray) -> bool:
+    """True if backward() has written the gradient since attach_grad."""
+    return _core.grad_updates(self) > 0
+
+
 def _array_protocol(self: ndarray, dtype: Any = None, copy: bool | None = None) -> numpy.ndarray:
     """NumPy sees the same memory unless a copy or another type is asked for."""
     if _core.dtype_name(self) == "bfloat16":
@@ -367,6 +407,7 @@ def _detach(self: ndarray) -> ndarray:
 
 
 def _as_self(self: ndarray) -> ndarray:
+    """This array: there is one array type."""
     return self
 
 
@@ -390,8 +431,9 @@ _METHODS: dict[str, Any] = {
     "reshape": _reshape,
     "transpose": _transpose,
     "__iter__": _iterate,
-    "asscalar": lambda self: self.item(),
-    "tolist": lambda self: asnumpy(self).tolist(),
+    "asscalar": asscalar,
+    "drop_grad": drop_grad,
+    "tolist": tolist,
     "__str__": _str,
     "__contains__": _contains,
     "as_np_ndarray": _as_self,
@@ -399,13 +441,13 @@ _METHODS: dict[str, Any] = {
     "__reduce__": lambda self: (_rebuild, (asnumpy(self),)),
     "__deepcopy__": lambda self, memo: f.copy(self),
     "__copy__": lambda self: f.copy(self),
-    "tobytes": lambda self: asnumpy(self).tobytes(),
+    "tobytes": tobytes,
     "__format__": lambda self, spec: format(self.item(), spec) if spec else repr(self),
-    "T": property(lambda self: f.transpose(self)),
-    "mT": property(lambda self: f.swapaxes(self, -1, -2)),
-    "stype": property(lambda self: "default"),
-    "nbytes": property(lambda self: self.size * self.itemsize),
-    "fresh_grad": property(lambda self: _core.grad_updates(self) > 0),
+    "T": property(_transposed),
+    "mT": property(_matrix_transpose),
+    "stype": property(_stype),
+    "nbytes": property(_nbytes),
+    "fresh_grad": property(_fresh_grad),
 }
 
 

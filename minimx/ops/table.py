@@ -77,6 +77,7 @@ class Row:
     errors: Sequence[tuple] = ()  # ((operands, attrs), exception class)
     domain: Any = (-3.0, 3.0)  # open interval from which test inputs are drawn, or one per operand
     dtypes: Sequence[str] = ()  # types that are tested
+    example: str = ""  # a session with np, npx, nd and mx at hand, for the docstring; run by the tests
 
 
 class Op:
@@ -91,7 +92,8 @@ class Op:
                 f"operator {name!r}: expected a new name, got one that {OPS[name].kind} row has. Rename it."
             )
         self.name, self.params, self.row = name, params, row
-        self.doc = row.doc
+        self.doc, mark, session = inspect.cleandoc(row.doc).partition("\n\n>>>")  # a docstring's example
+        row.example = mark.strip() + session if mark else row.example
         OPS[name] = self
 
     @property
