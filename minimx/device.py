@@ -36,6 +36,9 @@ class Device:
     def __repr__(self) -> str:
         return f"{self.device_type}({self.device_id})"
 
+    def empty_cache(self) -> None:
+        """Gives memory that is kept for new arrays back to a GPU's driver; main memory's is the C library's own."""
+
     def __enter__(self) -> Device:
         _current().append(self)
         return self
@@ -78,6 +81,11 @@ current_context = current_device
 def num_gpus() -> int:
     """Number of GPUs that this build can use: 0 for a CPU build."""
     return 0
+
+
+def gpu_memory_info(device_id: int = 0) -> tuple[int, int]:
+    """(free, total) bytes of GPU number ``device_id``. Raises DeviceError where this build has none."""
+    raise DeviceError("gpu_memory_info", "a GPU of this build", gpu(device_id), "Install a build with CUDA")
 
 
 def checked(device: Any, where: str = "array") -> Device:

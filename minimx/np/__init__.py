@@ -1,32 +1,30 @@
 """``mx.np``: NumPy's functions on minimx arrays, made from the operator table (minimx/ops/rows).
 
-Types default to float32. Submodules: ``random``, ``linalg``.
+Types default to float32. Submodules: ``random``, ``linalg``. For editors and type checkers the functions are in
+``__init__.pyi``, written by ``python -m minimx.ops stubs``.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-import ml_dtypes
+import ml_dtypes as _ml_dtypes
 import numpy as _numpy
 
 from .. import functions as _functions
 from ..ndarray import array, asarray, from_dlpack, ndarray
+from ..ndarray import shares_memory as shares_memory
 
 float16, float32, float64 = _numpy.float16, _numpy.float32, _numpy.float64
-bfloat16 = ml_dtypes.bfloat16
+bfloat16 = _ml_dtypes.bfloat16
 int8, int16, int32, int64, uint8 = _numpy.int8, _numpy.int16, _numpy.int32, _numpy.int64, _numpy.uint8
 bool_ = bool = _numpy.bool_
 pi, e, inf, nan, newaxis = _numpy.pi, _numpy.e, _numpy.inf, _numpy.nan, None
 euler_gamma = _numpy.euler_gamma
+NaN = NAN = nan
+PINF, NINF, PZERO, NZERO = inf, -inf, 0.0, -0.0
 dtype, finfo, iinfo = _numpy.dtype, _numpy.finfo, _numpy.iinfo
 asanyarray = ascontiguousarray = asarray
-
-if TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        """Functions come from the table at import."""
-
+may_share_memory = shares_memory
+set_printoptions = _numpy.set_printoptions
 
 globals().update({name: f for name, f in _functions.names("np").items() if "." not in name})
 
@@ -48,14 +46,9 @@ def size(a: ndarray) -> int:
     return asarray(a).size
 
 
-def may_share_memory(a: ndarray, b: ndarray) -> _numpy.bool_:
-    """True if both arrays look at one block of memory."""
-    from ..ndarray import _core
+def genfromtxt(fname: object, dtype: object = float32, **kwargs: object) -> ndarray:
+    """The array that ``numpy.genfromtxt`` reads from a text file; missing values are NaN."""
+    return array(_numpy.genfromtxt(fname, dtype=dtype, **kwargs))  # type: ignore[call-overload]
 
-    return _core.shares_memory(a, b)
-
-
-shares_memory = may_share_memory
-set_printoptions = _numpy.set_printoptions
 
 __all__ = [name for name in globals() if not name.startswith("_") and name != "annotations"]

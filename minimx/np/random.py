@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from .. import functions as _functions
-
-if TYPE_CHECKING:
-
-    def __getattr__(name: str) -> Any:
-        """Functions come from the table at import."""
-
+from ..random import seed as seed
 
 globals().update({n.removeprefix("random."): f for n, f in _functions.names("np").items() if n.startswith("random.")})
 
