@@ -20,7 +20,8 @@ activation = functools.partial(elemwise, typed="float")
 
 elemwise("relu", lambda x: e.maximum(x, 0), grad=lambda g, x, y: e.where(y > 0, g, 0), npx="relu", nd="relu",
          method="relu", against=lambda x: x * (x > 0),
-         doc="max(x, 0); its gradient at 0 is 0. Nair and Hinton 2010, ICML.")
+         doc="max(x, 0); its gradient at 0 is 0. Nair and Hinton 2010, ICML.",
+         example=">>> npx.relu(np.array([-1, 2]))\narray([0., 2.])")
 activation("prelu", lambda x, alpha: e.where(x > 0, x, alpha * x),
            grad=lambda g, x, alpha, y: (e.where(x > 0, g, g * alpha), e.where(x > 0, 0, g * x)),
            domain=((-3.0, 3.0), (0.1, 0.4)), against=lambda x, alpha: x * (x > 0) + alpha * x * (x <= 0),
@@ -49,7 +50,8 @@ activation("hard_swish", lambda x: x * e.minimum(e.maximum(x + 3, 0), 6) / 6,
 
 activation("sigmoid", lambda x: e.sigmoid(x), npx="sigmoid", nd="sigmoid", method="sigmoid",
            against="scipy.special.expit",
-           doc="1 / (1 + e^-x).")
+           doc="1 / (1 + e^-x).",
+           example=">>> npx.sigmoid(np.array([0, 2]))\narray([0.5     , 0.880797])")
 activation("log_sigmoid", lambda x: e.minimum(x, 0) - e.log1p(e.exp(-e.abs(x))), grad=lambda g, x, y: g * e.sigmoid(-x),
            npx="log_sigmoid", nd="log_sigmoid", method="log_sigmoid", against="scipy.special.log_expit",
            doc="ln(1 / (1 + e^-x)).")
@@ -77,7 +79,8 @@ SQRT_HALF, INV_SQRT_2PI = math.sqrt(0.5), 1 / math.sqrt(2 * math.pi)
 activation("gelu", lambda x: 0.5 * x * (1 + e.erf(x * SQRT_HALF)),
            grad=lambda g, x, y: g * (0.5 * (1 + e.erf(x * SQRT_HALF)) + x * e.exp(-0.5 * x * x) * INV_SQRT_2PI),
            npx="gelu", nd="gelu", against=[(0.0, 0.0), (1.0, 0.8413447460685429), (-0.5, -0.15426876936299344)],
-           doc="x * Phi(x) with the normal distribution Phi. Hendrycks and Gimpel 2016, arXiv:1606.08415.")
+           doc="x * Phi(x) with the normal distribution Phi. Hendrycks and Gimpel 2016, arXiv:1606.08415.",
+           example=">>> npx.gelu(np.array([-1, 0, 1]))\narray([-0.15865526,  0.        ,  0.8413447 ])")
 
 GELU_SCALE, GELU_CUBE = math.sqrt(2 / math.pi), 0.044715
 

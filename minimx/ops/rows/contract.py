@@ -47,7 +47,11 @@ def matmul_grad(gs, ins, outs, attrs, needs):
     errors=[((((2, 3), (2, 3)), {}), ShapeError), ((((), (3,)), {}), ShapeError)],
 )
 def matmul(a, b, /):
-    """Matrix product over the last two axes, the others broadcast; vectors as NumPy has them."""
+    """Matrix product over the last two axes, the others broadcast; vectors as NumPy has them.
+
+    >>> np.matmul(np.ones((5, 2, 3)), np.ones((3, 4))).shape
+    (5, 2, 4)
+    """
     if not a.shape or not b.shape:
         raise ShapeError("matmul", "at least 1 dimension each", f"{a.shape} and {b.shape}", "Use multiply for scalars")
     m, n = ((1, *a.shape) if len(a.shape) == 1 else a.shape), ((*b.shape, 1) if len(b.shape) == 1 else b.shape)
@@ -85,7 +89,12 @@ def _linear_reference(x, weight, bias=None, num_hidden=0, no_bias=False, flatten
     errors=[((((2, 3), (4, 2), None), {}), ShapeError)],
 )
 def fully_connected(x, weight, bias=None, /, num_hidden=None, no_bias=False, flatten=True):
-    """``x W^T + b``: x (N, ...) as (N, in) if ``flatten``, else (..., in); weight (out, in), bias (out,)."""
+    """``x W^T + b``: x (N, ...) as (N, in) if ``flatten``, else (..., in); weight (out, in), bias (out,).
+
+    >>> x, weight, bias = np.ones((2, 3)), np.ones((4, 3)), np.zeros(4)
+    >>> npx.fully_connected(x, weight, bias, num_hidden=4).shape
+    (2, 4)
+    """
     if not x.shape or len(weight.shape) != 2:
         raise ShapeError(
             "fully_connected",
@@ -121,7 +130,11 @@ def fully_connected(x, weight, bias=None, /, num_hidden=None, no_bias=False, fla
     ),
 )
 def dot(a, b, out=None):
-    """Product over the last axis of ``a`` and the second-to-last (or only) of ``b``; with a scalar, multiply."""
+    """Product over the last axis of ``a`` and the second-to-last (or only) of ``b``; with a scalar, multiply.
+
+    >>> np.dot(np.array([[1, 2], [3, 4]]), np.array([1, 1]))
+    array([3., 7.])
+    """
     if not getattr(a, "shape", ()) or not getattr(b, "shape", ()):
         y = f.multiply(a, b)
     elif a.ndim == b.ndim == 2 or b.ndim == 1:
@@ -151,7 +164,11 @@ def nd_dot(lhs, rhs, transpose_a=False, transpose_b=False):
     ),
 )
 def batch_dot(a, b, transpose_a=False, transpose_b=False, forward_stype=None):
-    """Product of each pair of matrices: (B, m, k) and (B, k, n) give (B, m, n)."""
+    """Product of each pair of matrices: (B, m, k) and (B, k, n) give (B, m, n).
+
+    >>> npx.batch_dot(np.ones((5, 2, 3)), np.ones((5, 3, 4))).shape
+    (5, 2, 4)
+    """
     return f.matmul(f.swapaxes(a, -1, -2) if transpose_a else a, f.swapaxes(b, -1, -2) if transpose_b else b)
 
 
@@ -282,7 +299,11 @@ def _arranged(x, labels, groups, size):
 @composite(np="einsum", against="numpy.einsum")
 def einsum(subscripts, *operands, optimize=True):
     """Einstein's summation: "ij,jk->ik". Pairs are multiplied left to right by batched matmul; without "->" NumPy's
-    rule."""
+    rule.
+
+    >>> np.einsum("ij,kj->ik", np.ones((2, 3)), np.ones((4, 3))).shape
+    (2, 4)
+    """
     labels, result = parse_einsum(subscripts, [x.ndim for x in operands])
     terms = [without_repeats(x, s) for x, s in zip(operands, labels, strict=True)]
     x, have = terms[0]

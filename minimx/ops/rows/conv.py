@@ -161,6 +161,10 @@ def convolution(
 
     data (N, C, *spatial), weight (num_filter, C / num_group, *kernel), bias (num_filter,). ``workspace`` and the cudnn
     arguments are accepted and mean nothing here.
+
+    >>> x, weight = np.ones((1, 3, 8, 8)), np.ones((4, 3, 3, 3))
+    >>> npx.convolution(x, weight, kernel=(3, 3), num_filter=4, pad=(1, 1)).shape
+    (1, 4, 8, 8)
     """
     where, rank = "convolution", len(data.shape)
     g = geometry(where, rank, stride, pad, dilate, num_group)

@@ -22,13 +22,22 @@ def filled(where, shape, dtype, value):
 
 @kernel(np="zeros", nd="zeros", against="numpy.zeros", samples=drawn(case(shape=(2, 3)), case(shape=3, dtype="int64")))
 def zeros(shape=(), dtype=None, order="C"):
-    """Zeros."""
+    """Zeros.
+
+    >>> np.zeros((2, 2))
+    array([[0., 0.],
+           [0., 0.]])
+    """
     return filled("zeros", shape, dtype, 0)
 
 
 @kernel(np="ones", nd="ones", against="numpy.ones", samples=drawn(case(shape=(2, 3)), case(shape=3, dtype="bool")))
 def ones(shape=(), dtype=None, order="C"):
-    """Ones."""
+    """Ones.
+
+    >>> np.ones(2, dtype="int32")
+    array([1, 1], dtype=int32)
+    """
     return filled("ones", shape, dtype, 1)
 
 
@@ -48,7 +57,12 @@ def filled_with(value, /, shape=(), dtype=None):
 
 @composite(np="full", nd="full", against="numpy.full", samples=drawn(case(shape=(2, 3), fill_value=1.5)))
 def full(shape, fill_value, dtype=None, order="C"):
-    """``fill_value`` everywhere."""
+    """``fill_value`` everywhere.
+
+    >>> np.full((2, 2), 7)
+    array([[7., 7.],
+           [7., 7.]])
+    """
     return f.filled_with(fill_value, shape, dtype)
 
 
@@ -58,13 +72,21 @@ def _like(x, dtype, shape=None):
 
 @kernel(np="zeros_like", nd="zeros_like", against="numpy.zeros_like", samples=drawn(case((2, 3))))
 def zeros_like(x, /, dtype=None, order="C"):
-    """Zeros of x's shape and type."""
+    """Zeros of x's shape and type.
+
+    >>> np.zeros_like(np.array([1, 2]))
+    array([0., 0.])
+    """
     return filled("zeros_like", x.shape, dtype or x.dtype, 0)
 
 
 @kernel(np="ones_like", nd="ones_like", against="numpy.ones_like", samples=drawn(case((2, 3))))
 def ones_like(x, /, dtype=None, order="C"):
-    """Ones of x's shape and type."""
+    """Ones of x's shape and type.
+
+    >>> np.ones_like(np.array([1, 2]))
+    array([1., 1.])
+    """
     return filled("ones_like", x.shape, dtype or x.dtype, 1)
 
 
@@ -89,7 +111,11 @@ def full_like(a, fill_value, dtype=None, order="C"):
 )
 def arange(start=0, stop=None, step=1, dtype=None):
     """start, start + step, ... up to but without ``stop``; one argument alone is ``stop``. float32 unless told
-    otherwise."""
+    otherwise.
+
+    >>> np.arange(1, 7, 2)
+    array([1., 3., 5.])
+    """
     if step == 0:
         raise ArgumentError("arange", "a step that is not 0", step, "Use full for a constant")
     if stop is None:
@@ -106,7 +132,11 @@ def _iota(start, step):
 
 @composite(np="linspace", against="numpy.linspace", samples=drawn(case(0, 1, 5), case(2, 3, 4, endpoint=False)))
 def linspace(start, stop, num=50, endpoint=True, retstep=False, dtype=None, axis=0):
-    """``num`` evenly spaced numbers from ``start`` to ``stop``, which is the last one if ``endpoint``."""
+    """``num`` evenly spaced numbers from ``start`` to ``stop``, which is the last one if ``endpoint``.
+
+    >>> np.linspace(0, 1, 5)
+    array([0.  , 0.25, 0.5 , 0.75, 1.  ])
+    """
     step = (stop - start) / max(num - 1 if endpoint else num, 1)
     y = f.spaced(float(start), float(step), num, dtype)
     return (y, step) if retstep else y
@@ -139,7 +169,12 @@ def arange_like(data, start=0.0, step=1.0, repeat=1, ctx=None, axis=None):
 
 @kernel(np="eye", nd="eye", against="numpy.eye", samples=drawn(case(N=3), case(N=3, M=4, k=1), case(N=3, M=2, k=-1)))
 def eye(N=0, M=None, k=0, dtype=None):
-    """Ones on the diagonal k of an (N, M) matrix, zeros elsewhere."""
+    """Ones on the diagonal k of an (N, M) matrix, zeros elsewhere.
+
+    >>> np.eye(2)
+    array([[1., 0.],
+           [0., 1.]])
+    """
     return Plan([((N, N if M is None else M), as_dtype("eye", dtype))], "band", {"low": k, "high": k})
 
 
@@ -187,7 +222,13 @@ def diagflat(v, k=0):
 
 @composite(np="meshgrid", against="numpy.meshgrid", samples=drawn(case((3,), (2,)), case((3,), (2,), indexing="ij")))
 def meshgrid(*xi, copy=True, sparse=False, indexing="xy"):
-    """Coordinate matrices of coordinate vectors, Cartesian ("xy") or matrix ("ij") order."""
+    """Coordinate matrices of coordinate vectors, Cartesian ("xy") or matrix ("ij") order.
+
+    >>> np.meshgrid(np.arange(2), np.arange(3))[0]
+    array([[0., 1.],
+           [0., 1.],
+           [0., 1.]])
+    """
     n = len(xi)
     order = [1, 0, *range(2, n)] if indexing == "xy" and n > 1 else list(range(n))
     shape = [0] * n

@@ -26,11 +26,13 @@ compare = functools.partial(elemwise, typed="any")
 # --- arithmetic -------------------------------------------------------------------------------------------------------
 
 elemwise("add", lambda x1, x2: x1 + x2, typed="any", np="add", nd="elemwise_add broadcast_add broadcast_plus",
-         against="numpy.add", doc="x1 + x2; of bools: either.")
+         against="numpy.add", doc="x1 + x2; of bools: either.",
+         example=">>> np.add(np.array([1, 2]), 0.5)\narray([1.5, 2.5])")
 elemwise("subtract", lambda x1, x2: x1 - x2, np="subtract", nd="elemwise_sub broadcast_sub broadcast_minus",
          against="numpy.subtract", doc="x1 - x2.")
 elemwise("multiply", lambda x1, x2: x1 * x2, typed="any", np="multiply", nd="elemwise_mul broadcast_mul",
-         against="numpy.multiply", doc="x1 * x2; of bools: both.")
+         against="numpy.multiply", doc="x1 * x2; of bools: both.",
+         example=">>> np.multiply(np.array([[1], [2]]), np.array([3, 4]))\narray([[3., 4.],\n       [6., 8.]])")
 arithmetic("divide", lambda x1, x2: x1 / x2, typed="float", np="divide true_divide", nd="elemwise_div broadcast_div",
            against="numpy.divide", doc="x1 / x2; of integers in float32.")
 arithmetic("floor_divide", lambda x1, x2: e.floor_divide(x1, x2), np="floor_divide", against="numpy.floor_divide",
@@ -41,16 +43,20 @@ arithmetic("fmod", lambda x1, x2: e.fmod(x1, x2), np="fmod", against="numpy.fmod
            doc="x1 - x2 * trunc(x1 / x2), of the sign of x1. Integers by zero give 0.")
 elemwise("power", lambda x1, x2: e.power(x1, x2), np="power pow", nd="broadcast_power", domain=(SAFE, (0.0, 3.0)),
          against="numpy.power",
-         doc="x1 to the power x2. Integers stay integers; their negative powers are truncated to 0.")
+         doc="x1 to the power x2. Integers stay integers; their negative powers are truncated to 0.",
+         example=">>> np.power(np.array([1, 2, 3]), 2)\narray([1., 4., 9.])")
 elemwise("negative", lambda x: -x, np="negative", nd="negative", against="numpy.negative", doc="-x.")
 elemwise("positive", lambda x: x, np="positive", against="numpy.positive", doc="x itself, as a new array.")
 elemwise("reciprocal", lambda x: 1 / x, grad=lambda g, x, y: -g * y * y, typed="float", np="reciprocal",
          nd="reciprocal", domain=SAFE, against=lambda x: 1 / x, doc="1 / x.")
 elemwise("square", lambda x: x * x, grad=lambda g, x, y: g * (x + x), np="square", nd="square", method="square",
-         against="numpy.square", doc="x * x.")
+         against="numpy.square", doc="x * x.",
+         example=">>> np.square(np.array([-1, 2]))\narray([1., 4.])")
 elemwise("abs", lambda x: e.abs(x), np="abs absolute fabs", nd="abs", method="abs", against="numpy.abs",
-         doc="|x|; its gradient at 0 is 0.")
-elemwise("sign", lambda x: e.sign(x), np="sign", nd="sign", method="sign", against="numpy.sign", doc="-1, 0 or 1.")
+         doc="|x|; its gradient at 0 is 0.",
+         example=">>> np.abs(np.array([-1, 2]))\narray([1., 2.])")
+elemwise("sign", lambda x: e.sign(x), np="sign", nd="sign", method="sign", against="numpy.sign", doc="-1, 0 or 1.",
+         example=">>> np.sign(np.array([-3, 0, 2]))\narray([-1.,  0.,  1.])")
 elemwise("copysign", lambda x1, x2: e.copysign(x1, x2), typed="float", np="copysign", against="numpy.copysign",
          doc="|x1| with the sign of x2, also that of -0.")
 elemwise("ldexp", lambda x1, x2: x1 * e.exp2(x2), typed="float", np="ldexp", against=lambda x1, x2: x1 * 2.0**x2,
@@ -63,9 +69,11 @@ elemwise("lcm", lambda x1, x2: e.lcm(x1, x2), typed="integer", np="lcm", dtypes=
 # --- order ------------------------------------------------------------------------------------------------------------
 
 elemwise("maximum", lambda x1, x2: e.maximum(x1, x2), typed="any", np="maximum", nd="broadcast_maximum maximum",
-         against="numpy.maximum", doc="The larger one, NaN if either is. Where they are equal x1 takes the gradient.")
+         against="numpy.maximum", doc="The larger one, NaN if either is. Where they are equal x1 takes the gradient.",
+         example=">>> np.maximum(np.array([-1, 2]), 0)\narray([0., 2.])")
 elemwise("minimum", lambda x1, x2: e.minimum(x1, x2), typed="any", np="minimum", nd="broadcast_minimum minimum",
-         against="numpy.minimum", doc="The smaller one, NaN if either is. Where they are equal x1 takes the gradient.")
+         against="numpy.minimum", doc="The smaller one, NaN if either is. Where they are equal x1 takes the gradient.",
+         example=">>> np.minimum(np.array([-1, 2]), 0)\narray([-1.,  0.])")
 elemwise("fmax", lambda x1, x2: e.fmax(x1, x2), typed="any", np="fmax", against="numpy.fmax",
          doc="The larger one; a NaN gives way to a number.")
 elemwise("fmin", lambda x1, x2: e.fmin(x1, x2), typed="any", np="fmin", against="numpy.fmin",
@@ -79,7 +87,8 @@ def _clip(x, a_min=None, a_max=None):
 
 elemwise("clip", _clip, np="clip", nd="clip", method="clip", domain=((-3.0, 3.0), (-2.0, 0.0), (1.0, 2.0)),
          against="numpy.clip",
-         doc="min(max(x, a_min), a_max); either bound may be None. The gradient passes within the bounds.")
+         doc="min(max(x, a_min), a_max); either bound may be None. The gradient passes within the bounds.",
+         example=">>> np.clip(np.array([-2, 0.5, 3]), -1, 1)\narray([-1. ,  0.5,  1. ])")
 
 compare("equal", lambda x1, x2: e.equal(x1, x2), np="equal", nd="broadcast_equal equal", against="numpy.equal",
         doc="x1 == x2.")
@@ -95,7 +104,8 @@ compare("greater", lambda x1, x2: e.greater(x1, x2), np="greater", nd="broadcast
 compare("greater_equal", lambda x1, x2: e.greater_equal(x1, x2), np="greater_equal",
         nd="broadcast_greater_equal greater_equal", against="numpy.greater_equal", doc="x1 >= x2.")
 elemwise("where", lambda condition, x, y: e.where(condition, x, y), typed="any", condition=True, np="where", nd="where",
-         against="numpy.where", doc="x where condition, else y.")
+         against="numpy.where", doc="x where condition, else y.",
+         example=">>> np.where(np.array([True, False]), np.array([1, 2]), 0)\narray([1., 0.])")
 elemwise("heaviside", lambda x1, x2: e.where(e.isnan(x1), x1, e.where(e.equal(x1, 0), x2, e.where(x1 > 0, 1, 0))),
          typed="float", np="heaviside", differentiable=False, against="numpy.heaviside",
          doc="0 for negative x1, 1 for positive, x2 at 0.")

@@ -49,7 +49,11 @@ def take_grad(gs, ins, outs, attrs, needs):
     errors=[((((2, 3), Ints((1,), 1)), {"axis": 5}), IndexError)],
 )
 def take(x, indices, /, axis=None, mode="raise"):
-    """Slices of ``x`` along ``axis`` (of the flattened ``x`` without one), in the order and shape of ``indices``."""
+    """Slices of ``x`` along ``axis`` (of the flattened ``x`` without one), in the order and shape of ``indices``.
+
+    >>> np.take(np.array([[1, 2], [3, 4]]), np.array([1]), axis=0)
+    array([[3., 4.]])
+    """
     shape = (size_of(x.shape),) if axis is None else x.shape
     a = 0 if axis is None else normal_axis("take", axis, len(shape))
     out = (*shape[:a], *indices.shape, *shape[a + 1 :])
@@ -133,7 +137,12 @@ def put_static(v, /, axis=0, indices=(), n=0):
     samples=drawn(case(Ints((2, 3), 5), (5, 4))),
 )
 def embedding(data, weight, input_dim=None, output_dim=None, dtype=None, sparse_grad=False):
-    """Rows of ``weight`` (input_dim, output_dim) by the integers in ``data``: shape data.shape + (output_dim,)."""
+    """Rows of ``weight`` (input_dim, output_dim) by the integers in ``data``: shape data.shape + (output_dim,).
+
+    >>> npx.embedding(np.array([1, 0]), np.array([[1, 2], [3, 4]]))
+    array([[3., 4.],
+           [1., 2.]])
+    """
     return f.take(weight, data, 0, "clip")
 
 
@@ -197,7 +206,11 @@ def take_along_axis(arr, indices, axis=-1):
     against=lambda x, i, axis=-1, keepdims=False: _numpy_pick(x, i, axis, keepdims),
 )
 def pick(data, index, axis=-1, mode="clip", keepdims=False):
-    """One element of each lane along ``axis``: out[i] = data[i, index[i]]."""
+    """One element of each lane along ``axis``: out[i] = data[i, index[i]].
+
+    >>> npx.pick(np.array([[1, 2], [3, 4]]), np.array([0, 1]))
+    array([1., 4.])
+    """
     if axis is None:
         data, index, axis = f.reshape(data, (-1,)), f.reshape(index, (-1,)), 0
     index = index if index.ndim == data.ndim else f.expand_dims(index, axis)
@@ -221,7 +234,12 @@ def _numpy_pick(x, i, axis, keepdims):
     errors=[(((Ints((2,), 3),), {"depth": -1}), ArgumentError)],
 )
 def one_hot(indices, /, depth=0, on_value=1.0, off_value=0.0, dtype="float32"):
-    """Adds a last axis of length ``depth``: on_value at the index, off_value elsewhere and for indices out of range."""
+    """Adds a last axis of length ``depth``: on_value at the index, off_value elsewhere and for indices out of range.
+
+    >>> npx.one_hot(np.array([0, 2]), 3)
+    array([[1., 0., 0.],
+           [0., 0., 1.]])
+    """
     if depth < 0:
         raise ArgumentError("one_hot", "depth of at least 0", depth, "Pass the number of classes")
     attrs = {"depth": depth, "on": float(on_value), "off": float(off_value)}

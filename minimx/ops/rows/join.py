@@ -91,7 +91,12 @@ def concatenate_grad(gs, ins, outs, attrs, needs):
     errors=[(([[(2, 3), (2, 4)]], {}), ShapeError)],
 )
 def concatenate(xs: list, /, axis=0):
-    """Joins arrays along an existing axis; ``axis=None`` joins them flattened."""
+    """Joins arrays along an existing axis; ``axis=None`` joins them flattened.
+
+    >>> np.concatenate([np.ones((1, 2)), np.zeros((1, 2))], axis=0)
+    array([[1., 1.],
+           [0., 0.]])
+    """
     if not xs:
         raise ArgumentError("concatenate", "at least one array", "none", "Pass a list of arrays")
     dtype = common_dtype(xs)
@@ -120,7 +125,12 @@ def _joined_shape(xs, axis):
 
 @composite(np="stack", against="numpy.stack", samples=drawn(case([(2, 3), (2, 3)], axis=1)))
 def stack(arrays, axis=0, out=None):
-    """Joins arrays of one shape along a new axis."""
+    """Joins arrays of one shape along a new axis.
+
+    >>> np.stack([np.array([1, 2]), np.array([3, 4])], axis=1)
+    array([[1., 3.],
+           [2., 4.]])
+    """
     arrays = list(arrays)
     if len({a.shape for a in arrays}) != 1:
         raise ShapeError("stack", "one shape, at least one array", [a.shape for a in arrays], "Broadcast them first")
@@ -190,7 +200,11 @@ def pieces(x, sections, axis, where, even):
     samples=drawn(case((4, 3), 2), case((4, 3), indices_or_sections=[1, 3]), case((4, 6), 3, axis=1)),
 )
 def split(ary, indices_or_sections, axis=0):
-    """Views of equal parts, or of the parts between the positions given."""
+    """Views of equal parts, or of the parts between the positions given.
+
+    >>> np.split(np.arange(6), 3)
+    [array([0., 1.]), array([2., 3.]), array([4., 5.])]
+    """
     return pieces(ary, indices_or_sections, axis, "split", True)
 
 
@@ -229,7 +243,11 @@ def dsplit(ary, indices_or_sections):
     samples=drawn(case((2, 3), reps=(2, 1, 2)), case((3,), 2)),
 )
 def tile(A, reps):
-    """``A`` repeated ``reps[i]`` times along axis i, as bricks are laid."""
+    """``A`` repeated ``reps[i]`` times along axis i, as bricks are laid.
+
+    >>> np.tile(np.array([1, 2]), 2)
+    array([1., 2., 1., 2.])
+    """
     reps = (reps,) if isinstance(reps, int) else tuple(reps)
     n = max(len(reps), A.ndim)
     reps, shape = (1,) * (n - len(reps)) + reps, (1,) * (n - A.ndim) + A.shape
@@ -246,7 +264,11 @@ def tile(A, reps):
     samples=drawn(case((2, 3), 2), case((2, 3), 2, axis=1), case((3, 2), repeats=[1, 0, 2], axis=0)),
 )
 def repeat(a, repeats, axis=None):
-    """Every element (or slice along ``axis``) ``repeats`` times in a row; a list gives each its own count."""
+    """Every element (or slice along ``axis``) ``repeats`` times in a row; a list gives each its own count.
+
+    >>> np.repeat(np.array([1, 2]), 2)
+    array([1., 1., 2., 2.])
+    """
     if axis is None:
         a, axis = f.reshape(a, (-1,)), 0
     axis = normal_axis("repeat", axis, a.ndim)

@@ -296,7 +296,11 @@ def matrix_norm(x, keepdims=False, ord="fro", axis=(-2, -1)):
     samples=drawn(case((3, 4)), case((3, 4), axis=1), case((3, 4), ord=1), case((2, 3, 4), axis=(0, 2), keepdims=True)),
 )
 def linalg_norm(x, ord=None, axis=None, keepdims=False):
-    """Norm of a vector (one axis) or matrix (two axes); without ord and axis of all elements."""
+    """Norm of a vector (one axis) or matrix (two axes); without ord and axis of all elements.
+
+    >>> np.linalg.norm(np.array([3, 4]))
+    array(5.)
+    """
     axes = None if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
     if ord is None:
         return f.sqrt(f.sum(f.square(x), axis=axes, keepdims=keepdims))

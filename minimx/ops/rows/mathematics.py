@@ -19,7 +19,8 @@ POSITIVE, UNIT = (0.1, 5.0), (-0.95, 0.95)
 # --- roots ------------------------------------------------------------------------------------------------------------
 
 function("sqrt", lambda x: e.sqrt(x), np="sqrt", nd="sqrt", method="sqrt", domain=POSITIVE, against="numpy.sqrt",
-         doc="Square root.")
+         doc="Square root.",
+         example=">>> np.sqrt(np.array([1, 4]))\narray([1., 2.])")
 function("rsqrt", lambda x: e.rsqrt(x), npx="rsqrt", nd="rsqrt", method="rsqrt", domain=POSITIVE,
          against=lambda x: x**-0.5, doc="1 / sqrt(x).")
 function("cbrt", lambda x: e.cbrt(x), np="cbrt", nd="cbrt", method="cbrt", domain=POSITIVE, against="numpy.cbrt",
@@ -31,13 +32,16 @@ function("hypot", lambda x1, x2: e.hypot(x1, x2), np="hypot", nd="broadcast_hypo
 
 # --- exponentials and logarithms --------------------------------------------------------------------------------------
 
-function("exp", lambda x: e.exp(x), np="exp", nd="exp", method="exp", against="numpy.exp", doc="e to the power x.")
+function("exp", lambda x: e.exp(x), np="exp", nd="exp", method="exp", against="numpy.exp", doc="e to the power x.",
+         example=">>> np.exp(np.array([0, 1]))\narray([1.       , 2.7182817])")
 function("exp2", lambda x: e.exp2(x), np="exp2", against="numpy.exp2", doc="2 to the power x.")
 function("expm1", lambda x: e.expm1(x), np="expm1", nd="expm1", method="expm1", against="numpy.expm1",
          doc="e^x - 1, exact near 0.")
-function("log", lambda x: e.log(x), np="log", nd="log", method="log", domain=POSITIVE, against="numpy.log", doc="ln x.")
+function("log", lambda x: e.log(x), np="log", nd="log", method="log", domain=POSITIVE, against="numpy.log", doc="ln x.",
+         example=">>> np.log(np.array([1, 2]))\narray([0.       , 0.6931472])")
 function("log2", lambda x: e.log2(x), np="log2", nd="log2", method="log2", domain=POSITIVE, against="numpy.log2",
-         doc="Logarithm to base 2.")
+         doc="Logarithm to base 2.",
+         example=">>> np.log2(np.array([1, 8]))\narray([0., 3.])")
 function("log10", lambda x: e.log10(x), np="log10", nd="log10", method="log10", domain=POSITIVE, against="numpy.log10",
          doc="Logarithm to base 10.")
 function("log1p", lambda x: e.log1p(x), np="log1p", nd="log1p", method="log1p", domain=(-0.9, 5.0),
@@ -50,9 +54,11 @@ function("logaddexp", lambda x1, x2: e.where(e.equal(x1, x2), x1 + LN2,
 
 # --- trigonometry -----------------------------------------------------------------------------------------------------
 
-function("sin", lambda x: e.sin(x), np="sin", nd="sin", method="sin", against="numpy.sin", doc="Sine of x in radians.")
+function("sin", lambda x: e.sin(x), np="sin", nd="sin", method="sin", against="numpy.sin", doc="Sine of x in radians.",
+         example=">>> np.sin(np.array([0, np.pi / 2]))\narray([0., 1.])")
 function("cos", lambda x: e.cos(x), np="cos", nd="cos", method="cos", against="numpy.cos",
-         doc="Cosine of x in radians.")
+         doc="Cosine of x in radians.",
+         example=">>> np.cos(np.array([0, 1]))\narray([1.       , 0.5403023])")
 function("tan", lambda x: e.tan(x), np="tan", nd="tan", method="tan", domain=(-1.2, 1.2), against="numpy.tan",
          doc="Tangent of x in radians.")
 function("arcsin", lambda x: e.arcsin(x), np="arcsin asin", nd="arcsin", method="arcsin", domain=UNIT,
@@ -77,7 +83,8 @@ function("sinh", lambda x: e.sinh(x), np="sinh", nd="sinh", method="sinh", again
 function("cosh", lambda x: e.cosh(x), np="cosh", nd="cosh", method="cosh", against="numpy.cosh",
          doc="(e^x + e^-x) / 2.")
 function("tanh", lambda x: e.tanh(x), np="tanh", npx="tanh", nd="tanh", method="tanh", against="numpy.tanh",
-         doc="Hyperbolic tangent, (e^x - e^-x) / (e^x + e^-x).")
+         doc="Hyperbolic tangent, (e^x - e^-x) / (e^x + e^-x).",
+         example=">>> np.tanh(np.array([0, 1]))\narray([0.        , 0.76159424])")
 function("arcsinh", lambda x: e.arcsinh(x), np="arcsinh asinh", nd="arcsinh", method="arcsinh", against="numpy.arcsinh",
          doc="ln(x + sqrt(x^2 + 1)).")
 function("arccosh", lambda x: e.arccosh(x), np="arccosh acosh", nd="arccosh", method="arccosh", domain=(1.2, 5.0),

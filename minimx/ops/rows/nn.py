@@ -86,6 +86,9 @@ def dropout(data, p=0.5, mode="training", axes=(), cudnn_off=False):
     / (1 - p).
 
     ``axes``: along these one draw serves all elements (Srivastava et al. 2014, JMLR 15).
+
+    >>> npx.dropout(np.ones(3), p=0.5)  # outside of training
+    array([1., 1., 1.])
     """
     if not 0 <= p <= 1 or mode not in ("training", "always"):
         raise ArgumentError(
@@ -156,7 +159,13 @@ def _within(data, lengths, axis):
 
 @composite(npx="sequence_mask", nd="SequenceMask", against="numpy.where on time < length")
 def sequence_mask(data, sequence_length=None, use_sequence_length=False, value=0.0, axis=0):
-    """``data`` (T, N, ...) or, with axis 1, (N, T, ...) with ``value`` from sequence_length[n] on."""
+    """``data`` (T, N, ...) or, with axis 1, (N, T, ...) with ``value`` from sequence_length[n] on.
+
+    >>> npx.sequence_mask(np.ones((3, 2)), np.array([1, 2]), use_sequence_length=True)
+    array([[1., 1.],
+           [0., 1.],
+           [0., 0.]])
+    """
     if not use_sequence_length or sequence_length is None:
         return data
     return f.where(_within(data, sequence_length, axis), data, value)

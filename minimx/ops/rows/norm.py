@@ -154,6 +154,10 @@ def batch_norm(
     While training the statistics are the batch's, and running = running * momentum + batch * (1 - momentum) in place;
     else, or with ``use_global_stats``, the running ones. fix_gamma: gamma counts as 1. output_mean_var: also returns
     them.
+
+    >>> x, one, zero = np.ones((2, 3, 4, 4)), np.ones(3), np.zeros(3)
+    >>> npx.batch_norm(x, one, zero, zero, one, fix_gamma=False).shape
+    (2, 3, 4, 4)
     """
     gamma = f.ones_like(gamma) if fix_gamma else gamma
     plain = as_dtype("batch_norm", x.dtype) not in LIBRARY_TYPES
@@ -284,7 +288,11 @@ def _layer_reference(x, gamma, beta, axis=-1, eps=1e-5):
     samples=drawn(case((2, 3, 4), (4,), (4,)), case((2, 3, 4), (3,), (3,), axis=1)),
 )
 def layer_norm(data, gamma, beta, axis=-1, eps=1e-5, output_mean_var=False):
-    """(x - mean) / sqrt(var + eps) * gamma + beta along ``axis`` (Ba, Kiros and Hinton 2016, arXiv:1607.06450)."""
+    """(x - mean) / sqrt(var + eps) * gamma + beta along ``axis`` (Ba, Kiros and Hinton 2016, arXiv:1607.06450).
+
+    >>> npx.layer_norm(np.array([[1, 3]]), np.ones(2), np.zeros(2))
+    array([[-0.999995,  0.999995]])
+    """
     if output_mean_var:
         y, mean, rstd = f.row_norm(f.moveaxis(data, axis, -1), gamma, beta, eps)
         return f.moveaxis(y, -1, axis), f.expand_dims(mean, axis), f.expand_dims(1.0 / rstd, axis)

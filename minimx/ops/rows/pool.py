@@ -199,6 +199,11 @@ def pooling(
 
     ``global_pool`` takes all of space as one window and keeps the axes. pooling_convention "full" rounds the output
     size up.
+
+    >>> x = np.arange(16).reshape(1, 1, 4, 4)
+    >>> npx.pooling(x, kernel=(2, 2), stride=(2, 2), pool_type="max")
+    array([[[[ 5.,  7.],
+             [13., 15.]]]])
     """
     if pool_type not in ("max", "avg", "sum", "lp"):
         raise ArgumentError("pooling", "pool_type max, avg, sum or lp", pool_type, "Use one of them")

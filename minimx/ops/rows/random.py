@@ -50,7 +50,11 @@ def uniform_grad(gs, ins, outs, attrs, needs):
     np="random.uniform", nd="random.uniform random_uniform", grad=uniform_grad, against="moments of the distribution"
 )
 def uniform(low=0.0, high=1.0, /, size=None, dtype=None, shape=None):
-    """Uniform on [low, high)."""
+    """Uniform on [low, high).
+
+    >>> np.random.uniform(-1, 1, size=(2, 3)).shape
+    (2, 3)
+    """
     return drawn_plan("uniform", [low, high], size if shape is None else shape, dtype)
 
 
@@ -63,7 +67,11 @@ def normal_grad(gs, ins, outs, attrs, needs):
 
 @random(np="random.normal", nd="random.normal random_normal", grad=normal_grad, against="moments of the distribution")
 def normal(loc=0.0, scale=1.0, /, size=None, dtype=None, shape=None):
-    """Normal with mean ``loc`` and standard deviation ``scale``."""
+    """Normal with mean ``loc`` and standard deviation ``scale``.
+
+    >>> np.random.normal(0, 1, size=(2, 3)).shape
+    (2, 3)
+    """
     return drawn_plan("normal", [loc, scale], size if shape is None else shape, dtype)
 
 
@@ -75,7 +83,11 @@ def randint_between(low, high, /, size=None, dtype=None):
 
 @composite(np="random.randint", nd="random.randint random_randint", against="range and frequencies")
 def randint(low, high=None, size=None, dtype=None, ctx=None, device=None, shape=None):
-    """Integers in [low, high), or in [0, low) if ``high`` is left out."""
+    """Integers in [low, high), or in [0, low) if ``high`` is left out.
+
+    >>> np.random.randint(0, 10, size=5).dtype
+    dtype('int64')
+    """
     if high is None:
         low, high = 0, low
     if isinstance(low, int) and isinstance(high, int) and low >= high:
@@ -124,13 +136,21 @@ distribution("beta", "Beta with parameters ``a`` and ``b``: X / (X + Y) of two g
 
 @composite(np="random.rand", against="shape and range")
 def rand(*size, dtype=None, ctx=None, device=None):
-    """Uniform on [0, 1) in the shape of the arguments."""
+    """Uniform on [0, 1) in the shape of the arguments.
+
+    >>> np.random.rand(2, 3).shape
+    (2, 3)
+    """
     return f.uniform(0.0, 1.0, size, dtype)
 
 
 @composite(np="random.randn", nd="random.randn", against="moments of the distribution")
 def randn(*size, dtype=None, ctx=None, device=None):
-    """Standard normal in the shape of the arguments."""
+    """Standard normal in the shape of the arguments.
+
+    >>> np.random.randn(2, 3).shape
+    (2, 3)
+    """
     return f.normal(0.0, 1.0, size, dtype)
 
 
@@ -170,7 +190,13 @@ def permutation(x, ctx=None, device=None):
 
 @composite(np="random.shuffle", nd="random.shuffle shuffle", against="sorted, it is what went in")
 def shuffle(x):
-    """Reorders the slices of ``x`` along axis 0 in place."""
+    """Reorders the slices of ``x`` along axis 0 in place.
+
+    >>> x = np.arange(5)
+    >>> np.random.shuffle(x)
+    >>> np.sort(x)
+    array([0., 1., 2., 3., 4.])
+    """
     f.copy(permutation(x), out=x)
 
 
@@ -193,7 +219,11 @@ def categorical(data, shape=None, get_prob=False, dtype="int32"):
 
 @composite(np="random.multinomial", against="frequencies")
 def multinomial(n, pvals, size=None):
-    """Counts of ``n`` draws with probabilities ``pvals`` (k,): shape size + (k,), int64."""
+    """Counts of ``n`` draws with probabilities ``pvals`` (k,): shape size + (k,), int64.
+
+    >>> np.random.multinomial(10, np.array([0.5, 0.5])).sum()
+    array(10, dtype=int64)
+    """
     if not hasattr(pvals, "attach_grad"):
         pvals = f.array(pvals)
     k, shape = pvals.shape[-1], as_shape("random.multinomial", size)
@@ -206,6 +236,9 @@ def choice(a, size=None, replace=True, p=None, ctx=None, device=None):
     """Elements of ``a`` (or numbers below it), with or without replacement, with probabilities ``p`` if given.
 
     Without replacement the keys log(u) / p are sorted (Efraimidis and Spirakis 2006).
+
+    >>> np.random.choice(5, size=3, replace=False).shape
+    (3,)
     """
     n = a if isinstance(a, int) else a.shape[0]
     shape = as_shape("random.choice", size)

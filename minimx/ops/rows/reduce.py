@@ -39,12 +39,15 @@ def _prod_grad(g, x, y, axes):
 
 reduce("sum", 0, lambda acc, x: acc + x, gives="sum", takes_dtype=True, grad=lambda g, x, y, axes: g, np="sum",
        nd="sum sum_axis", method="sum", against="numpy.sum",
-       doc="Sum over the axes, pairwise in blocks; of integers and bools in int64, of 16-bit floats in float32.")
+       doc="Sum over the axes, pairwise in blocks; of integers and bools in int64, of 16-bit floats in float32.",
+       example=">>> np.sum(np.array([[1, 2], [3, 4]]), axis=1)\narray([3., 7.])")
 reduce("mean", 0, lambda acc, x: acc + x, finish=lambda acc, n: acc / n, gives="float", takes_dtype=True,
        grad=_spread_mean, np="mean", nd="mean", method="mean", against="numpy.mean",
-       doc="Sum over the number of elements; NaN of nothing.")
+       doc="Sum over the number of elements; NaN of nothing.",
+       example=">>> np.mean(np.array([[1, 2], [3, 4]]), axis=0, keepdims=True)\narray([[2., 3.]])")
 reduce("prod", 1, lambda acc, x: acc * x, gives="sum", takes_dtype=True, grad=_prod_grad, np="prod", nd="prod",
-       method="prod", domain=(0.5, 2.0), against="numpy.prod", doc="Product over the axes.")
+       method="prod", domain=(0.5, 2.0), against="numpy.prod", doc="Product over the axes.",
+       example=">>> np.prod(np.array([2, 3, 4]))\narray(24.)")
 reduce("nansum", 0, lambda acc, x: acc + e.where(e.isnan(x), 0, x), combine=lambda acc, other: acc + other, gives="sum",
        takes_dtype=True, grad=lambda g, x, y, axes: f.where(f.isnan(x), 0, g), np="nansum", nd="nansum",
        against="numpy.nansum",
@@ -70,10 +73,12 @@ def _share(g, x, y, axes):
 
 reduce("max", -math.inf, lambda acc, x: e.maximum(acc, x), grad=_share, needs_elements=True, np="max amax",
        nd="max max_axis", method="max", against="numpy.max", errors=[((((2, 0),), {"axis": 1}), ShapeError)],
-       doc="Largest element, NaN if there is one. Equal ones share the gradient.")
+       doc="Largest element, NaN if there is one. Equal ones share the gradient.",
+       example=">>> np.max(np.array([[1, 5], [3, 4]]), axis=1)\narray([5., 4.])")
 reduce("min", math.inf, lambda acc, x: e.minimum(acc, x), grad=_share, needs_elements=True, np="min amin",
        nd="min min_axis", method="min", against="numpy.min", errors=[((((2, 0),), {"axis": 1}), ShapeError)],
-       doc="Smallest element, NaN if there is one. Equal ones share the gradient.")
+       doc="Smallest element, NaN if there is one. Equal ones share the gradient.",
+       example=">>> np.min(np.array([[1, 5], [3, 4]]), axis=1)\narray([1., 3.])")
 reduce("any", 0, lambda acc, x: e.logical_or(acc, x), gives="bool", np="any", method="any", against="numpy.any",
        doc="Is any element not zero? False of nothing.")
 reduce("all", 1, lambda acc, x: e.logical_and(acc, x), gives="bool", np="all", method="all", against="numpy.all",
@@ -95,7 +100,11 @@ ARG_SAMPLES = drawn(case((2, 3, 4)), case((2, 3, 4), axis=1), case((2, 3, 4), ax
 @kernel(np="argmax", nd="argmax", method="argmax", against="numpy.argmax", samples=ARG_SAMPLES,
         errors=[((((2, 0),), {"axis": 1}), ShapeError)])
 def argmax(a, /, axis=None, keepdims=False):
-    """Position (int64) of the first largest element along ``axis``, or in C order over all; a NaN is the largest."""
+    """Position (int64) of the first largest element along ``axis``, or in C order over all; a NaN is the largest.
+
+    >>> np.argmax(np.array([[1, 5], [4, 3]]), axis=1)
+    array([1, 0], dtype=int64)
+    """
     return _arg_plan("argmax", a, axis, keepdims)
 
 
@@ -139,7 +148,11 @@ SCAN_SAMPLES = drawn(case((2, 3)), case((2, 3, 4), axis=1), case((2, 3), axis=-1
 
 @kernel(np="cumsum", nd="cumsum", method="cumsum", grad=_cumsum_grad, against="numpy.cumsum", samples=SCAN_SAMPLES)
 def cumsum(a, /, axis=None, dtype=None):
-    """Sum of the elements up to and with each one, along ``axis`` or over all in C order; integers in int64."""
+    """Sum of the elements up to and with each one, along ``axis`` or over all in C order; integers in int64.
+
+    >>> np.cumsum(np.array([1, 2, 3]))
+    array([1., 3., 6.])
+    """
     return _scan_plan("cumsum", a, axis, dtype)
 
 

@@ -82,7 +82,12 @@ def reshaped(x: Spec, shape: tuple[int, ...]) -> Plan:
     errors=[((((2, 3),), {"shape": (4, 2)}), ShapeError)],
 )
 def reshape(x, /, shape=None, order="C", newshape=None):
-    """The same elements in another shape, in C order; one size may be -1 and is inferred. A view wherever possible."""
+    """The same elements in another shape, in C order; one size may be -1 and is inferred. A view wherever possible.
+
+    >>> np.reshape(np.arange(6), (2, -1))
+    array([[0., 1., 2.],
+           [3., 4., 5.]])
+    """
     if order != "C":
         raise ArgumentError("reshape", "order 'C'", order, "Transpose before and after instead")
     target = newshape if shape is None else shape
@@ -100,7 +105,11 @@ def reshape(x, /, shape=None, order="C", newshape=None):
     samples=drawn(case((2, 3), axis=0), case((2, 3), axis=(0, -1))),
 )
 def expand_dims(x, /, axis=0):
-    """Puts axes of length 1 at the places ``axis`` of the result."""
+    """Puts axes of length 1 at the places ``axis`` of the result.
+
+    >>> np.expand_dims(np.array([1, 2]), axis=0)
+    array([[1., 2.]])
+    """
     n = len(x.shape) + (1 if isinstance(axis, int) else len(axis))
     new = ordered_axes("expand_dims", axis, n)
     sizes, steps = iter(x.shape), iter(strides_of(x))
@@ -118,7 +127,11 @@ def expand_dims(x, /, axis=0):
     errors=[((((2, 3),), {"axis": 0}), ShapeError)],
 )
 def squeeze(x, /, axis=None):
-    """Drops axes of length 1: all of them, or those named, which must be of length 1."""
+    """Drops axes of length 1: all of them, or those named, which must be of length 1.
+
+    >>> np.squeeze(np.ones((1, 3, 1))).shape
+    (3,)
+    """
     drop = [i for i, d in enumerate(x.shape) if d == 1] if axis is None else ordered_axes("squeeze", axis, len(x.shape))
     if any(x.shape[i] != 1 for i in drop):
         raise ShapeError("squeeze", "axes of length 1", f"axis {axis} of {x.shape}", "Name only those")
@@ -156,7 +169,13 @@ def transpose_grad(gs, ins, outs, attrs, needs):
     errors=[((((2, 3),), {"axes": (0, 0)}), ArgumentError), ((((2, 3),), {"axes": (0,)}), ShapeError)],
 )
 def transpose(x, /, axes=None):
-    """Axis i of the result is axis ``axes[i]`` of ``x``; without ``axes`` their order is reversed."""
+    """Axis i of the result is axis ``axes[i]`` of ``x``; without ``axes`` their order is reversed.
+
+    >>> np.transpose(np.array([[1, 2, 3], [4, 5, 6]]))
+    array([[1., 4.],
+           [2., 5.],
+           [3., 6.]])
+    """
     n = len(x.shape)
     order = ordered_axes("transpose", axes, n) if axes not in (None, ()) else tuple(reversed(range(n)))
     if len(order) != n:
@@ -180,7 +199,11 @@ def swapped(n: int, a: int, b: int) -> tuple[int, ...]:
     samples=drawn(case((2, 3, 4), axis1=0, axis2=-1)),
 )
 def swapaxes(x, /, axis1=0, axis2=0):
-    """Swaps two axes."""
+    """Swaps two axes.
+
+    >>> np.swapaxes(np.ones((2, 3, 4)), 0, 2).shape
+    (4, 3, 2)
+    """
     n = len(x.shape)
     return permuted(x, swapped(n, normal_axis("swapaxes", axis1, n), normal_axis("swapaxes", axis2, n)))
 
@@ -223,7 +246,12 @@ def broadcast_strides(x: Spec, shape: Sequence[int]) -> tuple[int, ...]:
     errors=[((((3,),), {"shape": (2, 4)}), ShapeError)],
 )
 def broadcast_to(x, /, shape=()):
-    """Shows ``x`` in a larger shape by repeating axes of length 1, without a copy."""
+    """Shows ``x`` in a larger shape by repeating axes of length 1, without a copy.
+
+    >>> np.broadcast_to(np.array([1, 2]), (2, 2))
+    array([[1., 2.],
+           [1., 2.]])
+    """
     target = as_shape("broadcast_to", shape)
     if len(target) < len(x.shape) or broadcast("broadcast_to", x.shape, target) != target:
         raise ShapeError(

@@ -96,7 +96,11 @@ def _softmax_reference(x, axis=-1, **unused):
     samples=drawn(case((2, 3, 4)), case((2, 3, 4), axis=1)),
 )
 def softmax(data, axis=-1, length=None, temperature=None, use_length=False, dtype=None):
-    """exp(x / temperature) / sum over ``axis``. ``use_length``: only the first length[i] places of a row take part."""
+    """exp(x / temperature) / sum over ``axis``. ``use_length``: only the first length[i] places of a row take part.
+
+    >>> npx.softmax(np.array([1, 2, 3]))
+    array([0.09003057, 0.24472848, 0.66524094])
+    """
     x, mask = _prepared(data, axis, length, temperature, use_length)
     y = f.softmax_of(x, axis) if mask is None else f.masked_softmax(x, mask, axis)
     return y if dtype is None else f.cast(y, dtype)
@@ -111,7 +115,11 @@ def softmax(data, axis=-1, length=None, temperature=None, use_length=False, dtyp
     against=lambda x, axis=-1, **unused: __import__("numpy").log(_softmax_reference(x, axis)),
 )
 def log_softmax(data, axis=-1, length=None, temperature=None, use_length=False, dtype=None):
-    """Logarithm of softmax, without overflow."""
+    """Logarithm of softmax, without overflow.
+
+    >>> npx.log_softmax(np.array([1, 2, 3]))
+    array([-2.407606 , -1.4076059, -0.4076059])
+    """
     x, mask = _prepared(data, axis, length, temperature, use_length)
     y = f.log_softmax_of(x, axis) if mask is None else f.masked_log_softmax(x, mask, axis)
     return y if dtype is None else f.cast(y, dtype)
@@ -140,7 +148,11 @@ def _lowest(x):
     npx="masked_softmax", nd="masked_softmax", against="softmax over the places of the mask, 0 elsewhere", dtypes=FLOATS
 )
 def masked_softmax(data, mask, axis=-1, temperature=1.0):
-    """softmax over the places where ``mask`` is true, 0 elsewhere."""
+    """softmax over the places where ``mask`` is true, 0 elsewhere.
+
+    >>> npx.masked_softmax(np.array([1, 2, 3]), np.array([1, 1, 0]))
+    array([0.26894143, 0.7310586 , 0.        ])
+    """
     x = data if temperature in (None, 1, 1.0) else f.divide(data, temperature)
     return f.where(mask, f.softmax_of(f.where(mask, x, _lowest(x)), axis), 0.0)
 

@@ -44,7 +44,11 @@ def _back(y, axis):
     samples=drawn(case((3, 7)), case((3, 7), axis=0), case((3, 2), axis=None)),
 )
 def argsort(a, axis=-1, descending=False, stable=True, kind=None, order=None):
-    """Positions that sort ``a`` along ``axis``; stable."""
+    """Positions that sort ``a`` along ``axis``; stable.
+
+    >>> np.argsort(np.array([3, 1, 2]))
+    array([1, 2, 0], dtype=int64)
+    """
     x, at = _last(a, axis)
     return _back(f.argsort_to(x, None, descending), at)
 
@@ -56,7 +60,11 @@ def argsort(a, axis=-1, descending=False, stable=True, kind=None, order=None):
     samples=drawn(case((3, 7)), case((3, 7), axis=0), case((3, 2), axis=None)),
 )
 def sort(a, axis=-1, descending=False, stable=True, kind=None, order=None):
-    """``a`` sorted along ``axis``."""
+    """``a`` sorted along ``axis``.
+
+    >>> np.sort(np.array([3, 1, 2]))
+    array([1., 2., 3.])
+    """
     x, at = _last(a, axis)
     return _back(f.gather_elements(x, f.argsort_to(x, None, descending)), at)
 
@@ -78,6 +86,9 @@ def topk(data, axis=-1, k=1, ret_typ="indices", is_ascend=False, dtype="float32"
     """The ``k`` largest (``is_ascend``: smallest) elements along ``axis``.
 
     ret_typ: "indices" (of type ``dtype``), "value", "both" (values, indices), or "mask" (1 at those places).
+
+    >>> npx.topk(np.array([3, 1, 2]), k=2, ret_typ="value")
+    array([3., 2.])
     """
     x, at = _last(data, axis)
     places = f.argsort_to(x, k if k > 0 else None, not is_ascend)

@@ -26,7 +26,11 @@ def counted(x, axis):
     samples=drawn(case((3, 4)), case((3, 4), axis=1, ddof=1, keepdims=True)),
 )
 def var(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False):
-    """Mean square distance from the mean, with n - ddof for n."""
+    """Mean square distance from the mean, with n - ddof for n.
+
+    >>> np.var(np.array([1, 3]))
+    array(1.)
+    """
     a = a if dtype is None else f.cast(a, as_dtype("var", dtype))
     distance = f.subtract(a, f.mean(a, axis=axis, keepdims=True))
     total = f.sum(f.square(distance), axis=axis, keepdims=keepdims)
@@ -39,7 +43,11 @@ def _into(out, y):
 
 @composite(np="std", method="std", against="numpy.std", samples=drawn(case((3, 4)), case((3, 4), axis=1, ddof=1)))
 def std(a, axis=None, dtype=None, out=None, ddof=0, keepdims=False):
-    """Square root of the variance."""
+    """Square root of the variance.
+
+    >>> np.std(np.array([1, 3]))
+    array(1.)
+    """
     return _into(out, f.sqrt(var(a, axis, dtype, None, ddof, keepdims)))
 
 
@@ -252,7 +260,11 @@ def nanmean(a, axis=None, dtype=None, out=None, keepdims=False):
 
 @host(np="nonzero", method="nonzero", dynamic=True, against="numpy.nonzero")
 def nonzero(xp, x, /):
-    """Positions of the elements that are not 0: one int64 array for each axis. Not under trace."""
+    """Positions of the elements that are not 0: one int64 array for each axis. Not under trace.
+
+    >>> np.nonzero(np.array([0, 3, 4]))
+    (array([1, 2], dtype=int64),)
+    """
     return tuple(xp.nonzero(x))
 
 
@@ -270,7 +282,11 @@ def argwhere(xp, x, /):
 
 @host(np="unique", dynamic=True, against="numpy.unique")
 def unique(xp, x, /, return_index=False, return_inverse=False, return_counts=False, axis=None):
-    """The distinct elements, sorted, and on request where and how often they were."""
+    """The distinct elements, sorted, and on request where and how often they were.
+
+    >>> np.unique(np.array([3, 1, 3]))
+    array([1., 3.])
+    """
     return xp.unique(x, return_index, return_inverse, return_counts, axis)
 
 
