@@ -7,7 +7,7 @@ it works: docs/. Gluon and what stands on it are imported on first use.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import autograd, engine, errors, functions, nd, np, npx, random
 from .config import settings
@@ -28,7 +28,17 @@ _LAZY = {
     "graph": "graph",
     "rtc": "rtc",
     "metric": "gluon.metric",
+    "context": "device",
+    "util": "util",
+    "typing": "typing",
 }
+
+
+if TYPE_CHECKING:  # the same, for editors and type checkers
+    from . import device as context
+    from . import gluon, graph, image, initializer, lr_scheduler, models, optimizer, rtc, serialization, typing, util
+    from . import initializer as init
+    from .gluon import metric
 
 
 def __getattr__(name: str) -> Any:

@@ -173,6 +173,7 @@ class Parameter:
 
     def _make(self, devices: Sequence[Device], fill: Callable[[Any], None]) -> None:
         """New arrays: filled on the first device, copied to the others."""
+        assert self._shape is not None  # whoever calls this knows it
         with autograd.pause():
             first = np.zeros(self._shape, dtype=self._dtype, device=devices[0])
             fill(first)
