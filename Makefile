@@ -10,7 +10,7 @@ BUILD := build/$(notdir $(VENV))
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help train test check lint format build examples test-cpp test-slow test-peers bench clean
+.PHONY: help train test check lint format build docs examples test-cpp test-slow test-peers bench clean
 
 help:  # list these commands
 	@sed -nE 's/^([a-z-]+):.*# (.*)/  make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -34,6 +34,10 @@ format: $(VENV)/.dev  # let ruff and clang-format rewrite the files
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 	git ls-files '*.cc' '*.h' | xargs $(BIN)/clang-format -i
+
+docs: build  # write what derives from the operator table: stubs (.pyi) and docs/reference
+	$(BIN)/python -m minimx.ops stubs minimx
+	$(BIN)/python -m minimx.ops reference docs/reference
 
 examples: build  # every example in its tiny setting
 	set -e; for script in examples/*.py; do echo "== $$script"; $(BIN)/python $$script --tiny; done

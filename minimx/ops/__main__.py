@@ -1,31 +1,23 @@
-"""``python -m minimx.ops``: lists the table; ``python -m minimx.ops show gelu`` prints a row and all that derives
-from it.
+"""``python -m minimx.ops``: lists the table. ``show gelu`` prints a row and all that derives from it; ``stubs DIR`` and
+``reference DIR`` write the ``.pyi`` files (stubs.py) and the reference pages (reference.py).
 """
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import sys
+from pathlib import Path
 
-from ..errors import NameNotFound
-from . import expr, rows
+from ..errors import ArgumentError, MXError, NameNotFound
+from . import reference, stubs
+from .describe import facts, first_sentence, gradients, load_rows, signature
 from .emit import function as functor
 from .kinds.elemwise import Elemwise
-from .table import OPS, Op
-
-
-def load_rows() -> None:
-    """Fills the table, without arrays."""
-    for module in pkgutil.iter_modules(rows.__path__):
-        importlib.import_module(f"{rows.__name__}.{module.name}")
+from .table import OPS
 
 
 def listing() -> str:
-    """Every row on a line: kind, name, first line of its text."""
-    return "\n".join(
-        f"{op.kind:10} {name:28} {op.doc.splitlines()[0] if op.doc else ''}" for name, op in sorted(OPS.items())
-    )
+    """Every row on a line: kind, name, first sentence of its text."""
+    return "\n".join(f"{op.kind:10} {name:28} {first_sentence(op.doc)}" for name, op in sorted(OPS.items()))
 
 
 def show(name: str) -> str:
@@ -34,45 +26,56 @@ def show(name: str) -> str:
         near = ", ".join(n for n in OPS if name[:3] in n) or "python -m minimx.ops"
         raise NameNotFound("minimx.ops show", "a row of the table", name, f"See {near}")
     op = OPS[name]
-    lines = [f"{op.kind} row {name}{op.signature()}", "", op.doc, ""]
-    spaces = [
-        f"{prefix}{alias}"
-        for space, prefix in (("np", "np."), ("npx", "npx."), ("nd", "nd."), ("method", "ndarray."))
-        for alias in getattr(op.row, space).split()
-    ]
-    lines += [
-        f"names      {', '.join(spaces) or '(none: made by other rows)'}",
-        f"types      {', '.join(op.row.dtypes) or 'see its rule'}",
-        f"reference  {op.row.against if isinstance(op.row.against, str) else 'given with the row'}",
-    ]
+    against = op.row.against if isinstance(op.row.against, str) else "given with the row"
+    said = facts(op) | {"Reference": against}
+    lines = [f"{op.kind} row {name}{signature(op)}", "", op.doc, "", *(f"{k.lower():11}{v}" for k, v in said.items())]
     return "\n".join(lines + (_elementwise(op) if isinstance(op, Elemwise) else []))
 
 
 def _elementwise(op: Elemwise) -> list[str]:
     """The expression, its gradients with their saved sets, and the C++ text."""
     lines = ["", f"expression {op.expr!r}"]
-    for name, d in zip(op.names, op.grads, strict=True):
-        saved = [] if d is None else [v for v in expr.variables(d) if v != "g"]
-        lines.append(f"gradient   d/d{name}: " + ("none" if d is None else f"{d!r}    saves ({', '.join(saved)})"))
+    lines += [f"gradient   d/d{n}: {text}    saves ({', '.join(saved)})" for n, text, saved in gradients(op)]
     lines += ["", "C++ (and, with other scalar functions, CUDA):", functor(op)]
-    for i in range(len(op.names)):
-        derived: Op | None = OPS.get(f"{op.name}.grad{i}")
-        if isinstance(derived, Elemwise):
-            lines += ["", functor(derived)]
-    return lines
+    derived = [OPS.get(f"{op.name}.grad{i}") for i in range(len(op.names))]
+    return lines + [text for d in derived if isinstance(d, Elemwise) for text in ("", functor(d))]
+
+
+def write(files: dict[str, str], folder: Path) -> str:
+    """Writes ``files`` (path -> text) below ``folder``, leaves equal ones alone, and says what changed."""
+    changed = []
+    for name, text in files.items():
+        path = folder / name
+        if not path.exists() or path.read_text() != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+            changed.append(name)
+    return f"{folder}: {len(files)} files, written: {', '.join(changed) or 'none, all up to date'}"
+
+
+def run(argv: list[str]) -> str:
+    """What the command ``argv`` prints. Raises ArgumentError, NameNotFound."""
+    match argv:
+        case []:
+            return listing()
+        case ["show", name]:
+            return show(name)
+        case ["stubs", folder]:
+            return write(stubs.files(), Path(folder))
+        case ["reference", folder]:
+            return write(reference.files(), Path(folder))
+    known = "nothing, 'show NAME', 'stubs DIR' or 'reference DIR'"
+    raise ArgumentError("minimx.ops", known, " ".join(argv), "See docs/adding_an_operator.md")
 
 
 def main(argv: list[str]) -> int:
-    """The command line."""
+    """The command line; 2 after an error, which goes to stderr."""
     load_rows()
-    if len(argv) == 2 and argv[0] == "show":
-        try:
-            print(show(argv[1]))
-        except NameNotFound as e:
-            print(e, file=sys.stderr)
-            return 2
-        return 0
-    print(listing())
+    try:
+        print(run(argv))
+    except MXError as error:
+        print(error, file=sys.stderr)
+        return 2
     return 0
 
 
