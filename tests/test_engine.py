@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import minimx as mx
 from minimx import autograd
@@ -236,6 +238,66 @@ def test_all_policies_give_the_same(request):
     request.getfixturevalue("naive")
     np.testing.assert_array_equal(work(), want)
     mx.settings.fusion = before
+
+
+SIZE = 512  # operators on whole arrays go to the worker, those on pieces run inline
+CUTS = [
+    lambda x: x,
+    lambda x: x.T,
+    lambda x: x[::-1],
+    lambda x: x[3:40, ::2],
+    lambda x: x[::2, 5:8],
+    lambda x: x[:1],
+    lambda x: x[-1:, -1:],
+]
+
+
+def _step(module, arrays, kind: str, i: int, j: int, cut: int, other: int) -> None:
+    """One statement of a random program, on NumPy's arrays or ours."""
+    x, y = CUTS[cut](arrays[i]), CUTS[cut](arrays[j])
+    if kind == "new":
+        arrays[other] = arrays[i] * 0.5 + arrays[j] * 0.25
+    elif kind == "view":
+        arrays[other] = arrays[i].T
+    elif kind == "write":
+        x[...] = y * 0.5 + 1
+    elif kind == "number":
+        x[...] = 2.0
+    elif kind == "in place":
+        x *= 0.5
+        x += y
+        x -= 0.25 * y
+    elif kind == "copy":
+        arrays[other] = arrays[i].copy()
+    elif kind == "sum":
+        arrays[other][...] = arrays[i].sum(axis=0) * (1 / SIZE)
+    else:
+        arrays[other] = module.concatenate([arrays[i][: SIZE // 2], arrays[j][SIZE // 2 :]])
+
+
+STATEMENTS = st.tuples(
+    st.sampled_from(["new", "view", "write", "number", "in place", "copy", "sum", "concatenate"]),
+    st.integers(0, 3),
+    st.integers(0, 3),
+    st.integers(0, len(CUTS) - 1),
+    st.integers(0, 3),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(STATEMENTS, min_size=4, max_size=30))
+def test_random_array_programs(program):
+    """Views, in-place writes, small and large operators: what NumPy gives, whatever runs when."""
+    start = [np.random.default_rng(k).uniform(-1, 1, (SIZE, SIZE)).astype("float32") for k in range(4)]
+    want = [x.copy() for x in start]
+    got = [mx.np.array(x) for x in start]
+    for kind, i, j, cut, other in program:
+        if kind == "in place" and np.shares_memory(want[i], want[j]) and i != j:
+            continue  # NumPy's own result depends on its buffering
+        _step(np, want, kind, i, j, cut, other)
+        _step(mx.np, got, kind, i, j, cut, other)
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_allclose(a.asnumpy(), b, rtol=1e-4, atol=1e-4)
 
 
 def test_switching_policies():

@@ -252,6 +252,15 @@ def test_absorb_relu(residual, shape):
         close(np.zeros(x.shape) if at is None else back[at].asnumpy(), x.grad.asnumpy(), 2e-4, "gradient")
 
 
+def test_convolution_with_relu():
+    """The absorbed form is the two it stands for."""
+    x, w, b = mx.np.array(rand(2, 3, 6, 7)), mx.np.array(rand(8, 3, 3, 3)), mx.np.array(rand(8))
+    for bias in (b, None):
+        got = f.convolution_relu(x, w, bias, pad=(1, 1), stride=(2, 1))
+        want = mx.npx.relu(f.convolution(x, w, bias, pad=(1, 1), stride=(2, 1)))
+        np.testing.assert_allclose(got.asnumpy(), want.asnumpy(), atol=1e-6)
+
+
 def test_absorb_relu_leaves_what_others_read():
     """A sum that is read twice stays."""
 

@@ -550,6 +550,71 @@ def test_writes_inside_a_graph():
         assert y.asnumpy().tolist() == [[3] * 3, [1] * 3] and block.count.data().item() == 3
 
 
+def _part(x):
+    y = x * 1
+    v = y[0]
+    v += 1
+    return y
+
+
+def _base(x):
+    y = x * 1
+    v = y.T
+    y *= 2
+    return v * 1
+
+
+def _flat(x):
+    y = x * 1
+    y.reshape(-1)[2] = 9.0
+    return y
+
+
+def _argument(x):
+    x[0][1:] = 7.0
+    return x * 2
+
+
+def _augmented(x):
+    y = x * 1
+    y[0] += 1
+    y[:, 1:] *= y[:, 1:]
+    return y
+
+
+def _object(x):
+    y = z = x * 1
+    z += 1
+    return y
+
+
+def _last(x):
+    y = x * 1
+    v = y[0]
+    v += 1
+    return v * 2
+
+
+@pytest.mark.parametrize("function", [_part, _base, _flat, _argument, _augmented, _object, _last])
+def test_writes_through_views_inside_a_graph(function):
+    """The numbers of the eager code, or an error that says so: never others."""
+    results = []
+    for hybrid in (False, True):
+
+        class Runs(HybridBlock):
+            def forward(self, x):
+                return function(x)
+
+        block, x = Runs(), mx.np.array(np.arange(8.0).reshape(2, 4))
+        block.hybridize(hybrid)
+        try:
+            results.append([block(x).asnumpy().tolist(), x.asnumpy().tolist()])
+        except GraphError as e:
+            assert hybrid and "another view" in str(e)
+    assert len(results) == 1 or results[0] == results[1]
+    assert len(results) == 2 or function in (_part, _base, _flat, _argument)
+
+
 # --- threads -----------------------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@
 #include "bind/rules.h"
 #include "bind/submodules.h"
 #include "runtime/tape.h"
+#include "runtime/trace.h"
 
 namespace minimx::bind {
 namespace {
@@ -94,10 +95,11 @@ void add_autograd(py::module_& m) {
       [](py::handle x, py::handle view) {
         Array& a = array_of(x.ptr());
         const Array& v = array_of(view.ptr());
+        if (mode().trace) return mode().trace->wrote_through(a, v);
         bool latest = v.storage && v.storage == a.storage && v.edge.version == a.storage->version();
         if (latest && a.edge.node && a.edge.version + 1 == a.storage->version()) a.edge.version = a.storage->version();
       },
-      "Tells the tape that the one write since x was recorded went through `view`, which x takes as its new part.");
+      "Tells tape or trace that the one write since x was recorded went through `view`, which x takes as its new part.");
   m.def("on_tape", [](py::handle x) { return static_cast<bool>(array_of(x.ptr()).edge); });
   m.def("detach", [](py::handle x) { return take(array_of(x.ptr()).detached()); });
   m.def("backward", [](const py::sequence& heads, const py::sequence& head_grads, const py::sequence& wrt, bool retain,

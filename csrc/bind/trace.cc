@@ -25,7 +25,12 @@ class PyTrace {
     return take(trace_->input(Dims(shape), dtype_code(py::str(dtype))));
   }
   py::object array(int id) { return take(trace_->array(id)); }
-  int value_of(py::handle x) { return trace_->value_of(array_of(x.ptr())); }
+  int value_of(py::handle x) {
+    int id = trace_->value_of(array_of(x.ptr()));
+    trace_->check_current("hybridize", id);
+    return id;
+  }
+  void settle() { trace_->follows_writes = false; }
   void enter(bool training) {
     saved_.push_back(mode());
     mode() = {true, training, trace_.get()};
@@ -84,6 +89,7 @@ void add_trace(py::module_& m) {
       .def("input", &PyTrace::input)
       .def("array", &PyTrace::array)
       .def("value_of", &PyTrace::value_of)
+      .def("settle", &PyTrace::settle, "The traced code has run: gradient rules may use values as they once were.")
       .def("enter", &PyTrace::enter)
       .def("leave", &PyTrace::leave)
       .def("values", &PyTrace::values)

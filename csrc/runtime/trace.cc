@@ -17,7 +17,8 @@ Array Trace::array(int id) {
 }
 
 Array Trace::input(const Dims& shape, DType dtype, bool weak) {
-  values.push_back({dtype, shape, weak, false});
+  values.push_back({dtype, shape, weak, false, static_cast<int>(writes.size()), 0});
+  writes.push_back(0);
   return array(static_cast<int>(values.size()) - 1);
 }
 
@@ -34,8 +35,23 @@ int Trace::value_of(const Array& a) {
         c.array.strides == a.strides && c.array.dtype == a.dtype)
       return c.value;
   int id = input(a.shape, a.dtype).trace_value;
+  for (const Capture& c : captures)
+    if (c.array.storage == a.storage) values[id].memory = values[c.input].memory;
   captures.push_back({a, id, id});
   return id;
+}
+
+void Trace::check_current(const std::string& where, int id) const {
+  if (!follows_writes || values[id].version == writes[values[id].memory]) return;
+  throw Error(ErrorKind::kGraph,
+              where + ": expected arrays as the traced code left them, got one whose memory was written to through "
+                      "another view since. Write to the array itself, as in y[0] = v, or to a copy.");
+}
+
+void Trace::wrote_through(const Array& x, const Array& view) {
+  Value &a = values[value_of(x)], &v = values[value_of(view)];
+  int now = writes[a.memory];
+  if (a.memory == v.memory && v.version == now && a.version + 1 == now) a.version = now;
 }
 
 void Trace::call(Op& op, const AttrSet* attrs, std::span<const Operand> ins, std::vector<Array>& outs,
@@ -47,6 +63,7 @@ void Trace::call(Op& op, const AttrSet* attrs, std::span<const Operand> ins, std
   for (Operand& x : seen) {
     if (!x.is_array()) continue;
     int id = value_of(*x.array);
+    check_current(op.name, id);
     if (values[id].weak)
       x = Operand(values[id].dtype == DType::kFloat64
                       ? Scalar::real(0)
@@ -80,6 +97,10 @@ void Trace::call(Op& op, const AttrSet* attrs, std::span<const Operand> ins, std
   for (size_t i = 0; i < plan->outs.size(); ++i) {
     Array o = input(plan->outs[i].shape, plan->outs[i].dtype);
     values[o.trace_value].detached = !m.recording;
+    if (plan->is_view) {
+      values[o.trace_value].memory = values[node.args[0].value].memory;
+      values[o.trace_value].version = values[node.args[0].value].version;
+    }
     node.outs.push_back(o.trace_value);
     outs.push_back(o);
   }
@@ -90,8 +111,10 @@ void Trace::call(Op& op, const AttrSet* attrs, std::span<const Operand> ins, std
                                          into[i].shape.str() + ". Pass an array of that shape, or none.");
     if (into[i].dtype != outs[i].dtype)
       outs[i] = invoke1(*core_ops().cast, core_ops().cast_attrs(into[i].dtype).get(), {Operand(outs[i])});
+    int before = value_of(into[i]), memory = values[before].memory;
+    values[outs[i].trace_value].memory = memory;
+    values[outs[i].trace_value].version = ++writes[memory];
     if (into[i].traced()) continue;  // the caller's array becomes the new value
-    int before = value_of(into[i]);
     for (Capture& c : captures)
       if (c.value == before) c.value = outs[i].trace_value;
     outs[i] = into[i];

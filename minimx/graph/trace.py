@@ -109,6 +109,7 @@ def trace(name: str, function: Callable[..., Any], args: Sequence[ndarray], trai
         *zip(first, map(recorder.notes.value_of, stand_ins), strict=True),
         *((i, last) for _, i, last in captures),
     ]
+    recorder.notes.settle()
     inputs = [recorder.value(number) for number, _ in changes]
     writes = [(recorder.value(number), recorder.value(last)) for number, last in changes if number != last]
     graph = Graph(name, inputs, nodes, [recorder.value(o) for o in outs], writes)
