@@ -374,6 +374,10 @@ def test_create_graph(name):
             {"g": g.asnumpy(), "x": x.grad.asnumpy()}
             | {n: p.grad().asnumpy() for n, p in block.collect_params().items() if p.grad_req != "null"}
         )
+    for name, p in net.collect_params().items():  # running statistics moved on once
+        np.testing.assert_allclose(
+            hybrid.collect_params()[name].data().asnumpy(), p.data().asnumpy(), rtol=1e-4, atol=1e-5
+        )
     agree(found[0], found[1], 2e-4)
     assert abs(found[0]["x"]).max() > 0
 
