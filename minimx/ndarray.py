@@ -267,7 +267,11 @@ def backward(
 def copyto(self: ndarray, other: Any) -> ndarray:
     """Copies the elements into ``other``, an array of the same shape, or to a device (a new array there)."""
     if isinstance(other, ndarray):
-        _core.copy_into(self, other)
+        if self.shape == other.shape and (_core.is_recording() or _core.is_tracing()):
+            name = _core.dtype_name(other)
+            f.copy(self if _core.dtype_name(self) == name else f.cast(self, name), out=other)
+        else:
+            _core.copy_into(self, other)
         return other
     return placed(f.copy(self), _device.checked(other, "copyto"))
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from table_checks import check_gradient, check_hybrid, check_second_gradient
 
 import minimx as mx
 from minimx import autograd
@@ -321,6 +322,23 @@ def test_assignment_to_all_and_to_parts():
     np.testing.assert_allclose(x.grad.asnumpy(), [2 * 2 + 4 + 3, 2 * 2 * 3 + 3])
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_copyto_is_recorded(dtype):
+    """x.copyto(y) while recording makes y a result, also of another type and in a graph."""
+    x = variable([2.0, 3.0])
+
+    def run(x):
+        y = mx.np.zeros(2, dtype=dtype)
+        (x * x).copyto(y)
+        return y * 3
+
+    with autograd.record():
+        z = run(x)
+    z.backward()
+    assert x.grad.asnumpy().tolist() == [12, 18] and x.grad.dtype == np.float64
+    check_hybrid(run, [np.array([2.0, 3.0])], {}, "float64", "copyto")
+
+
 def test_views_of_recorded_arrays():
     """Gradients of slices, transposes and reshapes."""
     x = variable(np.arange(6.0).reshape(2, 3))
@@ -550,7 +568,6 @@ STEPS = {
 )
 def test_random_programs(program):
     """Gradients of programs that share, broadcast and reorder, by differences."""
-    from table_checks import check_gradient, check_second_gradient
 
     def run(x, y):
         xs = [x, y]
