@@ -430,6 +430,8 @@ def test_read_only_memory():
         x[0] = 1
     with pytest.raises(MXError):
         x += 1
+    with pytest.raises(MXError):
+        mx.np.ones(3, dtype="float64").copyto(x)
     assert (x + 1).asnumpy().tolist() == [1, 2, 3] and a.tolist() == [0, 1, 2]
 
 

@@ -78,6 +78,9 @@ void add_arrays(py::module_& m) {
     if (checked(from).shape != checked(to).shape)
       throw Error(ErrorKind::kShape, "copyto: expected a target of shape " + checked(from).shape.str() + ", got " +
                                          checked(to).shape.str() + ". Make one with empty_like.");
+    if (checked(to).storage->read_only())
+      throw Error(ErrorKind::kValue,
+                  "copyto: expected a target that may be written to, got a read-only one. Copy it first.");
     copy_into(checked(from), checked(to));
     checked(to).storage->bump_version();
   });

@@ -44,8 +44,9 @@ int Trace::value_of(const Array& a) {
 void Trace::check_current(const std::string& where, int id) const {
   if (!follows_writes || values[id].version == writes[values[id].memory]) return;
   throw Error(ErrorKind::kGraph,
-              where + ": expected arrays as the traced code left them, got one whose memory was written to through "
-                      "another view since. Write to the array itself, as in y[0] = v, or to a copy.");
+              where +
+                  ": expected arrays as the traced code left them, got one whose memory was written to through "
+                  "another view since. Write to the array itself, as in y[0] = v, or to a copy.");
 }
 
 void Trace::wrote_through(const Array& x, const Array& view) {
