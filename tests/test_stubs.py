@@ -24,10 +24,11 @@ ROOT = Path(__file__).parent.parent
 MODULES = [mx.np, mx.np.random, mx.np.linalg, mx.npx, mx.npx.random, mx.nd, mx.nd.random]
 NUMBER = re.compile(r"-?\d+\.\d*(?:e[+-]\d+)?")
 # The functions that books and scripts call most, by the counts of a survey: these come with an example.
-MOST_USED = """reshape sum zeros arange dot split concatenate expand_dims normal ones mean sqrt exp transpose uniform
-randn log stack relu sin argmax abs square batch_dot sigmoid squeeze cos tanh softmax cumsum repeat std swapaxes linspace full
-log2 maximum meshgrid nonzero tile clip max linalg_norm multinomial rand sign sequence_mask einsum ones_like zeros_like
-one_hot convolution pooling fully_connected topk embedding layer_norm batch_norm dropout where take""".split()
+MOST_USED = """reshape sum zeros arange dot split concatenate expand_dims normal ones mean sqrt exp transpose
+uniform randn log stack relu sin argmax abs square batch_dot sigmoid squeeze cos tanh softmax cumsum
+repeat std swapaxes linspace full log2 maximum meshgrid nonzero tile clip max linalg_norm
+multinomial rand sign sequence_mask einsum ones_like zeros_like one_hot convolution pooling
+fully_connected topk embedding layer_norm batch_norm dropout where take""".split()
 
 
 # --- stubs -----------------------------------------------------------------------------------------------------------

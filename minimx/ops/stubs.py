@@ -1,8 +1,8 @@
 """Writes the ``.pyi`` stubs of np, npx, nd and of the array class: what editors and type checkers see of functions that
 are made from rows at import.
 
-``python -m minimx.ops stubs minimx`` rewrites those in the package; tests/test_stubs.py fails where they are not those of
-the table. What is in a namespace is asked of the imported module, so the names written there by hand are in as well.
+``python -m minimx.ops stubs minimx`` rewrites those in the package; tests/test_stubs.py fails where they are not those
+of the table. What is in a namespace is asked of the imported module, so the names written there by hand are in as well.
 Types come from the row (operands, defaults, annotations) and from what an argument of that name takes (``NAMED``).
 Standard library only at import; writing imports minimx. The array class: stub_array.py.
 """
@@ -163,6 +163,12 @@ def _arrays(minimx: Any, numpy: Any, x: Any) -> Any:
     return minimx.np.array(x) if isinstance(x, numpy.ndarray) else x
 
 
+def of_row(op: Op, name: str, operands: set[str]) -> str:
+    """The stub of a row's function under a public name."""
+    texts = parameters(signature(op), lambda p: annotation(op, p, operands))
+    return function(name, texts, returned(op), op.doc)
+
+
 class Stub:
     """The stub of one module. ``earlier``: where the objects of modules written before are defined."""
 
@@ -223,8 +229,7 @@ class Stub:
     def row(self, name: str, x: Any, op: Op) -> None:
         """A function made from a row; its later names here are assignments."""
         self.earlier[id(x)] = (self.module.__name__, name)
-        texts = parameters(signature(op), lambda p: annotation(op, p, self.operands))
-        self.body.append(function(name, texts, returned(op), op.doc))
+        self.body.append(of_row(op, name, self.operands))
 
 
 def _finds(x: Any) -> bool:
