@@ -58,6 +58,8 @@ class Sums:
         return self.right / max(self.count, 1)
 
     def __str__(self) -> str:
+        if not self.count:
+            return "loss ..., accuracy ..."
         return f"loss {self.mean_loss:.4f}, accuracy {self.accuracy:.2%}"
 
 
