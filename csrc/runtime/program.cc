@@ -19,6 +19,9 @@ Array snapshot(const Array& a) {
   return copy;
 }
 
+/// Programs of small steps run on the caller's thread up to this much work.
+constexpr double kInlineProgramNs = 500e3;
+
 /// Elements a thread should have at least, for a fused kernel to be split.
 constexpr int64_t kFusedGrain = 16384;
 
@@ -34,6 +37,7 @@ void Program::add_step(Step step) {
   max_operands_ = std::max(max_operands_, step.operands.size() + 1);
   workspace_ = std::max(workspace_, step.kernel->workspace_bytes());
   cost_ns_ += step.kernel->cost_ns() + 20;
+  largest_ns_ = std::max(largest_ns_, step.kernel->cost_ns());
   random_steps_ += step.random;
   steps_.push_back(std::move(step));
 }
@@ -121,9 +125,10 @@ std::vector<Array> Program::run(std::span<const Array> ins, const Ref<Storage>& 
   std::vector<Array> outs = c->outs;
   engine::PushInfo info;
   info.name = name;
-  info.cost_ns = cost_ns_;
+  // Small steps gain nothing from the worker's team: while the whole is short too, a hop would cost more than it hides.
+  info.cost_ns = cost_ns_ < kInlineProgramNs ? largest_ns_ : cost_ns_;
   info.bytes = bytes;
-  info.site = cost_ns_ >= engine::inline_threshold_ns() && rules().site ? rules().site() : nullptr;
+  info.site = info.cost_ns >= engine::inline_threshold_ns() && rules().site ? rules().site() : nullptr;
   engine::push(
       [c = std::move(c)] {
         char* arena = c->arena ? static_cast<char*>(c->arena->data()) : nullptr;

@@ -49,7 +49,7 @@ class Program : public RefCounted {
 
   std::vector<Step> steps_;
   std::vector<Ref<Storage>> constants_;
-  double cost_ns_ = 0;
+  double cost_ns_ = 0, largest_ns_ = 0;
   size_t max_operands_ = 0, workspace_ = 0;
   int random_steps_ = 0;
 };
