@@ -1,6 +1,5 @@
 // What is in flight, and what has failed unseen: the two things that the whole engine shares.
 #include <algorithm>
-#include <chrono>
 
 #include "engine/core.h"
 #include "engine/spin.h"
@@ -22,45 +21,46 @@ bool Backlog::roomy() const {
          bytes_.load(std::memory_order_relaxed) <= g_settings.max_bytes.load(std::memory_order_relaxed) / 4 * 3;
 }
 
-void Backlog::admit(size_t bytes) {
-  if (!inside_operator() && full(bytes)) {
-    BlockingScope blocking;
+/// Sleeps until it is enough. With a patience: or until nothing finished for that long, and then returns false.
+template <class Done>
+bool Backlog::block_until(Done enough, int64_t patience_ns) {
+  BlockingScope blocking;
+  const Gatherers::Pause nothing_held_back;
+  if (spin_until(enough)) return true;
+  uint64_t finished = 0;
+  int64_t since = now_ns();
+  for (;;) {
     std::unique_lock lock(mutex_);
     ++waiting_;
-    changed_.wait(lock, [this] { return roomy(); });
+    const bool done = changed_.wait_for(lock, BlockingScope::kPatience, enough);
     --waiting_;
+    if (done) return true;
+    if (finished != finished_) since = now_ns();
+    finished = finished_;
+    lock.unlock();
+    if (patience_ns >= 0 && now_ns() - since > patience_ns) return false;
+    blocking.still_blocked();
   }
+}
+
+void Backlog::admit(size_t bytes) {
+  if (!inside_operator() && full(bytes)) block_until([this] { return roomy(); }, -1);
   std::lock_guard lock(mutex_);
   ops_.fetch_add(1, std::memory_order_relaxed);
   bytes_.fetch_add(bytes, std::memory_order_relaxed);
 }
 
-void Backlog::done(size_t bytes) {
+void Backlog::done(InFlight load) {
   std::lock_guard lock(mutex_);
   ++finished_;
-  bytes_.fetch_sub(bytes, std::memory_order_relaxed);
-  ops_.fetch_sub(1, std::memory_order_release);
+  bytes_.fetch_sub(load.bytes, std::memory_order_relaxed);
+  ops_.fetch_sub(load.ops, std::memory_order_release);
   if (waiting_ > 0) changed_.notify_all();
 }
 
 bool Backlog::drain(int64_t patience_ns) {
   const auto empty = [this] { return ops_.load(std::memory_order_acquire) == 0; };
-  if (empty()) return true;
-  BlockingScope blocking;
-  if (spin_until(empty)) return true;
-  std::unique_lock lock(mutex_);
-  ++waiting_;
-  bool patient = true;
-  while (!empty() && patient) {
-    const uint64_t finished = finished_;
-    if (patience_ns < 0) {
-      changed_.wait(lock);
-    } else {
-      patient = changed_.wait_for(lock, std::chrono::nanoseconds(patience_ns), [&] { return finished_ != finished; });
-    }
-  }
-  --waiting_;
-  return empty();
+  return empty() || block_until(empty, patience_ns);
 }
 
 void FailureLog::add(FailurePtr failure) {

@@ -2,12 +2,14 @@
 // functions that the policies share. Included by csrc/engine/*.cc only.
 #pragma once
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <mutex>
 #include <thread>
 #include <vector>
 
+#include "engine/bulk.h"
 #include "engine/engine.h"
 #include "engine/op.h"
 
@@ -25,6 +27,7 @@ struct Settings {
   std::atomic<size_t> max_ops{4096};
   std::atomic<void (*)()> before_blocking{nullptr};
   std::atomic<void (*)()> after_blocking{nullptr};
+  std::atomic<void (*)()> while_blocking{nullptr};
 };
 inline constinit Settings g_settings;
 inline constinit thread_local int t_sync_depth = 0;  // SyncScopes alive on this thread
@@ -34,7 +37,7 @@ class Backlog {
  public:
   /// Counts an operator in; may block first, unless it is pushed from inside an operator.
   void admit(size_t bytes);
-  void done(size_t bytes);
+  void done(InFlight load);
   /// Waits until nothing is in flight. With a limit: gives up, returning false, when nothing finished for that long.
   bool drain(int64_t patience_ns = -1);
   InFlight now() const { return {ops_.load(std::memory_order_acquire), bytes_.load(std::memory_order_relaxed)}; }
@@ -42,6 +45,8 @@ class Backlog {
  private:
   bool full(size_t bytes) const;
   bool roomy() const;
+  template <class Done>
+  bool block_until(Done enough, int64_t patience_ns);
 
   std::mutex mutex_;
   std::condition_variable changed_;
@@ -110,6 +115,7 @@ class Workers {
 struct Core {
   Backlog backlog;
   FailureLog failures;
+  Gatherers gatherers;
   Workers compute{Lane::kCompute};
   Workers host{Lane::kHost};
   Workers& workers(Lane lane) { return lane == Lane::kCompute ? compute : host; }
@@ -121,14 +127,17 @@ inline constinit std::atomic<Core*> g_core{nullptr};
 enum class Role : uint8_t { kUser, kCompute, kHost };
 inline constinit thread_local Role t_role = Role::kUser;
 
-/// Entered around whatever may block a caller, with no lock held: gives up the GIL, and a host
-/// worker's place. Not nested.
+/// Entered around whatever may block a caller, with no lock held: gives up the GIL, and a host worker's place, and
+/// hands over what the caller has gathered. Not nested.
 class BlockingScope {
  public:
   BlockingScope();
   ~BlockingScope();
   BlockingScope(const BlockingScope&) = delete;
   BlockingScope& operator=(const BlockingScope&) = delete;
+  /// To be called by whoever sleeps, every kPatience, with no lock held. May throw: then the wait is over.
+  void still_blocked() const;
+  static constexpr std::chrono::milliseconds kPatience{100};
 
  private:
   void (*after_)();
@@ -142,7 +151,7 @@ void dispose(Op* op, const FailurePtr& failure);
 /// The second half of an Op's life after run(): its function is destroyed, its Vars are released, its followers start.
 void finish(Op& op, const FailurePtr& failure);
 /// naive.cc: waits for the Op's Vars, runs it on this thread, and finishes it.
-FailurePtr run_on_caller(Op& op);
+FailurePtr run_on_caller(Call& op);
 
 /// Names a failure and lists it as unseen.
 FailurePtr report_failure(std::exception_ptr error, const PushInfo& info, uint64_t order);

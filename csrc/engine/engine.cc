@@ -22,18 +22,19 @@ bool small(const PushInfo& info) {
 void push_queued(UniqueFunction<void()>&& fn, std::span<Var* const> reads, std::span<Var* const> writes,
                  const PushInfo& info) {
   Ref<Op> op = make_ref<Op>(std::move(fn), reads, writes, info, Op::Home::kLane);
-  trace_op(TraceEvent::Kind::kPush, *op, false);
   core().backlog.admit(info.bytes);
+  trace_push(info, op->order, reads, writes);
   op->retain();  // for the queues and the lane; run_here or the worker gives it back
   Released out;
   op->link(out);
+  if (!out.ready) return core().gatherers.close_all();  // it may be behind one, and be what its thread waits for
   run_here(out.ready && small(info) ? out.ready : hand_out(out));
 }
 
 void push_at_once(UniqueFunction<void()>&& fn, std::span<Var* const> reads, std::span<Var* const> writes,
                   const PushInfo& info) {
-  Ref<Op> op = make_ref<Op>(std::move(fn), reads, writes, info, Op::Home::kCaller);
-  trace_op(TraceEvent::Kind::kPush, *op, false);
+  Ref<Call> op = make_ref<Call>(std::move(fn), reads, writes, info);
+  trace_push(info, op->order, reads, writes);
   FailurePtr failure = run_on_caller(*op);
   if (failure && synchronous()) throw_poisoned(std::move(failure));
 }
@@ -43,7 +44,7 @@ void push_at_once(UniqueFunction<void()>&& fn, std::span<Var* const> reads, std:
 void drain_at_exit() {
   Core* c = g_core.load(std::memory_order_acquire);
   if (!c || g_settings.stopped.exchange(true) || inside_operator()) return;
-  set_blocking_hooks(nullptr, nullptr);  // the interpreter behind them is gone
+  set_blocking_hooks(nullptr, nullptr, nullptr);  // the interpreter behind them is gone
   if (!c->backlog.drain(10'000'000'000)) return;
   c->compute.close();
   c->host.close();
@@ -77,6 +78,8 @@ void push(UniqueFunction<void()> fn, std::span<Var* const> reads, std::span<Var*
       return;
     }
   }
+  if (t_bulk_size > 1 && info.lane == Lane::kCompute && !writes.empty())
+    return push_gathered(std::move(fn), reads, writes, info);
   push_queued(std::move(fn), reads, writes, info);
 }
 
@@ -85,8 +88,7 @@ Op* hand_out(Released& out) {
   while (Op* op = out.ready) {
     out.ready = std::exchange(op->next_ready, nullptr);
     if (op->home == Op::Home::kCaller) {
-      op->ready.store(1, std::memory_order_release);
-      op->ready.notify_one();
+      static_cast<Call*>(op)->wake(out);
       op->release();
     } else if (!core().workers(op->info.lane).submit(op)) {
       op->next_ready = std::exchange(refused, op);
@@ -104,10 +106,10 @@ void run_here(Op* list) {
 
 void dispose(Op* op, const FailurePtr& failure) {
   const bool ours = op->epoch == detail::epoch();  // false in a child that the operator itself has forked
-  const size_t bytes = op->info.bytes;
+  const InFlight load = op->load;
   finish(*op, failure);
   op->release();
-  if (ours) core().backlog.done(bytes);
+  if (ours) core().backlog.done(load);
 }
 
 void finish(Op& op, const FailurePtr& failure) {
@@ -172,9 +174,10 @@ void wait_all() {
     throw Error(ErrorKind::kInternal,
                 "wait_all: expected to be called outside operators, got a call inside one. Wait for "
                 "the Vars you need.");
-  trace_wait(TraceEvent::Kind::kWaitBegin, "wait_all", nullptr);
-  c->backlog.drain();
-  trace_wait(TraceEvent::Kind::kWaitEnd, "wait_all", nullptr);
+  {
+    const WaitTrace trace("wait_all", nullptr);
+    c->backlog.drain();
+  }
   std::vector<FailurePtr> failures = c->failures.take();
   if (failures.empty()) return;
   FailurePtr first = failures.front();
@@ -234,19 +237,25 @@ InFlight in_flight() {
 
 bool on_worker() { return t_role == Role::kCompute; }
 
-void set_blocking_hooks(void (*before)(), void (*after)()) {
+void set_blocking_hooks(void (*before)(), void (*after)(), void (*meanwhile)()) {
   g_settings.before_blocking.store(before);
   g_settings.after_blocking.store(after);
+  g_settings.while_blocking.store(meanwhile);
 }
 
 BlockingScope::BlockingScope() : after_(g_settings.after_blocking.load()) {
   if (auto* before = g_settings.before_blocking.load()) before();
   if (t_role == Role::kHost) core().host.lend();
+  close_own_bulk();
 }
 
 BlockingScope::~BlockingScope() {
   if (t_role == Role::kHost) core().host.take_back();
   if (after_) after_();
+}
+
+void BlockingScope::still_blocked() const {
+  if (auto* meanwhile = g_settings.while_blocking.load()) meanwhile();
 }
 
 }  // namespace minimx::engine

@@ -128,6 +128,26 @@ class SyncScope {
   SyncScope& operator=(const SyncScope&) = delete;
 };
 
+/// While it lives, operators that this thread pushes on the compute lane, that write something and cannot run inline,
+/// are gathered, and handed over as one after `n` of them, at the scope's end, before this thread waits, when another
+/// thread waits for them, or when their order demands it. Each fails for itself, as if pushed alone. It saves the
+/// worker a hop for each, and delays the first: for loops that push faster than they wait. Below 2: nothing is
+/// gathered.
+class BulkScope {
+ public:
+  explicit BulkScope(int n);
+  ~BulkScope();
+  BulkScope(const BulkScope&) = delete;
+  BulkScope& operator=(const BulkScope&) = delete;
+
+ private:
+  int outer_;
+};
+/// The same without a scope: sets this thread's size, after handing over what is gathered. Returns the former. Default
+/// 0.
+int set_bulk_size(int n);
+int bulk_size();
+
 /// Operators dearer than this hop to the worker. Default 20 us: some five times what a hop costs.
 double inline_threshold_ns();
 void set_inline_threshold_ns(double ns);
@@ -151,8 +171,10 @@ InFlight in_flight();
 /// True on the compute worker, which must not wait.
 bool on_worker();
 /// `before` and `after` are called, on the same thread, around everything that may block a caller: the bind layer gives
-/// up the GIL and takes it back there. Null: none.
-void set_blocking_hooks(void (*before)(), void (*after)());
+/// up the GIL and takes it back there. `meanwhile` is called between them, ten times a second, by a thread that sleeps
+/// long; what it throws (a signal's KeyboardInterrupt) ends the wait, and of an operator pushed at once only the
+/// waiting, not its run, can be ended so. Null: none.
+void set_blocking_hooks(void (*before)(), void (*after)(), void (*meanwhile)() = nullptr);
 /// Who hears of pushes, starts, ends and waits (trace.h); null turns it off. Returns when the former listener is not
 /// being called any more.
 class TraceSink;

@@ -11,14 +11,14 @@ namespace minimx::engine {
 
 namespace {
 
-bool would_block(const Op& op) {
+bool would_block(const Call& op) {
   for (const Use& use : op.uses())
     if (use.writes ? !use.var->idle() : !use.var->readable()) return true;
   return false;
 }
 
 /// Links the Op and sleeps until all its Vars are granted.
-void await(Op& op) {
+void await(Call& op) {
   if (t_role == Role::kCompute && would_block(op))
     throw Error(ErrorKind::kInternal, std::string(op.info.name) +
                                           ": expected not to wait on the compute worker, got a Var with pending "
@@ -27,30 +27,37 @@ void await(Op& op) {
   Released out;
   op.link(out);
   hand_out(out);  // at most this Op itself
-  const auto ready = [&op] { return op.ready.load(std::memory_order_acquire) != 0; };
-  if (ready()) return;
+  if (op.ready()) return;
   BlockingScope blocking;
-  if (spin_until(ready)) return;
-  while (!ready()) op.ready.wait(0, std::memory_order_acquire);
+  if (spin_until([&op] { return op.ready(); })) return;
+  core().gatherers.close_all();  // it may be behind another thread's bulk
+  for (op.sleep(BlockingScope::kPatience); !op.ready(); op.sleep(BlockingScope::kPatience)) {
+    try {
+      blocking.still_blocked();
+    } catch (...) {
+      Released left;
+      op.leave(left);
+      run_here(hand_out(left));
+      throw;
+    }
+  }
 }
 
 void wait_for(Var* var, bool write, const char* name) {
   if (!var->poisoned() && (write ? var->idle() : var->readable())) return;
-  trace_wait(TraceEvent::Kind::kWaitBegin, name, var);
+  const WaitTrace trace(name, var);
   Var* const vars[] = {var};
   const std::span<Var* const> none;
-  Ref<Op> op = make_ref<Op>(nullptr, vars, write ? std::span<Var* const>(vars) : none, PushInfo{.name = name},
-                            Op::Home::kCaller);
+  Ref<Call> op = make_ref<Call>(nullptr, vars, write ? std::span<Var* const>(vars) : none, PushInfo{.name = name});
   await(*op);
   const FailurePtr failure = op->inherited_failure();
   finish(*op, failure);
-  trace_wait(TraceEvent::Kind::kWaitEnd, name, var);
   if (failure) throw_poisoned(failure);
 }
 
 }  // namespace
 
-FailurePtr run_on_caller(Op& op) {
+FailurePtr run_on_caller(Call& op) {
   await(op);
   FailurePtr failure;
   {

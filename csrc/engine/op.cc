@@ -18,7 +18,12 @@ uint64_t next_order() {
 
 Op::Op(UniqueFunction<void()> fn, std::span<Var* const> reads, std::span<Var* const> writes, const PushInfo& push_info,
        Home op_home)
-    : info(push_info), home(op_home), order(next_order()), epoch(detail::epoch()), fn_(std::move(fn)) {
+    : info(push_info),
+      home(op_home),
+      order(next_order()),
+      epoch(detail::epoch()),
+      load{1, push_info.bytes},
+      fn_(std::move(fn)) {
   const size_t most = reads.size() + writes.size();
   if (most > kInlineUses) {
     more_ = std::make_unique<Use[]>(most);
@@ -51,23 +56,29 @@ void Op::add(Var* var, bool write) {
 /// An Op that runs at once inside the function of another would wait for itself at a Var that the other holds. It needs
 /// no grant there: nobody else can come between. Only a write to what the other merely reads is a mistake.
 bool Op::lent_by_outer(const Var* var, bool write) const {
-  for (const Op* op = t_running; op; op = op->outer_)
-    for (const Use& use : op->uses())
-      if (use.var.get() == var) {
-        if (use.writes || !write) return true;
-        throw Error(ErrorKind::kInternal,
-                    std::string(info.name) + ": expected to write only what the running operator '" + op->info.name +
-                        "' declares as written, got a Var it declares as read. " + "List it in its writes.");
-      }
+  for (const Op* op = t_running; op; op = op->outer_) {
+    const Use* use = op->find(var);
+    if (!use) continue;
+    if (use->writes || !write) return true;
+    throw Error(ErrorKind::kInternal, std::string(info.name) + ": expected to write only what the running operator '" +
+                                          op->info.name + "' declares as written, got a Var it declares as read. " +
+                                          "List it in its writes.");
+  }
   return false;
+}
+
+const Use* Op::find(const Var* var) const {
+  for (const Use& use : uses())
+    if (use.var.get() == var) return &use;
+  return nullptr;
 }
 
 /// Deadlock freedom. All Vars are locked, in the order of their addresses, before the first use is appended, and opened
 /// after the last. Of two Ops that share Vars one therefore holds all the shared locks before the other gets any, and
 /// comes first in *every* shared queue. So "waits for" only ever points to an Op whose link() was earlier, and such
 /// arrows cannot close a circle. Inline runs hold Vars but never wait for one, so no arrow starts at them.
-void Op::link(Released& out) {
-  missing_.store(count_ + 1, std::memory_order_relaxed);
+void Op::link(Released& out, int holds) {
+  missing_.store(count_ + 1 + holds, std::memory_order_relaxed);
   for (int i = 0; i < count_; ++i) uses_[i].var->lock();
   for (int i = 0; i < count_; ++i) uses_[i].var->enqueue(&uses_[i], out);
   for (int i = 0; i < count_; ++i) uses_[i].var->unlock();
@@ -86,26 +97,29 @@ FailurePtr Op::inherited_failure() const {
 
 FailurePtr Op::run() {
   FailurePtr failure = inherited_failure();
-  trace_op(TraceEvent::Kind::kStart, *this, failure != nullptr);
-  if (!failure && fn_) {
-    outer_ = std::exchange(t_running, this);
-    ++t_inside;
-    try {
-      fn_();
+  trace_run(TraceEvent::Kind::kStart, info, order, failure != nullptr);
+  if (!failure && fn_) failure = call(fn_, info, order);
+  trace_run(TraceEvent::Kind::kEnd, info, order, failure != nullptr);
+  return failure;
+}
+
+FailurePtr Op::call(UniqueFunction<void()>& fn, const PushInfo& as, uint64_t number) {
+  FailurePtr failure;
+  outer_ = std::exchange(t_running, this);
+  ++t_inside;
+  try {
+    fn();
 #ifdef __GLIBCXX__
-    } catch (
-        const abi::__forced_unwind&) {  // pthread_exit: what Python does to a thread that asks for the GIL too late
-      throw;
+  } catch (const abi::__forced_unwind&) {  // pthread_exit: what Python does to a thread that asks for the GIL too late
+    throw;
 #endif
-    } catch (const Poisoned& inner) {  // it waited for something poisoned: the cause lies there
-      failure = inner.failure;
-    } catch (...) {
-      failure = report_failure(std::current_exception(), info, order);
-    }
-    --t_inside;
-    t_running = outer_;
+  } catch (const Poisoned& inner) {  // it waited for something poisoned: the cause lies there
+    failure = inner.failure;
+  } catch (...) {
+    failure = report_failure(std::current_exception(), as, number);
   }
-  trace_op(TraceEvent::Kind::kEnd, *this, failure != nullptr);
+  --t_inside;
+  t_running = outer_;
   return failure;
 }
 
@@ -116,6 +130,33 @@ void Op::release_vars(const FailurePtr& failure, Released& out) {
       uses_[i].var->release_write(failure, out);
     else
       uses_[i].var->release_read(out);
+  }
+}
+
+void Call::sleep(std::chrono::milliseconds most) {
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, most, [this] { return ready(); });
+}
+
+void Call::wake(Released& out) {
+  std::lock_guard lock(mutex_);
+  if (state_.load(std::memory_order_relaxed) == kLeft) return release_unchanged(out);
+  state_.store(kReady, std::memory_order_release);
+  changed_.notify_one();
+}
+
+void Call::leave(Released& out) {
+  std::lock_guard lock(mutex_);
+  if (ready()) release_unchanged(out);
+  state_.store(kLeft, std::memory_order_relaxed);
+}
+
+void Call::release_unchanged(Released& out) {
+  for (const Use& use : uses()) {
+    if (use.writes)
+      use.var->release_write(FailurePtr(use.var->held_failure()), out);
+    else
+      use.var->release_read(out);
   }
 }
 

@@ -4,7 +4,6 @@
 #include <thread>
 
 #include "engine/core.h"
-#include "engine/op.h"
 #include "engine/spin.h"
 
 namespace minimx::engine {
@@ -30,24 +29,35 @@ int thread_number() {
 
 namespace detail {
 
-void trace_op_slow(TraceEvent::Kind kind, const Op& op, bool failed) {
-  std::vector<uint64_t> reads, writes;
-  if (kind == TraceEvent::Kind::kPush) {
-    for (const Use& use : op.uses()) {
-      if (use.reads) reads.push_back(use.var->id());
-      if (use.writes) writes.push_back(use.var->id());
-    }
-  }
+void trace_push_slow(const PushInfo& info, uint64_t order, std::span<Var* const> reads, std::span<Var* const> writes) {
+  const auto ids = [](std::span<Var* const> vars) {
+    std::vector<uint64_t> out;
+    for (const Var* v : vars) out.push_back(v->id());
+    return out;
+  };
+  const std::vector<uint64_t> read = ids(reads), written = ids(writes);
+  report({.kind = TraceEvent::Kind::kPush,
+          .name = info.name,
+          .op = order,
+          .lane = info.lane,
+          .on_caller = t_role == Role::kUser,
+          .thread = thread_number(),
+          .time_ns = now_ns(),
+          .reads = read,
+          .writes = written});
+}
+
+void trace_run_slow(TraceEvent::Kind kind, const PushInfo& info, uint64_t order, bool failed) {
   report({.kind = kind,
-          .name = op.info.name,
-          .op = op.order,
-          .lane = op.info.lane,
+          .name = info.name,
+          .op = order,
+          .lane = info.lane,
           .on_caller = t_role == Role::kUser,
           .failed = failed,
           .thread = thread_number(),
           .time_ns = now_ns(),
-          .reads = reads,
-          .writes = writes});
+          .reads = {},
+          .writes = {}});
 }
 
 void trace_wait_slow(TraceEvent::Kind kind, const char* name, const Var* var) {

@@ -34,21 +34,39 @@ class TraceSink {
 /// A small number for the calling thread: 1, 2, ... in the order in which threads first ask.
 int thread_number();
 
-class Op;
-
 namespace detail {
 inline constinit std::atomic<TraceSink*> g_trace{nullptr};
-void trace_op_slow(TraceEvent::Kind kind, const Op& op, bool failed);
+void trace_push_slow(const PushInfo& info, uint64_t order, std::span<Var* const> reads, std::span<Var* const> writes);
+void trace_run_slow(TraceEvent::Kind kind, const PushInfo& info, uint64_t order, bool failed);
 void trace_wait_slow(TraceEvent::Kind kind, const char* name, const Var* var);
 void forget_trace();
 }  // namespace detail
 
 inline bool tracing() { return detail::g_trace.load(std::memory_order_relaxed) != nullptr; }
-inline void trace_op(TraceEvent::Kind kind, const Op& op, bool failed) {
-  if (tracing()) detail::trace_op_slow(kind, op, failed);
+inline void trace_push(const PushInfo& info, uint64_t order, std::span<Var* const> reads,
+                       std::span<Var* const> writes) {
+  if (tracing()) detail::trace_push_slow(info, order, reads, writes);
+}
+inline void trace_run(TraceEvent::Kind kind, const PushInfo& info, uint64_t order, bool failed) {
+  if (tracing()) detail::trace_run_slow(kind, info, order, failed);
 }
 inline void trace_wait(TraceEvent::Kind kind, const char* name, const Var* var) {
   if (tracing()) detail::trace_wait_slow(kind, name, var);
 }
+
+/// Reports a wait: its begin, and its end, however it ends.
+class WaitTrace {
+ public:
+  WaitTrace(const char* name, const Var* var) : name_(name), var_(var) {
+    trace_wait(TraceEvent::Kind::kWaitBegin, name_, var_);
+  }
+  ~WaitTrace() { trace_wait(TraceEvent::Kind::kWaitEnd, name_, var_); }
+  WaitTrace(const WaitTrace&) = delete;
+  WaitTrace& operator=(const WaitTrace&) = delete;
+
+ private:
+  const char* name_;
+  const Var* var_;
+};
 
 }  // namespace minimx::engine

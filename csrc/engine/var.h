@@ -56,6 +56,12 @@ class Var : public RefCounted {
     uint64_t s = detail::epoch();
     return state_.compare_exchange_strong(s, s | kWriter, std::memory_order_acquire, std::memory_order_relaxed);
   }
+  /// From the only reader to the writer.
+  bool try_upgrade() {
+    uint64_t s = detail::epoch() | kReader;
+    return state_.compare_exchange_strong(s, detail::epoch() | kWriter, std::memory_order_acquire,
+                                          std::memory_order_relaxed);
+  }
   bool try_release_read() {
     uint64_t s = state_.load(std::memory_order_relaxed);
     while (!(s & (kLocked | kQueued)))

@@ -25,6 +25,8 @@ int exit_child(int seed) {
     push([] { std::this_thread::sleep_for(std::chrono::microseconds(20)); }, reads, writes,
          {.name = "op", .cost_ns = 1e9, .lane = i % 3 ? Lane::kCompute : Lane::kHost});
   }
+  if (seed % 2) set_bulk_size(100);  // and leave with a bulk open
+  push([] {}, {}, std::vector<Var*>{vars[0].get()}, {.name = "gathered", .cost_ns = 1e9});
   if (seed % 5 == 1) shutdown();
   if (seed % 5 == 2) std::exit(0);
   if (seed % 5 == 3) std::thread([] { std::exit(0); }).join();

@@ -145,6 +145,25 @@ TEST(fork_inside_an_operator) {
   CHECK(statuses[0] == 5 && statuses[1] == 5);
 }
 
+TEST(fork_inside_a_bulk) {
+  VarPtr a = make_var(), b = make_var();
+  Var *const va[] = {a.get()}, *const vb[] = {b.get()};
+  int value = 0;
+  {
+    const BulkScope bulk(100);
+    push([&] { ++value; }, {}, va, kCompute);
+    const int status = in_child([&] {
+      for (int i = 0; i < 3; ++i) push([&] { ++value; }, va, vb, kCompute);  // gathered by the child for itself
+      wait_to_read(b.get());
+      return value;
+    });
+    CHECK(status == 3);
+    CHECK(value == 0);
+  }
+  wait_to_read(a.get());
+  CHECK(value == 1);
+}
+
 TEST(fork_does_not_wait_for_host_operators) {
   std::atomic<int> open{0};
   push([&] { open.wait(0); }, {}, {}, kHost);

@@ -33,7 +33,7 @@ PushInfo large(const char* name, int priority = 0, Lane lane = Lane::kCompute) {
 TEST(lanes_run_the_highest_priority_first_then_the_earliest) {
   Latch latch;
   std::vector<int> order;  // the compute lane is one thread
-  push([&] { latch.pass(); }, {}, {}, large("block"));
+  push([&] { latch.pass(); }, {}, {}, large("block", 3));
   for (int i = 0; i < 9; ++i) push([&, i] { order.push_back(i); }, {}, {}, large("op", i % 3));
   latch.open();
   wait_all();

@@ -1,4 +1,5 @@
-// serial == naive == threaded, exactly, for thousands of random programs. The build with a planted race must fail here.
+// serial == naive == threaded == threaded in bulk, exactly, for thousands of random programs. The build with a planted
+// race must fail here.
 #include <atomic>
 #include <thread>
 
@@ -26,6 +27,17 @@ TEST(workload_threaded_equals_naive_equals_serial) {
   }
 }
 
+TEST(workload_in_bulk_equals_serial) {
+  for (int seed = 0; seed < check::rounds(10'000); ++seed) {
+    const workload::Workload w = workload::make(seed), bulked = workload::with_bulks(w, seed);
+    const workload::Result serial = workload::run_serial(w);
+    if (!(workload::run_engine(bulked, Policy::kThreaded) == serial))
+      check::failed(__FILE__, __LINE__, "threaded in bulk differs from serial, seed " + std::to_string(seed));
+    if (seed % 10 == 0 && !(workload::run_engine(bulked, Policy::kNaive) == serial))
+      check::failed(__FILE__, __LINE__, "naive in bulk differs from serial, seed " + std::to_string(seed));
+  }
+}
+
 // Pure ordering: this is the one that must fail with the planted race.
 TEST(workload_order_threaded_equals_serial) {
   for (int seed = 0; seed < check::rounds(1'000); ++seed) {
@@ -44,6 +56,7 @@ TEST(workload_overlapping_pushes_from_many_threads_cannot_deadlock) {
   std::atomic<int64_t> expected{0};
   const auto pusher = [&](int seed) {
     std::mt19937 random(seed);
+    const BulkScope bulk(seed % 2 ? 10 : 0);
     for (int i = 0; i < check::rounds(5'000); ++i) {
       std::vector<int> picked;
       std::vector<Var*> writes;

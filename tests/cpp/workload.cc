@@ -105,12 +105,18 @@ class Run {
 
  private:
   void push_program(size_t p) {
+    std::vector<std::unique_ptr<engine::BulkScope>> bulks;
     for (const Step& step : w_.programs[p]) {
-      if (step.how == Step::How::kWaitRead)
+      if (step.how == Step::How::kOpenBulk)
+        bulks.push_back(std::make_unique<engine::BulkScope>(step.bulk));
+      else if (step.how == Step::How::kCloseBulk)
+        bulks.pop_back();
+      else if (step.how == Step::How::kWaitRead)
         result_.seen[p].push_back(wait_read(step.writes[0]));
       else
         push_step(step);
     }
+    while (!bulks.empty()) bulks.pop_back();
   }
 
   void push_step(const Step& step) {
@@ -193,6 +199,30 @@ void run_step(const Step& step, std::vector<Cell>& cells) {
 
 Workload make(uint64_t seed, bool failures) { return Maker(seed, failures).make(); }
 
+Workload with_bulks(Workload w, uint64_t seed) {
+  std::mt19937_64 random(seed);
+  for (Program& program : w.programs) {
+    Program with;
+    int depth = 0;
+    for (Step& step : program) {
+      Step scope;
+      if (random() % 6 == 0 && depth < 3) {
+        scope.how = Step::How::kOpenBulk;
+        scope.bulk = static_cast<int>(random() % 8);
+        ++depth;
+        with.push_back(scope);
+      } else if (random() % 8 == 0 && depth > 0) {
+        scope.how = Step::How::kCloseBulk;
+        --depth;
+        with.push_back(scope);
+      }
+      with.push_back(std::move(step));
+    }
+    program = std::move(with);
+  }
+  return w;
+}
+
 Result run_serial(const Workload& w) {
   Result result;
   result.cells.resize(w.cells());
@@ -200,6 +230,7 @@ Result run_serial(const Workload& w) {
   for (int i = 0; i < w.constants; ++i) result.cells[i].data[0] = i + 1;
   for (size_t p = 0; p < w.programs.size(); ++p) {
     for (const Step& step : w.programs[p]) {
+      if (step.how == Step::How::kOpenBulk || step.how == Step::How::kCloseBulk) continue;
       if (step.how != Step::How::kWaitRead) {
         run_step(step, result.cells);
         continue;

@@ -16,9 +16,10 @@ namespace engine = minimx::engine;
 
 /// One operator: mixes the cells it reads into those it writes.
 struct Step {
-  enum class How { kPush, kInline, kSync, kWaitRead };
+  enum class How { kPush, kInline, kSync, kWaitRead, kOpenBulk, kCloseBulk };
   How how = How::kPush;
   std::vector<int> reads, writes;  // may repeat, may overlap (then it works in place)
+  int bulk = 0;                    // kOpenBulk: how many to gather
   int total = -1;                  // a cell shared by all pushers, to which it adds: order must not matter there
   int64_t salt = 0;
   int id = 0;
@@ -63,6 +64,8 @@ struct StepFailed : std::exception {
 
 /// With failures some programs contain steps that throw; without, only the order of steps can make a difference.
 Workload make(uint64_t seed, bool failures = true);
+/// The same programs with bulk scopes, nested ones too, strewn in.
+Workload with_bulks(Workload w, uint64_t seed);
 Result run_serial(const Workload& w);
 Result run_engine(const Workload& w, engine::Policy policy);
 
