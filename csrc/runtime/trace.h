@@ -40,7 +40,7 @@ class Trace : public RefCounted {
     int value;
   };
   std::vector<Capture> captures;
-  std::vector<int> writes;   // in-place writes so far, by memory
+  std::vector<int> writes;     // in-place writes so far, by memory
   bool follows_writes = true;  // off once the user's code has run: gradient rules use values as they were
 
   /// A new input of the graph.
