@@ -99,7 +99,8 @@ void add_autograd(py::module_& m) {
         bool latest = v.storage && v.storage == a.storage && v.edge.version == a.storage->version();
         if (latest && a.edge.node && a.edge.version + 1 == a.storage->version()) a.edge.version = a.storage->version();
       },
-      "Tells tape or trace that the one write since x was recorded went through `view`, which x takes as its new part.");
+      "Tells tape or trace that the one write since x was recorded went through `view`, which x takes as its new "
+      "part.");
   m.def("on_tape", [](py::handle x) { return static_cast<bool>(array_of(x.ptr()).edge); });
   m.def("detach", [](py::handle x) { return take(array_of(x.ptr()).detached()); });
   m.def("backward", [](const py::sequence& heads, const py::sequence& head_grads, const py::sequence& wrt, bool retain,
