@@ -473,6 +473,38 @@ def test_reads_of_values(use):
     assert (values(3) + 1).shape == (3,), "eager code goes on after a failed trace"
 
 
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda x: mx.engine.push(lambda: None, reads=[x]),
+        lambda x: x.attach_grad(),
+        lambda x: __import__("pickle").dumps(x),
+        lambda x: np.from_dlpack(x),
+        lambda x: 1.0 in x,
+    ],
+)
+def test_what_only_arrays_with_elements_can(use):
+    """Errors while tracing, and of arrays that were kept from a trace; never a crash."""
+    kept = []
+
+    class Uses(HybridBlock):
+        def forward(self, x):
+            y = x * 1
+            kept.append(y)
+            if len(kept) == 1:
+                use(y)
+            return y
+
+    block = Uses()
+    block.hybridize()
+    with pytest.raises(GraphError):
+        block(values(2, 3))
+    for late in (use, lambda x: x + 1, lambda x: x.asnumpy(), lambda x: mx.np.add(values(2, 3), 1, out=x)):
+        with pytest.raises((GraphError, AutogradError)):
+            late(kept[0])
+    assert "traced" in repr(kept[0])
+
+
 def test_custom_function_cannot_be_traced():
     """And the message says so."""
 

@@ -60,7 +60,7 @@ void add_arrays(py::module_& m) {
   m.def("borrow", borrow);
   m.def("empty", empty);
   m.def("bits", [](py::handle x) {  // 16-bit floats as int16, sharing memory
-    Array a = checked(x).detached();
+    Array a = concrete(x, "bits").detached();
     a.dtype = DType::kInt16;
     return take(a);
   });
@@ -68,13 +68,14 @@ void add_arrays(py::module_& m) {
   m.def("shares_memory",
         [](py::handle x, py::handle y) { return checked(x).storage && checked(x).storage == checked(y).storage; });
   m.def(
-      "version", [](py::handle x) { return checked(x).storage->version(); },
+      "version", [](py::handle x) { return concrete(x, "version").storage->version(); },
       "Counts in-place writes to the memory of x.");
   m.def("is_contiguous", [](py::handle x) { return checked(x).contiguous(); });
-  m.def("address", [](py::handle x) { return reinterpret_cast<uintptr_t>(checked(x).data()); });
+  m.def("address", [](py::handle x) { return reinterpret_cast<uintptr_t>(concrete(x, "address").data()); });
   m.def("element_strides",
         [](py::handle x) { return std::vector<int64_t>(checked(x).strides.begin(), checked(x).strides.end()); });
   m.def("copy_into", [](py::handle from, py::handle to) {
+    concrete(from, "copyto"), concrete(to, "copyto");
     if (checked(from).shape != checked(to).shape)
       throw Error(ErrorKind::kShape, "copyto: expected a target of shape " + checked(from).shape.str() + ", got " +
                                          checked(to).shape.str() + ". Make one with empty_like.");
@@ -92,7 +93,7 @@ void add_arrays(py::module_& m) {
         return py::reinterpret_borrow<py::object>(x);
       },
       "Gives a new array its CPU number; returns it.");
-  m.def("wait_to_write", [](py::handle x) { engine::wait_to_write(checked(x).var()); });
+  m.def("wait_to_write", [](py::handle x) { engine::wait_to_write(concrete(x, "wait_to_write").var()); });
   m.def("memory_info", [] {
     MemoryInfo i = memory_info();
     py::dict d;

@@ -76,7 +76,7 @@ void add_autograd(py::module_& m) {
   m.def("is_training", [] { return mode().training; });
   m.def("attach_grad", [](py::handle x, int req, py::handle grad) {
     Array g = grad.is_none() ? Array{} : arrays_from(py::make_tuple(grad), "attach_grad")[0];
-    attach_grad(array_of(x.ptr()), static_cast<GradReq>(req), g);
+    attach_grad(concrete(x, "attach_grad"), static_cast<GradReq>(req), g);
   });
   m.def("grad_req", [](py::handle x) {
     const Array& a = array_of(x.ptr());

@@ -22,7 +22,7 @@ struct Callback {
 std::vector<engine::Var*> vars_of(const py::sequence& xs, std::vector<Ref<Storage>>& keep) {
   std::vector<engine::Var*> out;
   for (py::handle x : xs) {
-    keep.push_back(array_of(x.ptr()).storage);
+    keep.push_back(concrete(x, "engine.push").storage);
     out.push_back(keep.back().get());
   }
   return out;
@@ -58,6 +58,7 @@ void add_engine(py::module_& m) {
     return before;
   });
   py::class_<engine::SyncScope>(m, "SyncScope").def(py::init<>());
+  m.def("set_bulk_size", engine::set_bulk_size);
   m.def("set_num_threads", engine::set_num_threads);
   m.def("num_threads", engine::num_threads);
   m.def("set_host_threads", engine::set_host_threads);

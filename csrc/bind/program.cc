@@ -73,7 +73,7 @@ struct PyProgram {
   }
   py::list run(const py::sequence& ins, bool static_alloc) {
     std::vector<Array> arrays;
-    for (py::handle x : ins) arrays.push_back(array_of(x.ptr()));
+    for (py::handle x : ins) arrays.push_back(concrete(x, "program"));
     if (static_alloc && !arena && program->arena_bytes) arena = Storage::allocate(program->arena_bytes, {});
     py::list out;
     static auto* names = new std::map<std::string, int>;

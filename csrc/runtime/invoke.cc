@@ -86,10 +86,19 @@ void check_current(const Op& op, std::span<const Operand> ins) {
   }
 }
 
+void must_have_elements(const Op& op, const Array& a) {
+  if (a.traced())
+    throw Error(ErrorKind::kGraph,
+                op.name +
+                    ": expected arrays with elements, got one of a graph that was traced. Do not keep "
+                    "arrays from inside hybridized code beyond the call; return them.");
+}
+
 Device device_of(const Op& op, std::span<const Operand> ins) {
   const Array* first = nullptr;
   for (const Operand& x : ins) {
     if (!x.is_array()) continue;
+    must_have_elements(op, *x.array);
     if (!first) first = x.array;
     if (!(x.array->device() == first->device()))
       throw Error(ErrorKind::kDevice, op.name + ": expected operands on one device, got " + first->device().str() +
@@ -185,6 +194,7 @@ void invoke(Op& op, const AttrSet* attrs, std::span<const Operand> ins, std::vec
       throw Error(ErrorKind::kValue, op.name + ": expected " + std::to_string(plan->outs.size()) +
                                          " output arrays, got " + std::to_string(into.size()) +
                                          ". Pass one per output.");
+    for (const Array& a : into) must_have_elements(op, a);
     for (const Array& a : into)
       if (m.recording && a.edge.leaf)
         throw Error(ErrorKind::kAutograd,
