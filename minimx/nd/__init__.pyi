@@ -138,33 +138,33 @@ __all__ = [
     "use_np_shape", "var", "vdot", "vecdot", "vsplit", "vstack", "waitall", "where", "zeros", "zeros_like",
 ]
 
-def argsort(data: ArrayLike, axis: Axis = -1, is_ascend: _bool = True, dtype: DType = 'float32') -> Any:
+def argsort(data: ArrayLike, axis: Axis = -1, is_ascend: _bool = True, dtype: DType = 'float32') -> ndarray:
     """Gluon 1's argsort."""
-def dot(lhs: Any, rhs: Any, transpose_a: _bool = False, transpose_b: _bool = False) -> Any:
+def dot(lhs: Any, rhs: Any, transpose_a: _bool = False, transpose_b: _bool = False) -> ndarray:
     """Gluon 1's dot: the last axis of ``lhs`` with the first of ``rhs``; the flags reverse all axes of an operand
     first."""
 def norm(data: ArrayLike, ord: float | str = 2, axis: Axis | None = None, keepdims: _bool = False) -> ndarray:
     """Gluon 1's norm: of order 1 or 2 over any axes."""
-def pad(data: ArrayLike, mode: str = 'constant', pad_width: Any = (), constant_value: float = 0) -> Any:
+def pad(data: ArrayLike, mode: str = 'constant', pad_width: Any = (), constant_value: float = 0) -> ndarray:
     """Gluon 1's pad: ``pad_width`` is flat, (before, after) of every axis in turn."""
 def reshape(data: ArrayLike, shape: Shape, reverse: _bool = False) -> ndarray:
     """reshape with codes: 0 copies a dimension, -1 infers, -2 copies the rest, -3 merges two, -4 splits into the next
     two."""
-def softmax_cross_entropy(data: ArrayLike, label: Any) -> Any:
+def softmax_cross_entropy(data: ArrayLike, label: Any) -> ndarray:
     """Gluon 1's form: the sum over the batch, of shape (1,)."""
-def sort(data: ArrayLike, axis: Axis = -1, is_ascend: _bool = True) -> Any:
+def sort(data: ArrayLike, axis: Axis = -1, is_ascend: _bool = True) -> ndarray:
     """Gluon 1's sort."""
-def split(data: ArrayLike, num_outputs: int, axis: Axis = 1, squeeze_axis: _bool = False) -> Any:
+def split(data: ArrayLike, num_outputs: int, axis: Axis = 1, squeeze_axis: _bool = False) -> list[ndarray]:
     """``num_outputs`` equal parts along ``axis``; squeeze_axis drops the axis from each."""
-def stack(*data: Any, axis: Axis = 0) -> Any:
+def stack(*data: Any, axis: Axis = 0) -> ndarray:
     """Joins the arguments along a new axis."""
-def take(a: ArrayLike, indices: ArrayLike, axis: Axis = 0, mode: str = 'clip') -> Any:
+def take(a: ArrayLike, indices: ArrayLike, axis: Axis = 0, mode: str = 'clip') -> ndarray:
     """Gluon 1's take: axis 0 and clipping by default."""
-def Concat(*data: Any, dim: int = 1) -> Any:
+def Concat(*data: Any, dim: int = 1) -> ndarray:
     """Joins the arguments along axis ``dim``."""
-def ElementWiseSum(*args: Any) -> Any:
+def ElementWiseSum(*args: Any) -> ndarray:
     """Sum of the arguments."""
-def broadcast_axes(data: ArrayLike, axis: Axis = (), size: Shape = ()) -> Any:
+def broadcast_axes(data: ArrayLike, axis: Axis = (), size: Shape = ()) -> ndarray:
     """Repeats axes of length 1 to the sizes given."""
 Pad = pad
 Reshape = reshape

@@ -58,7 +58,7 @@ def add(x1: ArrayLike, x2: ArrayLike, *, out: ndarray | None = None) -> ndarray:
     """x1 + x2; of bools: either."""
 def all(a: ArrayLike, axis: Axis | None = None, keepdims: _bool = False, *, out: ndarray | None = None) -> ndarray:
     """Are all elements not zero? True of nothing."""
-def allclose(a: ArrayLike, b: ArrayLike, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: _bool = False) -> Any:
+def allclose(a: ArrayLike, b: ArrayLike, rtol: float = 1e-05, atol: float = 1e-08, equal_nan: _bool = False) -> ndarray:
     """True where all elements are close; an array of shape ()."""
 def any(a: ArrayLike, axis: Axis | None = None, keepdims: _bool = False, *, out: ndarray | None = None) -> ndarray:
     """Is any element not zero? False of nothing."""
@@ -93,9 +93,9 @@ def argsort(
     order: str | None = None
 ) -> ndarray:
     """Positions that sort ``a`` along ``axis``; stable."""
-def argwhere(x: ArrayLike) -> Any:
+def argwhere(x: ArrayLike) -> ndarray:
     """nonzero as rows of one array."""
-def array_equal(a1: Any, a2: Any) -> Any:
+def array_equal(a1: Any, a2: Any) -> _bool:
     """True if shapes and all elements agree."""
 def array_split(ary: Any, indices_or_sections: Shape, axis: Axis = 0) -> list[ndarray]:
     """Like split; the first parts are one longer where the length does not divide."""
@@ -164,7 +164,7 @@ def delete(arr: Any, obj: Any, axis: Axis | None = None) -> ndarray:
     """Without the slices at positions ``obj``."""
 def diag(v: ArrayLike, k: int = 0) -> ndarray:
     """The diagonal k of a matrix, or the matrix with a vector on that diagonal."""
-def diag_indices_from(arr: Any) -> Any:
+def diag_indices_from(arr: Any) -> tuple[ndarray, ...]:
     """Positions of the main diagonal: one array for each axis."""
 def diagflat(v: ArrayLike, k: int = 0) -> ndarray:
     """The matrix with the elements of ``v`` on the diagonal k."""
@@ -211,7 +211,7 @@ def eye(
     """Ones on the diagonal k of an (N, M) matrix, zeros elsewhere."""
 def fill_diagonal(a: ArrayLike, val: Any, wrap: _bool = False) -> Any:
     """Sets the diagonal of a matrix in place."""
-def flatnonzero(x: ArrayLike) -> Any:
+def flatnonzero(x: ArrayLike) -> ndarray:
     """Positions in the flattened array."""
 def flip(x: ArrayLike, axis: Axis | None = None) -> ndarray:
     """Reverses the order of elements along the axes (all by default)."""
@@ -257,7 +257,7 @@ def heaviside(x1: ArrayLike, x2: ArrayLike, *, out: ndarray | None = None) -> nd
     """0 for negative x1, 1 for positive, x2 at 0."""
 def histogram(
     a: ArrayLike, bins: Any = 10, range: Any = None, weights: ArrayLike | None = None, density: Any = None
-) -> Any:
+) -> tuple[ndarray, ...]:
     """(counts, edges of the bins)."""
 def hsplit(ary: Any, indices_or_sections: Shape) -> list[ndarray]:
     """split along axis 1 (axis 0 of a vector)."""
@@ -453,7 +453,7 @@ def rot90(m: Any, k: int = 1, axes: int | Sequence[Any] = (0, 1)) -> ndarray:
     """Turns the plane of two axes by 90 degrees ``k`` times, from the first axis towards the second."""
 def round(x: ArrayLike, decimals: int = 0) -> ndarray:
     """``x`` rounded to ``decimals`` places after the point (before it if negative), halves to the even digit."""
-def searchsorted(a: ArrayLike, v: ArrayLike, side: str = 'left', *, out: ndarray | None = None) -> Any:
+def searchsorted(a: ArrayLike, v: ArrayLike, side: str = 'left', *, out: ndarray | None = None) -> ndarray:
     """Where to put ``v`` into sorted ``a`` so that it stays sorted."""
 def sign(x: ArrayLike, *, out: ndarray | None = None) -> ndarray:
     """-1, 0 or 1."""
@@ -517,13 +517,13 @@ def tri(
     """Ones on and below the diagonal k of an (N, M) matrix."""
 def tril(m: Any, k: int = 0) -> ndarray:
     """``m`` with zeros above the diagonal k."""
-def tril_indices(n: Any, k: int = 0, m: Any = None) -> Any:
+def tril_indices(n: Any, k: int = 0, m: Any = None) -> tuple[ndarray, ...]:
     """Row and column numbers of the lower triangle."""
 def triu(m: Any, k: int = 0) -> ndarray:
     """``m`` with zeros below the diagonal k."""
-def triu_indices(n: Any, k: int = 0, m: Any = None) -> Any:
+def triu_indices(n: Any, k: int = 0, m: Any = None) -> tuple[ndarray, ...]:
     """Row and column numbers of the upper triangle."""
-def triu_indices_from(arr: Any, k: int = 0) -> Any:
+def triu_indices_from(arr: Any, k: int = 0) -> tuple[ndarray, ...]:
     """triu_indices for the shape of ``arr``."""
 def trunc(x: ArrayLike, *, out: ndarray | None = None) -> ndarray:
     """Towards zero to a whole number."""
@@ -541,7 +541,7 @@ def var(
     """Mean square distance from the mean, with n - ddof for n."""
 def vdot(a: ArrayLike, b: ArrayLike) -> ndarray:
     """Sum of the products of all elements."""
-def vecdot(x1: ArrayLike, x2: ArrayLike, axis: Axis = -1) -> Any:
+def vecdot(x1: ArrayLike, x2: ArrayLike, axis: Axis = -1) -> ndarray:
     """Sum of products over ``axis``."""
 def vsplit(ary: Any, indices_or_sections: Shape) -> list[ndarray]:
     """split along axis 0."""

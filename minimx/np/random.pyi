@@ -28,7 +28,7 @@ def bernoulli(
 def chisquare(
     df: Any, size: Shape | None = None, dtype: DType | None = None, ctx: DeviceLike | None = None,
     device: DeviceLike | None = None
-) -> Any:
+) -> ndarray:
     """Sum of ``df`` squares of standard normal numbers."""
 def choice(
     a: ArrayLike, size: Shape | None = None, replace: _bool = True, p: ArrayLike | None = None,
@@ -43,13 +43,13 @@ def gamma(
 def lognormal(
     mean: float = 0.0, sigma: float = 1.0, size: Shape | None = None, dtype: DType | None = None,
     ctx: DeviceLike | None = None, device: DeviceLike | None = None
-) -> Any:
+) -> ndarray:
     """e to the power of a normal number."""
 def multinomial(n: Any, pvals: Any, size: Shape | None = None) -> ndarray:
     """Counts of ``n`` draws with probabilities ``pvals`` (k,): shape size + (k,), int64."""
 def multivariate_normal(
     mean: Any, cov: Any, size: Shape | None = None, check_valid: Any = None, tol: Any = None
-) -> Any:
+) -> ndarray:
     """Normal vectors with mean (n,) and covariance (n, n), by Cholesky's factor."""
 def normal(
     loc: ArrayLike = 0.0, scale: ArrayLike = 1.0, size: Shape | None = None, dtype: DType | None = None,
@@ -60,9 +60,9 @@ def normal(
 def normal_n(
     loc: ArrayLike = 0.0, scale: ArrayLike = 1.0, batch_shape: Shape | None = None, dtype: DType | None = None,
     ctx: DeviceLike | None = None, device: DeviceLike | None = None
-) -> Any:
+) -> ndarray:
     """Normal numbers of shape batch_shape + that of the parameters."""
-def permutation(x: ArrayLike, ctx: DeviceLike | None = None, device: DeviceLike | None = None) -> Any:
+def permutation(x: ArrayLike, ctx: DeviceLike | None = None, device: DeviceLike | None = None) -> ndarray:
     """range(x), or the slices of ``x`` along axis 0, in random order: random keys are sorted."""
 def power(
     a: ArrayLike, size: Shape | None = None, dtype: DType | None = None, *, out: ndarray | None = None,
@@ -76,7 +76,7 @@ def rand(
 def randint(
     low: float, high: float | None = None, size: Shape | None = None, dtype: DType | None = None,
     ctx: DeviceLike | None = None, device: DeviceLike | None = None, shape: Shape | None = None
-) -> Any:
+) -> ndarray:
     """Integers in [low, high), or in [0, low) if ``high`` is left out."""
 def randint_between(
     low: ArrayLike, high: ArrayLike, size: Shape | None = None, dtype: DType | None = None, *,
@@ -98,7 +98,7 @@ def uniform(
 def uniform_n(
     low: float = 0.0, high: float = 1.0, batch_shape: Shape | None = None, dtype: DType | None = None,
     ctx: DeviceLike | None = None, device: DeviceLike | None = None
-) -> Any:
+) -> ndarray:
     """Uniform numbers of shape batch_shape + that of the parameters."""
 def beta(
     a: ArrayLike = 1.0, b: ArrayLike = 1.0, size: Shape | None = None, dtype: DType | None = None, *,
@@ -113,7 +113,7 @@ def exponential(
 def f(
     dfnum: Any, dfden: Any, size: Shape | None = None, ctx: DeviceLike | None = None,
     device: DeviceLike | None = None
-) -> Any:
+) -> ndarray:
     """Fisher's F: the quotient of two chi-squares over their degrees of freedom."""
 def gumbel(
     loc: ArrayLike = 0.0, scale: ArrayLike = 1.0, size: Shape | None = None, dtype: DType | None = None, *,

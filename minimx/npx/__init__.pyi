@@ -43,14 +43,14 @@ __all__ = [
     "waitall",
 ]
 
-def activation(data: ArrayLike, act_type: str = 'relu') -> Any:
+def activation(data: ArrayLike, act_type: str = 'relu') -> ndarray:
     """relu, sigmoid, tanh, softrelu (log(1 + e^x)), softsign, log_sigmoid, mish, silu or gelu."""
-def adaptive_avg_pool2d(data: ArrayLike, output_size: Shape = 1) -> Any:
+def adaptive_avg_pool2d(data: ArrayLike, output_size: Shape = 1) -> ndarray:
     """Means of (N, C, H, W) over a grid of ``output_size`` windows, from floor(i H / n) to ceil((i + 1) H / n)."""
 def arange_like(
     data: ArrayLike, start: float = 0.0, step: float | Sequence[int | None] = 1.0, repeat: int = 1,
     ctx: DeviceLike | None = None, axis: Axis | None = None
-) -> Any:
+) -> ndarray:
     """start + step * i, as long as an axis of ``data``, or in its shape if ``axis`` is None."""
 def batch_dot(
     a: ArrayLike, b: ArrayLike, transpose_a: _bool = False, transpose_b: _bool = False, forward_stype: Any = None
@@ -68,15 +68,17 @@ def batch_norm(
 def bilinear_resize2d(
     data: ArrayLike, height: int = 0, width: int = 0, scale_height: Any = None, scale_width: Any = None,
     align_corners: _bool = True
-) -> Any:
+) -> ndarray:
     """(N, C, H, W) resized by linear interpolation along both axes."""
-def boolean_mask(data: ArrayLike, index: Any, axis: Axis = 0) -> Any:
+def boolean_mask(data: ArrayLike, index: Any, axis: Axis = 0) -> ndarray:
     """Slices of ``data`` along ``axis`` where ``index`` is not 0."""
-def broadcast_like(lhs: Any, rhs: Any) -> Any:
+def broadcast_like(lhs: Any, rhs: Any) -> ndarray:
     """``lhs`` broadcast to the shape of ``rhs``."""
 def cast(x: ArrayLike, dtype: DType = 'float32', *, out: ndarray | None = None) -> ndarray:
     """The elements converted to ``dtype``, as NumPy's astype does it."""
-def categorical(data: ArrayLike, shape: Shape | None = None, get_prob: _bool = False, dtype: DType = 'int32') -> Any:
+def categorical(
+    data: ArrayLike, shape: Shape | None = None, get_prob: _bool = False, dtype: DType = 'int32'
+) -> ndarray:
     """Class numbers drawn with the probabilities in the last axis of ``data``; ``shape`` is that of each row's
     sample."""
 def convolution(
@@ -91,10 +93,10 @@ def deconvolution(
     stride: Shape | None = None, dilate: Shape | None = None, pad: Shape | None = None, adj: Shape | None = None,
     target_shape: Shape | None = None, num_filter: int = 0, num_group: int = 1, workspace: int = 1024,
     no_bias: _bool = True, cudnn_tune: Any = None, cudnn_off: _bool = False, layout: Any = None
-) -> Any:
+) -> ndarray:
     """The transpose of convolution. weight (C, num_filter / num_group, *kernel); output length (i - 1) * stride - 2 *
     pad + dilate * (k - 1) + 1 + adj."""
-def depth_to_space(data: ArrayLike, block_size: int) -> Any:
+def depth_to_space(data: ArrayLike, block_size: int) -> ndarray:
     """(N, C, H, W) -> (N, C / b^2, H b, W b): blocks of channels laid out in space, block axes first."""
 def digamma(x: ArrayLike, *, out: ndarray | None = None) -> ndarray:
     """d/dx ln Gamma(x)."""
@@ -133,7 +135,7 @@ def gelu_tanh(x: ArrayLike, *, out: ndarray | None = None) -> ndarray:
 def group_norm(
     data: ArrayLike, gamma: Any, beta: ArrayLike, num_groups: int = 1, eps: float = 1e-05,
     output_mean_var: _bool = False
-) -> Any:
+) -> ndarray:
     """Layer norm over each of ``num_groups`` groups of the channels on axis 1 of each sample (arXiv:1803.08494)."""
 def hard_sigmoid(x: ArrayLike, alpha: ArrayLike = 0.2, beta: ArrayLike = 0.5, *, out: ndarray | None = None) -> ndarray:
     """min(max(alpha * x + beta, 0), 1)."""
@@ -141,13 +143,13 @@ def hard_swish(x: ArrayLike, *, out: ndarray | None = None) -> ndarray:
     """x * min(max(x + 3, 0), 6) / 6."""
 def hard_tanh(x: ArrayLike, *, out: ndarray | None = None) -> ndarray:
     """min(max(x, -1), 1)."""
-def index_add(a: ArrayLike, ind: Any, val: Any) -> Any:
+def index_add(a: ArrayLike, ind: Any, val: Any) -> ndarray:
     """``a`` with ``val`` added at [ind[0], ind[1], ...], repeated places adding up, as a new array."""
-def index_update(a: ArrayLike, ind: Any, val: Any) -> Any:
+def index_update(a: ArrayLike, ind: Any, val: Any) -> ndarray:
     """``a`` with a[ind[0], ind[1], ...] = val, as a new array."""
-def instance_norm(data: ArrayLike, gamma: Any, beta: ArrayLike, eps: float = 0.001, axis: Axis = 1) -> Any:
+def instance_norm(data: ArrayLike, gamma: Any, beta: ArrayLike, eps: float = 0.001, axis: Axis = 1) -> ndarray:
     """Each channel of each sample normalised over its spatial axes (arXiv:1607.08022)."""
-def l2_normalization(data: ArrayLike, eps: float = 1e-10, mode: str = 'instance') -> Any:
+def l2_normalization(data: ArrayLike, eps: float = 1e-10, mode: str = 'instance') -> ndarray:
     """x / sqrt(sum(x^2) + eps): sums over a sample ('instance'), over channels ('channel') or over space
     ('spatial')."""
 def layer_norm(
@@ -158,7 +160,7 @@ def layer_norm(
 def leaky_relu(
     data: ArrayLike, gamma: Any = None, act_type: str = 'leaky', slope: float = 0.25, lower_bound: float = 0.125,
     upper_bound: float = 0.334
-) -> Any:
+) -> ndarray:
     """x where x > 0, else by act_type: leaky slope * x, prelu gamma * x, elu slope * (e^x - 1), selu, gelu, rrelu."""
 def log_sigmoid(x: ArrayLike, *, out: ndarray | None = None) -> ndarray:
     """ln(1 / (1 + e^-x))."""
@@ -167,13 +169,13 @@ def log_softmax(
     use_length: _bool = False, dtype: DType | None = None
 ) -> ndarray:
     """Logarithm of softmax, without overflow."""
-def masked_log_softmax(data: ArrayLike, mask: Any, axis: Axis = -1, temperature: float = 1.0) -> Any:
+def masked_log_softmax(data: ArrayLike, mask: Any, axis: Axis = -1, temperature: float = 1.0) -> ndarray:
     """log_softmax over the places where ``mask`` is true, minus infinity elsewhere."""
 def masked_softmax(data: ArrayLike, mask: Any, axis: Axis = -1, temperature: float = 1.0) -> ndarray:
     """softmax over the places where ``mask`` is true, 0 elsewhere."""
 def mish(x: ArrayLike, *, out: ndarray | None = None) -> ndarray:
     """x * tanh(ln(1 + e^x))."""
-def moments(data: ArrayLike, axes: int | Sequence[Any] | None = None, keepdims: _bool = False) -> Any:
+def moments(data: ArrayLike, axes: int | Sequence[Any] | None = None, keepdims: _bool = False) -> tuple[ndarray, ...]:
     """(mean, variance)."""
 def one_hot(
     indices: ArrayLike, depth: int = 0, on_value: float = 1.0, off_value: float = 0.0, dtype: DType = 'float32', *,
@@ -197,19 +199,19 @@ def relu6(x: ArrayLike, *, out: ndarray | None = None) -> ndarray:
 def reshape(a: ArrayLike, newshape: Shape, reverse: _bool = False, order: str = 'C') -> ndarray:
     """reshape with codes: -1 infers, -2 copies a dimension, -3 drops one of length 1, -4 copies the rest, -5 merges
     two, -6 splits into the next two."""
-def reshape_like(lhs: Any, rhs: Any) -> Any:
+def reshape_like(lhs: Any, rhs: Any) -> ndarray:
     """``lhs`` in the shape of ``rhs``."""
 def rms_norm(data: ArrayLike, gamma: Any, axis: Axis = -1, eps: float = 1e-05) -> ndarray:
     """x / sqrt(mean(x^2) + eps) * gamma along ``axis`` (Zhang and Sennrich 2019, arXiv:1910.07467)."""
 def rsqrt(x: ArrayLike, *, out: ndarray | None = None) -> ndarray:
     """1 / sqrt(x)."""
-def scatter_nd(data: ArrayLike, indices: ArrayLike, shape: Shape) -> Any:
+def scatter_nd(data: ArrayLike, indices: ArrayLike, shape: Shape) -> ndarray:
     """Zeros of ``shape`` with out[indices[0], indices[1], ...] = data."""
 def selu(x: ArrayLike, *, out: ndarray | None = None) -> ndarray:
     """1.0507 * elu(x, 1.6733): keeps mean 0 and variance 1."""
 def sequence_last(
     data: ArrayLike, sequence_length: ArrayLike | None = None, use_sequence_length: _bool = False, axis: Axis = 0
-) -> Any:
+) -> ndarray:
     """The last element of each sequence: (N, ...)."""
 def sequence_mask(
     data: ArrayLike, sequence_length: ArrayLike | None = None, use_sequence_length: _bool = False,
@@ -218,15 +220,15 @@ def sequence_mask(
     """``data`` (T, N, ...) or, with axis 1, (N, T, ...) with ``value`` from sequence_length[n] on."""
 def sequence_reverse(
     data: ArrayLike, sequence_length: ArrayLike | None = None, use_sequence_length: _bool = False, axis: Axis = 0
-) -> Any:
+) -> ndarray:
     """Every sequence of (T, N, ...) reversed within its length; the rest stays."""
-def shape_array(data: ArrayLike) -> Any:
+def shape_array(data: ArrayLike) -> ndarray:
     """The shape, as an int64 array."""
 def sigmoid(x: ArrayLike, *, out: ndarray | None = None) -> ndarray:
     """1 / (1 + e^-x)."""
 def silu(x: ArrayLike, *, out: ndarray | None = None) -> ndarray:
     """x / (1 + e^-x)."""
-def size_array(data: ArrayLike) -> Any:
+def size_array(data: ArrayLike) -> ndarray:
     """The number of elements, as an int64 array of shape (1,)."""
 def slice_axis(data: ArrayLike, axis: Axis, begin: Any, end: Any) -> ndarray:
     """The part from ``begin`` to ``end`` of one axis."""
@@ -248,7 +250,7 @@ def softplus(x: ArrayLike, *, out: ndarray | None = None) -> ndarray:
     """ln(1 + e^x)."""
 def softsign(x: ArrayLike, *, out: ndarray | None = None) -> ndarray:
     """x / (1 + |x|)."""
-def space_to_depth(data: ArrayLike, block_size: int) -> Any:
+def space_to_depth(data: ArrayLike, block_size: int) -> ndarray:
     """(N, C, H, W) -> (N, C b^2, H / b, W / b)."""
 def stop_gradient(x: ArrayLike) -> ndarray:
     """The same elements; no gradient passes."""

@@ -47,6 +47,7 @@ NAMED = {
     "act_type": "str", "cudnn_tune": "Any", "p": "ArrayLike?", "M": "int?", "ddof": "int?",
 }  # fmt: skip
 NAMED_VARIADIC = {"size": "int"}
+LOOKED_AT = r"(\.shape|\.dtype|\.sum\(\)|\[\d+\])+$"  # what the last line of an example may show of a result
 IN_TEXT = re.compile(r"\b(bool)\b(?!_)")  # np has a `bool` of its own
 
 
@@ -154,7 +155,7 @@ def sample_results(op: Op) -> Iterator[Any]:
         space = {"mx": minimx, "np": minimx.np, "npx": minimx.npx, "nd": minimx.nd}
         for line in lines[:-1]:
             exec(line.source, space)
-        yield eval(re.sub(r"\.shape$", "", lines[-1].source.strip()), space)
+        yield eval(re.sub(LOOKED_AT, "", lines[-1].source.strip()), space)
 
 
 def _arrays(minimx: Any, numpy: Any, x: Any) -> Any:

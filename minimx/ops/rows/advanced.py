@@ -163,5 +163,9 @@ def index_set(x, key, value):
 
 @composite(npx="boolean_mask", nd="contrib_boolean_mask", against=lambda x, m: x[m.astype(bool)])
 def boolean_mask(data, index, axis=0):
-    """Slices of ``data`` along ``axis`` where ``index`` is not 0. The shape depends on the data: not under trace."""
+    """Slices of ``data`` along ``axis`` where ``index`` is not 0. The shape depends on the data: not under trace.
+
+    >>> npx.boolean_mask(np.array([[1, 2], [3, 4]]), np.array([0, 1]))
+    array([[3., 4.]])
+    """
     return f.take(data, f.nonzero(index)[0], axis)

@@ -150,7 +150,11 @@ def dot(a, b, out=None):
 @composite(name="nd_dot", nd="dot", against="numpy.tensordot")
 def nd_dot(lhs, rhs, transpose_a=False, transpose_b=False):
     """Gluon 1's dot: the last axis of ``lhs`` with the first of ``rhs``; the flags reverse all axes of an operand
-    first."""
+    first.
+
+    >>> nd.dot(nd.ones((2, 3)), nd.ones((4, 3)), transpose_b=True).shape
+    (2, 4)
+    """
     a, b = f.transpose(lhs) if transpose_a else lhs, f.transpose(rhs) if transpose_b else rhs
     return f.tensordot(a, b, ((a.ndim - 1,), (0,)))
 
@@ -173,7 +177,7 @@ def batch_dot(a, b, transpose_a=False, transpose_b=False, forward_stype=None):
 
 
 @composite(
-    np="tensordot",
+    np="tensordot linalg.tensordot",
     against="numpy.tensordot",
     samples=drawn(case((2, 3, 4), (3, 4, 5)), case((2, 3), (4, 3), axes=((1,), (1,))), case((2,), (3,), axes=0)),
 )
@@ -202,7 +206,7 @@ def inner(a, b):
     return f.tensordot(a, b, ((-1,), (-1,))) if a.ndim and b.ndim else f.multiply(a, b)
 
 
-@composite(np="outer", against="numpy.outer", samples=drawn(case((3,), (4,))))
+@composite(np="outer linalg.outer", against="numpy.outer", samples=drawn(case((3,), (4,))))
 def outer(a, b):
     """a_i b_j of the flattened operands."""
     return f.multiply(f.reshape(a, (-1, 1)), f.reshape(b, (1, -1)))

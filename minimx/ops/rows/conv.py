@@ -258,7 +258,12 @@ def deconvolution(
     layout=None,
 ):
     """The transpose of convolution. weight (C, num_filter / num_group, *kernel); output length (i - 1) * stride - 2 *
-    pad + dilate * (k - 1) + 1 + adj."""
+    pad + dilate * (k - 1) + 1 + adj.
+
+    >>> x, weight = np.ones((1, 3, 4, 4)), np.ones((3, 2, 2, 2))
+    >>> npx.deconvolution(x, weight, stride=(2, 2), num_filter=2).shape
+    (1, 2, 8, 8)
+    """
     where, rank = "deconvolution", data.ndim
     last = is_last(where, layout, rank)
     x, w = to_first(data.shape, last), to_first(weight.shape, last)

@@ -159,7 +159,11 @@ def logspace(start, stop, num=50, endpoint=True, base=10.0, dtype=None, axis=0):
 
 @composite(npx="arange_like", nd="contrib_arange_like", against="numpy.arange")
 def arange_like(data, start=0.0, step=1.0, repeat=1, ctx=None, axis=None):
-    """start + step * i, as long as an axis of ``data``, or in its shape if ``axis`` is None."""
+    """start + step * i, as long as an axis of ``data``, or in its shape if ``axis`` is None.
+
+    >>> npx.arange_like(np.ones((2, 3)), axis=1)
+    array([0., 1., 2.])
+    """
     n = data.size if axis is None else data.shape[axis]
     y = f.spaced(float(start), float(step), -(-n // repeat), as_dtype("arange_like", data.dtype))
     if repeat > 1:
@@ -247,13 +251,21 @@ def indices(dimensions, dtype="int64", ctx=None):
 
 @composite(np="tril_indices", against="numpy.tril_indices")
 def tril_indices(n, k=0, m=None):
-    """Row and column numbers of the lower triangle."""
+    """Row and column numbers of the lower triangle.
+
+    >>> np.tril_indices(2)
+    (array([0, 1, 1], dtype=int64), array([0, 0, 1], dtype=int64))
+    """
     return _where_known(n, m, lambda i, j: j - i <= k)
 
 
 @composite(np="triu_indices", against="numpy.triu_indices")
 def triu_indices(n, k=0, m=None):
-    """Row and column numbers of the upper triangle."""
+    """Row and column numbers of the upper triangle.
+
+    >>> np.triu_indices(2)
+    (array([0, 0, 1], dtype=int64), array([0, 1, 1], dtype=int64))
+    """
     return _where_known(n, m, lambda i, j: j - i >= k)
 
 

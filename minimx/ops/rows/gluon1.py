@@ -84,7 +84,11 @@ def npx_reshape(a, newshape, reverse=False, order="C"):
 
 @composite(npx="reshape_like", nd="reshape_like", against="numpy.reshape")
 def reshape_like(lhs, rhs):
-    """``lhs`` in the shape of ``rhs``."""
+    """``lhs`` in the shape of ``rhs``.
+
+    >>> npx.reshape_like(np.ones((2, 3)), np.ones((3, 2))).shape
+    (3, 2)
+    """
     return f.reshape(lhs, rhs.shape)
 
 
@@ -93,19 +97,31 @@ def reshape_like(lhs, rhs):
 
 @composite(name="nd_concat", nd="concat Concat", against="numpy.concatenate")
 def nd_concat(*data, dim=1):
-    """Joins the arguments along axis ``dim``."""
+    """Joins the arguments along axis ``dim``.
+
+    >>> nd.concat(nd.ones((2, 1)), nd.ones((2, 3)), dim=1).shape
+    (2, 4)
+    """
     return f.concatenate(list(data), dim)
 
 
 @composite(name="nd_stack", nd="stack", against="numpy.stack")
 def nd_stack(*data, axis=0):
-    """Joins the arguments along a new axis."""
+    """Joins the arguments along a new axis.
+
+    >>> nd.stack(nd.ones(2), nd.ones(2), axis=0).shape
+    (2, 2)
+    """
     return f.stack(list(data[0]) if len(data) == 1 and isinstance(data[0], (list, tuple)) else list(data), axis)
 
 
 @composite(name="nd_split", nd="split SliceChannel", against="numpy.split")
 def nd_split(data, num_outputs, axis=1, squeeze_axis=False):
-    """``num_outputs`` equal parts along ``axis``; squeeze_axis drops the axis from each."""
+    """``num_outputs`` equal parts along ``axis``; squeeze_axis drops the axis from each.
+
+    >>> nd.split(nd.array([[1, 2]]), num_outputs=2)
+    [array([[1.]]), array([[2.]])]
+    """
     parts = f.split(data, num_outputs, axis)
     parts = [f.squeeze(p, axis) for p in parts] if squeeze_axis else parts
     return parts[0] if len(parts) == 1 else parts
@@ -147,7 +163,11 @@ def slice_like(data, shape_like, axes=()):
 
 @composite(name="nd_broadcast_axis", nd="broadcast_axis broadcast_axes", against="numpy.broadcast_to")
 def nd_broadcast_axis(data, axis=(), size=()):
-    """Repeats axes of length 1 to the sizes given."""
+    """Repeats axes of length 1 to the sizes given.
+
+    >>> nd.broadcast_axis(nd.ones((1, 2)), axis=0, size=3).shape
+    (3, 2)
+    """
     axes, sizes = ((v,) if isinstance(v, int) else tuple(v) for v in (axis, size))
     shape = list(data.shape)
     for a, n in zip(axes, sizes, strict=True):
@@ -157,7 +177,11 @@ def nd_broadcast_axis(data, axis=(), size=()):
 
 @composite(name="nd_add_n", nd="add_n ElementWiseSum", against="numpy.add")
 def nd_add_n(*args):
-    """Sum of the arguments."""
+    """Sum of the arguments.
+
+    >>> nd.add_n(nd.ones(2), nd.ones(2), nd.ones(2))
+    array([3., 3.])
+    """
     y = args[0]
     for x in args[1:]:
         y = f.add(y, x)
@@ -169,7 +193,11 @@ def nd_add_n(*args):
 
 @composite(npx="depth_to_space", nd="depth_to_space", against="torch.pixel_shuffle, with the channel order of MXNet")
 def depth_to_space(data, block_size):
-    """(N, C, H, W) -> (N, C / b^2, H b, W b): blocks of channels laid out in space, block axes first."""
+    """(N, C, H, W) -> (N, C / b^2, H b, W b): blocks of channels laid out in space, block axes first.
+
+    >>> npx.depth_to_space(np.ones((1, 8, 2, 3)), 2).shape
+    (1, 2, 4, 6)
+    """
     n, c, h, w = data.shape
     b = block_size
     if c % (b * b):
@@ -180,7 +208,11 @@ def depth_to_space(data, block_size):
 
 @composite(npx="space_to_depth", nd="space_to_depth", against="the reverse of depth_to_space")
 def space_to_depth(data, block_size):
-    """(N, C, H, W) -> (N, C b^2, H / b, W / b)."""
+    """(N, C, H, W) -> (N, C b^2, H / b, W / b).
+
+    >>> npx.space_to_depth(np.ones((1, 2, 4, 6)), 2).shape
+    (1, 8, 2, 3)
+    """
     n, c, h, w = data.shape
     b = block_size
     if h % b or w % b:
@@ -191,11 +223,19 @@ def space_to_depth(data, block_size):
 
 @composite(npx="shape_array", nd="shape_array", against="numpy.shape")
 def shape_array(data):
-    """The shape, as an int64 array."""
+    """The shape, as an int64 array.
+
+    >>> npx.shape_array(np.ones((2, 3)))
+    array([2, 3], dtype=int64)
+    """
     return f.array(list(data.shape) or [0][:0], dtype="int64")
 
 
 @composite(npx="size_array", nd="size_array", against="numpy.size")
 def size_array(data):
-    """The number of elements, as an int64 array of shape (1,)."""
+    """The number of elements, as an int64 array of shape (1,).
+
+    >>> npx.size_array(np.ones((2, 3)))
+    array([6], dtype=int64)
+    """
     return f.full((1,), size_of(data.shape), "int64")

@@ -70,7 +70,12 @@ def _blocks(shape, axis, count):
 
 @composite(name="nd_take", nd="take", against="numpy.take")
 def nd_take(a, indices, axis=0, mode="clip"):
-    """Gluon 1's take: axis 0 and clipping by default."""
+    """Gluon 1's take: axis 0 and clipping by default.
+
+    >>> nd.take(nd.array([[1, 2], [3, 4]]), nd.array([1, 7]))
+    array([[3., 4.],
+           [3., 4.]])
+    """
     return f.take(a, indices, axis, mode)
 
 
@@ -281,19 +286,32 @@ def gather_nd(data, indices):
 
 @composite(npx="scatter_nd", nd="scatter_nd", against="numpy assignment to zeros")
 def scatter_nd(data, indices, shape):
-    """Zeros of ``shape`` with out[indices[0], indices[1], ...] = data."""
+    """Zeros of ``shape`` with out[indices[0], indices[1], ...] = data.
+
+    >>> npx.scatter_nd(np.array([5, 6]), np.array([[0, 1], [1, 0]]), shape=(2, 2))
+    array([[0., 5.],
+           [6., 0.]])
+    """
     return index_update(f.zeros(tuple(shape), data.dtype), indices, data)
 
 
 @composite(npx="index_update", against="numpy assignment")
 def index_update(a, ind, val):
-    """``a`` with a[ind[0], ind[1], ...] = val, as a new array."""
+    """``a`` with a[ind[0], ind[1], ...] = val, as a new array.
+
+    >>> npx.index_update(np.zeros(3), np.array([[0, 2]]), np.array([5, 6]))
+    array([5., 0., 6.])
+    """
     return _write_nd(a, ind, val, "set")
 
 
 @composite(npx="index_add", against="numpy.add.at")
 def index_add(a, ind, val):
-    """``a`` with ``val`` added at [ind[0], ind[1], ...], repeated places adding up, as a new array."""
+    """``a`` with ``val`` added at [ind[0], ind[1], ...], repeated places adding up, as a new array.
+
+    >>> npx.index_add(np.ones(3), np.array([[0, 0]]), np.array([5, 6]))
+    array([12.,  1.,  1.])
+    """
     return _write_nd(a, ind, val, "add")
 
 

@@ -370,7 +370,11 @@ def pad(x, pad_width, mode="constant", constant_values=0):
 
 @composite(name="nd_pad", nd="pad Pad", against="numpy.pad")
 def nd_pad(data, mode="constant", pad_width=(), constant_value=0):
-    """Gluon 1's pad: ``pad_width`` is flat, (before, after) of every axis in turn."""
+    """Gluon 1's pad: ``pad_width`` is flat, (before, after) of every axis in turn.
+
+    >>> nd.pad(nd.ones((1, 1, 2, 2)), mode="constant", pad_width=(0, 0, 0, 0, 1, 1, 1, 1)).shape
+    (1, 1, 4, 4)
+    """
     pairs = tuple(zip(pad_width[::2], pad_width[1::2], strict=True))
     return f.pad(data, pairs, mode, constant_value)
 
@@ -451,7 +455,11 @@ def fliplr(x):
 
 @composite(npx="broadcast_like", nd="broadcast_like", against="numpy.broadcast_to")
 def broadcast_like(lhs, rhs):
-    """``lhs`` broadcast to the shape of ``rhs``."""
+    """``lhs`` broadcast to the shape of ``rhs``.
+
+    >>> npx.broadcast_like(np.ones((1, 2)), np.ones((3, 2))).shape
+    (3, 2)
+    """
     return f.broadcast_to(lhs, rhs.shape)
 
 

@@ -129,7 +129,11 @@ def eigh_grad(gs, ins, outs, attrs, needs):
 
 @host(np="linalg.eigh", grad=eigh_grad, against="numpy.linalg.eigh", dtypes=REAL)
 def eigh(xp, x, /):
-    """(eigenvalues in rising order, eigenvectors in columns) of symmetric matrices."""
+    """(eigenvalues in rising order, eigenvectors in columns) of symmetric matrices.
+
+    >>> np.linalg.eigh(np.array([[2, 0], [0, 1]]))[0]
+    array([1., 2.])
+    """
     return tuple(xp.linalg.eigh(x))
 
 
@@ -141,14 +145,22 @@ def eigvalsh(x):
 
 @host(np="linalg.eig", against="numpy.linalg.eig", dtypes=REAL)
 def eig(xp, x, /):
-    """(eigenvalues, eigenvectors) of matrices whose eigenvalues are real; of others the real parts."""
+    """(eigenvalues, eigenvectors) of matrices whose eigenvalues are real; of others the real parts.
+
+    >>> np.linalg.eig(np.array([[2, 1], [0, 1]]))[0]
+    array([2., 1.])
+    """
     w, v = xp.linalg.eig(x)
     return w.real.astype(x.dtype), v.real.astype(x.dtype)
 
 
 @host(np="linalg.eigvals", against="numpy.linalg.eigvals", dtypes=REAL)
 def eigvals(xp, x, /):
-    """Eigenvalues of matrices; the real parts of complex ones."""
+    """Eigenvalues of matrices; the real parts of complex ones.
+
+    >>> np.sort(np.linalg.eigvals(np.array([[2, 1], [0, 1]])))
+    array([1., 2.])
+    """
     return xp.linalg.eigvals(x).real.astype(x.dtype)
 
 
@@ -182,7 +194,11 @@ def _apart(dtype, rng):
 
 @host(np="linalg.svd", grad=svd_grad, against="numpy.linalg.svd", dtypes=REAL)
 def svd(xp, x, /, full_matrices=False, compute_uv=True):
-    """(U, S, Vh) with x = U diag(S) Vh; S in falling order."""
+    """(U, S, Vh) with x = U diag(S) Vh; S in falling order.
+
+    >>> np.linalg.svd(np.array([[3, 0], [0, 4]]))[1]
+    array([4., 3.])
+    """
     made = xp.linalg.svd(x, full_matrices=full_matrices, compute_uv=compute_uv)
     return tuple(made) if compute_uv else made
 
@@ -195,7 +211,11 @@ def svdvals(x):
 
 @host(np="linalg.qr", against="numpy.linalg.qr", dtypes=REAL)
 def qr(xp, x, /, mode="reduced"):
-    """(Q, R) with orthonormal Q and upper triangular R."""
+    """(Q, R) with orthonormal Q and upper triangular R.
+
+    >>> np.linalg.qr(np.ones((3, 2)))[1].shape
+    (2, 2)
+    """
     return tuple(xp.linalg.qr(x, mode))
 
 
@@ -222,7 +242,11 @@ def matrix_rank(xp, x, /, tol=None, hermitian=False):
 
 @host(np="linalg.lstsq", against="numpy.linalg.lstsq", dynamic=True, dtypes=REAL)
 def lstsq(xp, a, b, /, rcond="warn"):
-    """(x, residuals, rank, singular values) of the least squares problem a x = b."""
+    """(x, residuals, rank, singular values) of the least squares problem a x = b.
+
+    >>> np.linalg.lstsq(np.array([[1, 0], [1, 1], [1, 2]]), np.array([1, 3, 5]))[0]
+    array([1., 2.])
+    """
     x, residuals, rank, s = xp.linalg.lstsq(a, b, rcond=None if rcond == "warn" else rcond)
     return x, residuals, xp.asarray(rank), s
 
@@ -333,7 +357,11 @@ def matrix_transpose(x):
 
 @composite(np="linalg.vecdot vecdot", against="numpy: sum of products over an axis")
 def vecdot(x1, x2, axis=-1):
-    """Sum of products over ``axis``."""
+    """Sum of products over ``axis``.
+
+    >>> np.vecdot(np.array([[1, 2], [3, 4]]), np.array([1, 1]))
+    array([3., 7.])
+    """
     return f.sum(f.multiply(x1, x2), axis=axis)
 
 
@@ -346,14 +374,16 @@ def cross(a, b, axis=-1):
     return f.subtract(f.multiply(turn(a, 1), turn(b, 2)), f.multiply(turn(a, 2), turn(b, 1)))
 
 
-def _alias(name, row, doc):
-    """A function of np.linalg that is one of np."""
-    composite(name=f"linalg_{name}", np=f"linalg.{name}", doc=doc, against=f"numpy.{row}")(
-        lambda *args, **kwargs: getattr(f, row)(*args, **kwargs)
-    )
+MATRICES = drawn(case((3, 4)), case((2, 3, 4), offset=1), case((2, 3, 3), offset=-1))
 
 
-_alias("tensordot", "tensordot", "np.tensordot.")
-_alias("outer", "outer", "np.outer.")
-_alias("diagonal", "diagonal", "np.diagonal.")
-_alias("trace", "trace", "np.trace.")
+@composite(name="linalg_diagonal", np="linalg.diagonal", against="numpy.linalg.diagonal", samples=MATRICES)
+def linalg_diagonal(x, offset=0):
+    """Elements (i, i + offset) of each matrix in the last two axes."""
+    return f.diagonal(x, offset, -2, -1)
+
+
+@composite(name="linalg_trace", np="linalg.trace", against="numpy.linalg.trace", samples=MATRICES)
+def linalg_trace(x, offset=0):
+    """Sum of the diagonal of each matrix in the last two axes."""
+    return f.trace(x, offset, -2, -1)

@@ -29,7 +29,11 @@ SAME_AS = {"softrelu": "softplus", "gelu_erf": "gelu"}
 
 @composite(npx="activation", nd="Activation", against="the row of that name")
 def activation(data, act_type="relu"):
-    """relu, sigmoid, tanh, softrelu (log(1 + e^x)), softsign, log_sigmoid, mish, silu or gelu."""
+    """relu, sigmoid, tanh, softrelu (log(1 + e^x)), softsign, log_sigmoid, mish, silu or gelu.
+
+    >>> npx.activation(np.array([-1, 2]), "relu")
+    array([0., 2.])
+    """
     if act_type not in ACTIVATIONS:
         raise ArgumentError("activation", "act_type " + ", ".join(ACTIVATIONS), act_type, "Use one of them")
     return getattr(f, SAME_AS.get(act_type, act_type))(data)
@@ -41,6 +45,9 @@ def leaky_relu(data, gamma=None, act_type="leaky", slope=0.25, lower_bound=0.125
 
     prelu's ``gamma`` has one element, or one for each channel on axis 1. rrelu draws slopes from [lower_bound,
     upper_bound) while training and uses their mean else (arXiv:1505.00853).
+
+    >>> npx.leaky_relu(np.array([-1, 2]), slope=0.1)
+    array([-0.1,  2. ])
     """
     if act_type == "leaky":
         return f.where(f.greater(data, 0), data, data * slope)
@@ -133,7 +140,11 @@ def _interpolation(n, m, align):
 
 @composite(npx="bilinear_resize2d", nd="contrib_BilinearResize2D", against="torch.nn.functional.interpolate")
 def bilinear_resize2d(data, height=0, width=0, scale_height=None, scale_width=None, align_corners=True):
-    """(N, C, H, W) resized by linear interpolation along both axes."""
+    """(N, C, H, W) resized by linear interpolation along both axes.
+
+    >>> npx.bilinear_resize2d(np.ones((1, 3, 2, 2)), height=4, width=6).shape
+    (1, 3, 4, 6)
+    """
     sizes = (height or int(data.shape[2] * scale_height), width or int(data.shape[3] * scale_width))
     for axis, m in zip((2, 3), sizes, strict=True):
         table = _interpolation(data.shape[axis], m, align_corners)
@@ -173,7 +184,11 @@ def sequence_mask(data, sequence_length=None, use_sequence_length=False, value=0
 
 @composite(npx="sequence_last", nd="SequenceLast", against="numpy indexing")
 def sequence_last(data, sequence_length=None, use_sequence_length=False, axis=0):
-    """The last element of each sequence: (N, ...)."""
+    """The last element of each sequence: (N, ...).
+
+    >>> npx.sequence_last(np.array([[1, 2], [3, 4]]), np.array([1, 2]), use_sequence_length=True)
+    array([1., 4.])
+    """
     if not use_sequence_length or sequence_length is None:
         return f.take(data, -1, axis)
     first = data if axis == 0 else f.swapaxes(data, 0, 1)
@@ -184,7 +199,12 @@ def sequence_last(data, sequence_length=None, use_sequence_length=False, axis=0)
 
 @composite(npx="sequence_reverse", nd="SequenceReverse", against="numpy indexing")
 def sequence_reverse(data, sequence_length=None, use_sequence_length=False, axis=0):
-    """Every sequence of (T, N, ...) reversed within its length; the rest stays."""
+    """Every sequence of (T, N, ...) reversed within its length; the rest stays.
+
+    >>> npx.sequence_reverse(np.array([[1, 2], [3, 4]]), np.array([1, 2]), use_sequence_length=True)
+    array([[1., 4.],
+           [3., 2.]])
+    """
     if not use_sequence_length or sequence_length is None:
         return f.flip(data, axis)
     t, n = data.shape[:2]

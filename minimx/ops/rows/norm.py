@@ -316,6 +316,9 @@ def group_norm(data, gamma, beta, num_groups=1, eps=1e-5, output_mean_var=False)
     """Layer norm over each of ``num_groups`` groups of the channels on axis 1 of each sample (arXiv:1803.08494).
 
     gamma, beta: one for each channel, or one for each group.
+
+    >>> npx.group_norm(np.ones((2, 4, 3)), np.ones(4), np.zeros(4), num_groups=2).shape
+    (2, 4, 3)
     """
     n, c = data.shape[:2]
     if c % num_groups:
@@ -331,7 +334,11 @@ def group_norm(data, gamma, beta, num_groups=1, eps=1e-5, output_mean_var=False)
 
 @composite(npx="instance_norm", nd="InstanceNorm", against="its formula in numpy", dtypes=FLOATS)
 def instance_norm(data, gamma, beta, eps=1e-3, axis=1):
-    """Each channel of each sample normalised over its spatial axes (arXiv:1607.08022)."""
+    """Each channel of each sample normalised over its spatial axes (arXiv:1607.08022).
+
+    >>> npx.instance_norm(np.ones((2, 4, 3)), np.ones(4), np.zeros(4)).shape
+    (2, 4, 3)
+    """
     if axis != 1:
         return f.moveaxis(instance_norm(f.moveaxis(data, axis, 1), gamma, beta, eps), 1, axis)
     return f.group_norm(data, gamma, beta, data.shape[1], eps)
@@ -340,7 +347,11 @@ def instance_norm(data, gamma, beta, eps=1e-3, axis=1):
 @composite(npx="l2_normalization", nd="L2Normalization", against="x / sqrt(sum(x^2) + eps)")
 def l2_normalization(data, eps=1e-10, mode="instance"):
     """x / sqrt(sum(x^2) + eps): sums over a sample ("instance"), over channels ("channel") or over space
-    ("spatial")."""
+    ("spatial").
+
+    >>> npx.l2_normalization(np.array([[3, 4]]))
+    array([[0.6, 0.8]])
+    """
     axes = {"instance": range(1, data.ndim), "channel": (1,), "spatial": range(2, data.ndim)}.get(mode)
     if axes is None:
         raise ArgumentError("l2_normalization", "mode instance, channel or spatial", mode, "Use one of them")

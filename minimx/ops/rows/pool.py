@@ -235,7 +235,11 @@ def _lp(data, kernel, convention, everywhere, stride, pad, p, layout):
     npx="adaptive_avg_pool2d", nd="contrib_AdaptiveAvgPooling2D", against="torch.nn.functional.adaptive_avg_pool2d"
 )
 def adaptive_avg_pool2d(data, output_size=1):
-    """Means of (N, C, H, W) over a grid of ``output_size`` windows, from floor(i H / n) to ceil((i + 1) H / n)."""
+    """Means of (N, C, H, W) over a grid of ``output_size`` windows, from floor(i H / n) to ceil((i + 1) H / n).
+
+    >>> npx.adaptive_avg_pool2d(np.ones((1, 3, 8, 8)), output_size=2).shape
+    (1, 3, 2, 2)
+    """
     sizes = per_axis("adaptive_avg_pool2d", "output_size", output_size, 2, 1, 1)
     for axis, n in zip((2, 3), sizes, strict=True):
         d = data.shape[axis]

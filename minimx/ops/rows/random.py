@@ -156,25 +156,41 @@ def randn(*size, dtype=None, ctx=None, device=None):
 
 @composite(np="random.lognormal", against="moments of the distribution")
 def lognormal(mean=0.0, sigma=1.0, size=None, dtype=None, ctx=None, device=None):
-    """e to the power of a normal number."""
+    """e to the power of a normal number.
+
+    >>> np.random.lognormal(0, 1, size=(2, 3)).shape
+    (2, 3)
+    """
     return f.exp(f.normal(mean, sigma, size, dtype))
 
 
 @composite(np="random.chisquare", against="moments of the distribution")
 def chisquare(df, size=None, dtype=None, ctx=None, device=None):
-    """Sum of ``df`` squares of standard normal numbers."""
+    """Sum of ``df`` squares of standard normal numbers.
+
+    >>> np.random.chisquare(2, size=3).shape
+    (3,)
+    """
     return f.random_gamma(f.multiply(df, 0.5) if hasattr(df, "shape") else df / 2, 2.0, size, dtype)
 
 
 @composite(np="random.f", against="moments of the distribution")
 def f_distribution(dfnum, dfden, size=None, ctx=None, device=None):
-    """Fisher's F: the quotient of two chi-squares over their degrees of freedom."""
+    """Fisher's F: the quotient of two chi-squares over their degrees of freedom.
+
+    >>> np.random.f(2, 3, size=4).shape
+    (4,)
+    """
     return f.divide(f.divide(chisquare(dfnum, size), dfnum), f.divide(chisquare(dfden, size), dfden))
 
 
 @composite(np="random.multivariate_normal", against="moments of the distribution")
 def multivariate_normal(mean, cov, size=None, check_valid=None, tol=None):
-    """Normal vectors with mean (n,) and covariance (n, n), by Cholesky's factor."""
+    """Normal vectors with mean (n,) and covariance (n, n), by Cholesky's factor.
+
+    >>> np.random.multivariate_normal(np.zeros(2), np.eye(2), size=5).shape
+    (5, 2)
+    """
     n = mean.shape[-1]
     z = f.normal(0.0, 1.0, (*as_shape("random.multivariate_normal", size), n))
     return f.add(f.matmul(z, f.swapaxes(f.cholesky(cov), -1, -2)), mean)
@@ -182,7 +198,11 @@ def multivariate_normal(mean, cov, size=None, check_valid=None, tol=None):
 
 @composite(np="random.permutation", nd="random.permutation", against="sorted, it is what went in")
 def permutation(x, ctx=None, device=None):
-    """range(x), or the slices of ``x`` along axis 0, in random order: random keys are sorted."""
+    """range(x), or the slices of ``x`` along axis 0, in random order: random keys are sorted.
+
+    >>> np.sort(np.random.permutation(4))
+    array([0, 1, 2, 3], dtype=int64)
+    """
     n = x if isinstance(x, int) else x.shape[0]
     order = f.argsort_to(f.uniform(0.0, 1.0, (n,), "float64"))
     return order if isinstance(x, int) else f.take(x, order, 0)
@@ -203,7 +223,11 @@ def shuffle(x):
 @composite(npx="categorical", nd="sample_multinomial random.multinomial", against="frequencies")
 def categorical(data, shape=None, get_prob=False, dtype="int32"):
     """Class numbers drawn with the probabilities in the last axis of ``data``; ``shape`` is that of each row's
-    sample."""
+    sample.
+
+    >>> npx.categorical(np.array([0, 1, 0]), shape=3)
+    array([1, 1, 1], dtype=int32)
+    """
     sample = as_shape("categorical", shape)
     k, lead = data.shape[-1], data.shape[:-1]
     edges = f.reshape(f.cumsum(data, axis=-1), (*lead, *(1,) * len(sample), k))
@@ -258,13 +282,21 @@ def choice(a, size=None, replace=True, p=None, ctx=None, device=None):
 
 @composite(npx="normal_n", np="random.normal_n", against="moments of the distribution")
 def normal_n(loc=0.0, scale=1.0, batch_shape=None, dtype=None, ctx=None, device=None):
-    """Normal numbers of shape batch_shape + that of the parameters."""
+    """Normal numbers of shape batch_shape + that of the parameters.
+
+    >>> np.random.normal_n(np.zeros(2), 1, batch_shape=(3,)).shape
+    (3, 2)
+    """
     return _batched(f.normal, loc, scale, batch_shape, dtype)
 
 
 @composite(npx="uniform_n", np="random.uniform_n", against="moments of the distribution")
 def uniform_n(low=0.0, high=1.0, batch_shape=None, dtype=None, ctx=None, device=None):
-    """Uniform numbers of shape batch_shape + that of the parameters."""
+    """Uniform numbers of shape batch_shape + that of the parameters.
+
+    >>> np.random.uniform_n(0, np.ones(2), batch_shape=(3,)).shape
+    (3, 2)
+    """
     return _batched(f.uniform, low, high, batch_shape, dtype)
 
 

@@ -159,7 +159,11 @@ def masked_softmax(data, mask, axis=-1, temperature=1.0):
 
 @composite(npx="masked_log_softmax", nd="masked_log_softmax", against="log of masked_softmax", dtypes=FLOATS)
 def masked_log_softmax(data, mask, axis=-1, temperature=1.0):
-    """log_softmax over the places where ``mask`` is true, minus infinity elsewhere."""
+    """log_softmax over the places where ``mask`` is true, minus infinity elsewhere.
+
+    >>> npx.masked_log_softmax(np.array([1, 1, 5]), np.array([1, 1, 0]))
+    array([-0.6931472, -0.6931472,       -inf])
+    """
     x = data if temperature in (None, 1, 1.0) else f.divide(data, temperature)
     return f.where(mask, f.log_softmax_of(f.where(mask, x, _lowest(x)), axis), -float("inf"))
 
@@ -249,5 +253,9 @@ def softmax_cross_entropy(logits, labels, axis=-1, smoothing=0.0):
 
 @composite(name="nd_softmax_cross_entropy", nd="softmax_cross_entropy", against="numpy")
 def nd_softmax_cross_entropy(data, label):
-    """Gluon 1's form: the sum over the batch, of shape (1,)."""
+    """Gluon 1's form: the sum over the batch, of shape (1,).
+
+    >>> nd.softmax_cross_entropy(nd.zeros((1, 2)), nd.array([0]))
+    array([0.6931472])
+    """
     return f.reshape(f.sum(f.cross_entropy(data, label)[0]), (1,))

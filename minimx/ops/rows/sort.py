@@ -71,13 +71,21 @@ def sort(a, axis=-1, descending=False, stable=True, kind=None, order=None):
 
 @composite(name="nd_sort", nd="sort", against="numpy.sort")
 def nd_sort(data, axis=-1, is_ascend=True):
-    """Gluon 1's sort."""
+    """Gluon 1's sort.
+
+    >>> nd.sort(nd.array([3, 1, 2]), is_ascend=False)
+    array([3., 2., 1.])
+    """
     return sort(data, axis, not is_ascend)
 
 
 @composite(name="nd_argsort", nd="argsort", against="numpy.argsort")
 def nd_argsort(data, axis=-1, is_ascend=True, dtype="float32"):
-    """Gluon 1's argsort."""
+    """Gluon 1's argsort.
+
+    >>> nd.argsort(nd.array([3, 1, 2]))
+    array([1., 2., 0.])
+    """
     return f.cast(argsort(data, axis, not is_ascend), dtype)
 
 

@@ -68,7 +68,11 @@ def average(a, axis=None, weights=None, returned=False, out=None):
 
 @composite(nd="moments", npx="moments", against="numpy.mean, numpy.var")
 def moments(data, axes=None, keepdims=False):
-    """(mean, variance)."""
+    """(mean, variance).
+
+    >>> npx.moments(np.array([1, 3]), axes=0)
+    (array(2.), array(1.))
+    """
     return f.mean(data, axis=axes, keepdims=keepdims), var(data, axes, None, None, 0, keepdims)
 
 
@@ -216,13 +220,21 @@ def isclose(a, b, rtol=1e-5, atol=1e-8, equal_nan=False):
 
 @composite(np="allclose", against="numpy.allclose")
 def allclose(a, b, rtol=1e-5, atol=1e-8, equal_nan=False):
-    """True where all elements are close; an array of shape ()."""
+    """True where all elements are close; an array of shape ().
+
+    >>> np.allclose(np.array([1, 2]), np.array([1, 2.001]), rtol=0.01)
+    array(True)
+    """
     return f.all(isclose(a, b, rtol, atol, equal_nan))
 
 
 @composite(np="array_equal", against="numpy.array_equal")
 def array_equal(a1, a2):
-    """True if shapes and all elements agree."""
+    """True if shapes and all elements agree.
+
+    >>> np.array_equal(np.array([1, 2]), np.array([1, 2]))
+    True
+    """
     return bool(f.all(f.equal(a1, a2))) if a1.shape == a2.shape else False
 
 
@@ -270,13 +282,22 @@ def nonzero(xp, x, /):
 
 @host(np="flatnonzero", dynamic=True, against="numpy.flatnonzero")
 def flatnonzero(xp, x, /):
-    """Positions in the flattened array."""
+    """Positions in the flattened array.
+
+    >>> np.flatnonzero(np.array([[0, 3], [4, 0]]))
+    array([1, 2], dtype=int64)
+    """
     return xp.flatnonzero(x)
 
 
 @host(np="argwhere", dynamic=True, against="numpy.argwhere")
 def argwhere(xp, x, /):
-    """nonzero as rows of one array."""
+    """nonzero as rows of one array.
+
+    >>> np.argwhere(np.array([[0, 3], [4, 0]]))
+    array([[0, 1],
+           [1, 0]], dtype=int64)
+    """
     return xp.argwhere(x)
 
 
@@ -298,14 +319,22 @@ def bincount(xp, x, weights=None, /, minlength=0):
 
 @host(np="histogram", against="numpy.histogram", dynamic=True)
 def histogram(xp, a, /, bins=10, range=None, weights=None, density=None):
-    """(counts, edges of the bins)."""
+    """(counts, edges of the bins).
+
+    >>> np.histogram(np.array([1, 2, 2, 4]), bins=3)
+    (array([1, 2, 1], dtype=int64), array([1., 2., 3., 4.]))
+    """
     made, edges = xp.histogram(a, bins.asnumpy() if hasattr(bins, "asnumpy") else bins, range, density, weights)
     return made, edges.astype(a.dtype if a.dtype.kind == "f" else "float32")
 
 
 @host(np="searchsorted", against="numpy.searchsorted")
 def searchsorted(xp, a, v, /, side="left"):
-    """Where to put ``v`` into sorted ``a`` so that it stays sorted."""
+    """Where to put ``v`` into sorted ``a`` so that it stays sorted.
+
+    >>> np.searchsorted(np.array([1, 2, 4]), np.array([2, 3]))
+    array([1, 2], dtype=int64)
+    """
     return xp.searchsorted(a, v, side)
 
 
@@ -356,13 +385,21 @@ def fill_diagonal(a, val, wrap=False):
 
 @composite(np="diag_indices_from", against="numpy.diag_indices_from")
 def diag_indices_from(arr):
-    """Positions of the main diagonal: one array for each axis."""
+    """Positions of the main diagonal: one array for each axis.
+
+    >>> np.diag_indices_from(np.ones((2, 2)))
+    (array([0, 1], dtype=int64), array([0, 1], dtype=int64))
+    """
     return (f.arange(0, arr.shape[0], 1, "int64"),) * arr.ndim
 
 
 @composite(np="triu_indices_from", against="numpy.triu_indices_from")
 def triu_indices_from(arr, k=0):
-    """triu_indices for the shape of ``arr``."""
+    """triu_indices for the shape of ``arr``.
+
+    >>> np.triu_indices_from(np.ones((2, 2)))
+    (array([0, 0, 1], dtype=int64), array([0, 1, 1], dtype=int64))
+    """
     return f.triu_indices(arr.shape[-2], k, arr.shape[-1])
 
 
