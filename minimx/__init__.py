@@ -28,6 +28,7 @@ _LAZY = {
     "graph": "graph",
     "rtc": "rtc",
     "metric": "gluon.metric",
+    "base": "errors",
     "context": "device",
     "util": "util",
     "typing": "typing",
@@ -48,7 +49,7 @@ def __getattr__(name: str) -> Any:
 
 
 waitall = engine.wait_all
-MXNetError = MXError
+MXNetError = errors.MXNetError
 
 __all__ = [
     "Context",

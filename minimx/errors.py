@@ -22,6 +22,7 @@ __all__ = [
     "GraphError",
     "IndexOutOfBounds",
     "MXError",
+    "MXNetError",
     "MissingExtra",
     "NameNotFound",
     "NotSupported",
@@ -61,6 +62,9 @@ class MXError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.where, self.expected, self.got, self.way_out), self.__dict__
+
+
+MXNetError = MXError  # as Gluon code knows it
 
 
 def annotate(error: BaseException, note: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TypeVar
 
 _T = TypeVar("_T")
@@ -25,7 +26,23 @@ def use_np(decorated: _T) -> _T:
     return decorated
 
 
+def np_shape(active: bool = True) -> contextlib.AbstractContextManager[None]:
+    """A ``with`` block in which nothing is different."""
+    return contextlib.nullcontext()
+
+
 is_np_shape = is_np_array
+np_array = np_shape
 use_np_array = use_np_shape = use_np
 
-__all__ = ["is_np_array", "is_np_shape", "reset_np", "set_np", "use_np", "use_np_array", "use_np_shape"]
+__all__ = [
+    "is_np_array",
+    "is_np_shape",
+    "np_array",
+    "np_shape",
+    "reset_np",
+    "set_np",
+    "use_np",
+    "use_np_array",
+    "use_np_shape",
+]

@@ -1,9 +1,7 @@
 """Image datasets and their transforms."""
 
-from . import transforms
-from .archives import CIFAR10, CIFAR100, MNIST, FashionMNIST
-from .digits import Digits
-from .folder import ImageFolderDataset, ImageListDataset
+from . import datasets, transforms
+from .datasets import CIFAR10, CIFAR100, MNIST, Digits, FashionMNIST, ImageFolderDataset, ImageListDataset
 
 __all__ = [
     "CIFAR10",
@@ -13,5 +11,6 @@ __all__ = [
     "FashionMNIST",
     "ImageFolderDataset",
     "ImageListDataset",
+    "datasets",
     "transforms",
 ]
