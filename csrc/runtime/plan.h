@@ -86,9 +86,14 @@ class Plan : public RefCounted {
   bool random = false;     // the kernel's first operand is the random state of this call
   bool pointwise = false;  // element i of the output depends on element i of the operands only: may run in place
 
-  /// The bound kernel; null for views. Made on first use: a traced plan never needs one.
+  /// The bound kernel; null for views. Made on first use, as a traced plan never needs one, and anew when the number of
+  /// threads has changed: oneDNN's primitives keep the one they were made for.
   const KernelPtr& kernel() {
-    if (!kernel_ && make_kernel_) kernel_ = make_kernel_();
+    const int threads = engine::num_threads();
+    if (kernel_threads_ != threads && make_kernel_) {
+      kernel_ = make_kernel_();
+      kernel_threads_ = threads;
+    }
     return kernel_;
   }
   void set_kernel(std::function<KernelPtr()> make) { make_kernel_ = std::move(make); }
@@ -98,6 +103,7 @@ class Plan : public RefCounted {
 
  private:
   KernelPtr kernel_;
+  int kernel_threads_ = 0;  // engine::num_threads() when it was made
   std::function<KernelPtr()> make_kernel_;
 };
 

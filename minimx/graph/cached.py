@@ -102,6 +102,7 @@ class CachedGraph:
             tuple((x.shape, x.dtype) for x in leaves),
             _core.is_training(),
             tuple(_core.on_tape(x) for x in leaves) if recording else None,
+            _core.num_threads(),  # kernels keep the number they were made for
         )
         entry = self.entries.get(key)
         if entry is None:

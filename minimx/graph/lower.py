@@ -327,7 +327,7 @@ _kernels: dict[Any, Any] = {}
 
 def _kernel(name: str, ins: list, outs: list, attrs: dict) -> Any:
     """A bound kernel; equal ones are made once (a ResNet repeats its blocks)."""
-    key = (name, tuple(ins), tuple(outs), repr(sorted(attrs.items())))
+    key = (name, tuple(ins), tuple(outs), repr(sorted(attrs.items())), _core.num_threads())
     if key not in _kernels:
         if len(_kernels) > 4096:
             _kernels.clear()
