@@ -18,6 +18,15 @@ void before_blocking() {
 void after_blocking() {
   if (PyThreadState* state = std::exchange(saved_thread_state(), nullptr)) PyEval_RestoreThread(state);
 }
+/// Called now and then in between: a signal (Ctrl-C) may have come, whose handler runs here and may raise.
+void while_blocking() {
+  if (!saved_thread_state()) return;
+  after_blocking();
+  const std::exception_ptr raised =
+      PyErr_CheckSignals() == 0 ? nullptr : std::make_exception_ptr(py::error_already_set());
+  before_blocking();
+  if (raised) std::rethrow_exception(raised);
+}
 
 }  // namespace
 
@@ -32,7 +41,7 @@ PYBIND11_MODULE(_core, m) {
       set_python_error();
     }
   });
-  engine::set_blocking_hooks(before_blocking, after_blocking);
+  engine::set_blocking_hooks(before_blocking, after_blocking, while_blocking);
   register_cpu_kernels();
   add_ndarray_type(m);
   add_function_type(m);
