@@ -56,19 +56,29 @@ def set_engine(name: str) -> str:
     return "naive" if _core.set_naive(name == "naive") else "threaded"
 
 
-_bulk_size = 15
-
-
 def set_bulk_size(size: int) -> int:
-    """How many operators may be queued together; returns the former value. Hybridized code is always one operator."""
-    global _bulk_size
-    _bulk_size, before = size, _bulk_size
-    return before
+    """How many operators of this thread are handed to the worker together; returns the former number. Default 0: each
+    by itself. What was gathered until now is handed over. See ``bulk``, which also ends.
+    """
+    return _core.set_bulk_size(size)
 
 
 @contextlib.contextmanager
 def bulk(size: int) -> Iterator[None]:
-    """``with`` block with another bulk size."""
+    """``with`` block in which this thread's operators, where they cannot run at once, are gathered and handed to the
+    worker ``size`` at a time; and earlier at the block's end, when anyone waits for them, or when order demands it.
+
+    It saves the worker's wake-ups in loops of many small operators behind a large one, and delays the first of each
+    bulk. Results and errors are the same. Hybridized code is one operator as it is.
+
+    >>> import minimx as mx
+    >>> with mx.engine.bulk(20):
+    ...     y = mx.np.ones((300, 300))
+    ...     for _ in range(50):
+    ...         y = y * 0.5 + 1
+    >>> round(y[0, 0].item(), 3)
+    2.0
+    """
     before = set_bulk_size(size)
     try:
         yield

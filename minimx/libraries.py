@@ -7,9 +7,12 @@ build asks the same question by running this module (cmake/onednn.cmake), so it 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -36,24 +39,42 @@ def installed_file(distribution: str, suffix: str) -> Path:
     raise MissingExtra("minimx", f"{suffix} of the package {distribution}", "none", f"pip install {distribution}")
 
 
+@contextlib.contextmanager
+def _short_spins() -> Iterator[None]:
+    """While libgomp is loaded, and only then reads its environment: tells its threads to spin for a tenth of a
+    millisecond at the end of a parallel region, not for its default of some 10 ms. Where other processes want the cores
+    too, the default can make a region cost a hundred times its work; measurements in docs/engine.md. The user's own
+    choice stands.
+    """
+    if "OMP_WAIT_POLICY" in os.environ or "GOMP_SPINCOUNT" in os.environ:
+        yield
+        return
+    os.environ["GOMP_SPINCOUNT"] = "3000"
+    try:
+        yield
+    finally:
+        del os.environ["GOMP_SPINCOUNT"]
+
+
 def import_core() -> ModuleType:
     """Imports ``minimx._core``; loads oneDNN first where the extension's own search path does not lead to it.
 
     Raises ``MissingExtra`` where the extension has not been built or oneDNN is not installed.
     """
-    try:
+    with _short_spins():
+        try:
+            return importlib.import_module("minimx._core")
+        except ModuleNotFoundError as error:
+            if error.name != "minimx._core":
+                raise
+            way_out = "In a checkout run `make build`, elsewhere `pip install minimx`"
+            raise MissingExtra("minimx", "the compiled module minimx._core", "none", way_out) from None
+        except ImportError as error:
+            if "libdnnl" not in str(error):
+                raise
+        # The loader knows a library by its SONAME once it is in the process, wherever it came from.
+        ctypes.CDLL(str(installed_file("onednn-cpu-gomp", "lib/libdnnl.so")))
         return importlib.import_module("minimx._core")
-    except ModuleNotFoundError as error:
-        if error.name != "minimx._core":
-            raise
-        way_out = "In a checkout run `make build`, elsewhere `pip install minimx`"
-        raise MissingExtra("minimx", "the compiled module minimx._core", "none", way_out) from None
-    except ImportError as error:
-        if "libdnnl" not in str(error):
-            raise
-    # The loader knows a library by its SONAME once it is in the process, wherever it came from.
-    ctypes.CDLL(str(installed_file("onednn-cpu-gomp", "lib/libdnnl.so")))
-    return importlib.import_module("minimx._core")
 
 
 if __name__ == "__main__":

@@ -69,5 +69,16 @@ int main() {
     for (int i = 0; i < n; ++i) push([&] { ++ran; }, reads, writes, large);
     wait_all();
   });
+  bench("push, within the limit, in a bulk of 15", 4'000, [&](int n) {
+    const BulkScope bulk(15);
+    for (int i = 0; i < n; ++i) push([&] { ++ran; }, reads, writes, large);
+  });
+  bench("push and run, sustained, a chain, bulks of 15", 200'000, [&](int n) {
+    {
+      const BulkScope bulk(15);
+      for (int i = 0; i < n; ++i) push([&] { ++ran; }, reads, writes, large);
+    }
+    wait_all();
+  });
   return ran == 0;
 }
