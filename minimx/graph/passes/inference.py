@@ -8,6 +8,8 @@ so parameters may change between runs. float32 only: in 16 bits scaled weights w
 
 from __future__ import annotations
 
+import math
+
 from ..ir import Arg, Graph, Node, Value
 
 _KEPT = ("stride", "dilate", "pad", "num_group", "layout")
@@ -37,6 +39,8 @@ def _folds(n: Node, producers: dict, uses: dict, results: set[Value]) -> bool:
         return False
     c = producers.get(y)
     if c is None or c.op != "convolution":
+        return False
+    if math.prod(c.values[1].shape) > math.prod(y.shape):  # scaling the weights would cost more than the norm
         return False
     last = (c.attrs.get("layout") or "NC").endswith("C") and c.attrs.get("layout") is not None
     return n.attrs["axis"] % len(y.shape) == (len(y.shape) - 1 if last else 1)
