@@ -39,8 +39,7 @@ py::object borrow(py::array source, const std::string& dtype) {
   Py_INCREF(owner);
   auto done = [owner] {
     if (!Py_IsInitialized()) return;
-    py::gil_scoped_acquire gil;
-    Py_DECREF(owner);
+    with_gil([&] { Py_DECREF(owner); });
   };
   a.storage = Storage::borrow(base + low, static_cast<size_t>(high - low), {}, done, !source.writeable());
   return take(std::move(a));

@@ -48,8 +48,7 @@ class PyBackward : public Backward {
       f_.release();
       return;
     }
-    py::gil_scoped_acquire gil;
-    f_ = py::object();
+    with_gil([&] { f_ = py::object(); });
   }
   std::vector<std::optional<Array>> run(const TapeNode& node, std::span<const std::optional<Array>> gs) const override {
     py::sequence answer = f_(list_of({gs.begin(), gs.end()}));

@@ -1,6 +1,7 @@
 // The engine's settings and waits for Python; Python callbacks as engine operators.
 #include <pybind11/stl.h>
 
+#include "bind/gil.h"
 #include "bind/rules.h"
 #include "bind/submodules.h"
 
@@ -14,8 +15,7 @@ struct Callback {
   Callback(Callback&&) = default;
   ~Callback() {
     if (!f) return;
-    py::gil_scoped_acquire gil;
-    f = py::object();
+    with_gil([&] { f = py::object(); });
   }
 };
 
@@ -39,12 +39,7 @@ void push_callback(py::object f, const py::sequence& reads, const py::sequence& 
   std::vector<Ref<Storage>> keep;
   auto r = vars_of(reads, keep), w = vars_of(writes, keep);
   auto call = std::make_unique<Callback>(std::move(f));
-  engine::push(
-      [call = std::move(call), keep = std::move(keep)] {
-        py::gil_scoped_acquire gil;
-        call->f();
-      },
-      r, w, info);
+  engine::push([call = std::move(call), keep = std::move(keep)] { with_gil([&] { call->f(); }); }, r, w, info);
 }
 
 }  // namespace

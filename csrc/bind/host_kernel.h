@@ -2,6 +2,7 @@
 #pragma once
 #include <pybind11/numpy.h>
 
+#include "bind/gil.h"
 #include "bind/rules.h"
 #include "runtime/kernel.h"
 
@@ -17,15 +18,15 @@ class PyKernel : public Kernel {
       call_.release();
       return;
     }
-    py::gil_scoped_acquire gil;
-    call_ = py::object();
+    with_gil([&] { call_ = py::object(); });
   }
   void run(void* const* data, void*) const override {
-    py::gil_scoped_acquire gil;
-    py::list ins, outs;
-    for (const Spec& s : ins_) ins.append(numpy_view(s, *data++));
-    for (const Spec& s : outs_) outs.append(numpy_view(s, *data++));
-    call_(ins, outs);
+    with_gil([&] {
+      py::list ins, outs;
+      for (const Spec& s : ins_) ins.append(numpy_view(s, *data++));
+      for (const Spec& s : outs_) outs.append(numpy_view(s, *data++));
+      call_(ins, outs);
+    });
   }
   double cost_ns() const override { return 0; }  // the caller holds the interpreter's lock anyway: no hop pays
 

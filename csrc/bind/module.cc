@@ -1,4 +1,6 @@
 // The module minimx._core: puts the pieces together. The hot types are in ndarray.cc and function.cc.
+#include <vector>
+
 #include "bind/rules.h"
 #include "bind/submodules.h"
 #include "cpu/register.h"
@@ -6,21 +8,25 @@
 namespace minimx::bind {
 namespace {
 
-PyThreadState*& saved_thread_state() {
-  thread_local PyThreadState* state = nullptr;
-  return state;
+/// What this thread has given up, the innermost last: while it waits it may run an operator (its lane was closed) that
+/// takes the GIL and waits itself.
+std::vector<PyThreadState*>& saved_thread_states() {
+  thread_local std::vector<PyThreadState*> states;
+  return states;
 }
 
 /// Called by the engine around anything that may block: other Python threads run meanwhile.
-void before_blocking() {
-  if (PyGILState_Check()) saved_thread_state() = PyEval_SaveThread();
-}
+void before_blocking() { saved_thread_states().push_back(PyGILState_Check() ? PyEval_SaveThread() : nullptr); }
 void after_blocking() {
-  if (PyThreadState* state = std::exchange(saved_thread_state(), nullptr)) PyEval_RestoreThread(state);
+  auto& states = saved_thread_states();
+  if (states.empty()) return;
+  PyThreadState* state = states.back();
+  states.pop_back();
+  if (state) or_stop([state] { PyEval_RestoreThread(state); });
 }
 /// Called now and then in between: a signal (Ctrl-C) may have come, whose handler runs here and may raise.
 void while_blocking() {
-  if (!saved_thread_state()) return;
+  if (saved_thread_states().empty() || !saved_thread_states().back()) return;
   after_blocking();
   const std::exception_ptr raised =
       PyErr_CheckSignals() == 0 ? nullptr : std::make_exception_ptr(py::error_already_set());

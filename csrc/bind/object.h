@@ -6,6 +6,7 @@
 #include <pybind11/pybind11.h>
 #include <structmember.h>
 
+#include "bind/gil.h"
 #include "runtime/array.h"
 #include "runtime/invoke.h"
 #include "runtime/plan.h"
@@ -80,7 +81,7 @@ void set_python_error() noexcept;
 template <class F, class R>
 R guard(R failed, F&& f) noexcept {
   try {
-    return f();
+    return or_stop(f);
   } catch (...) {
     set_python_error();
     return failed;

@@ -128,7 +128,7 @@ enum class Role : uint8_t { kUser, kCompute, kHost };
 inline constinit thread_local Role t_role = Role::kUser;
 
 /// Entered around whatever may block a caller, with no lock held: gives up the GIL, and a host worker's place, and
-/// hands over what the caller has gathered. Not nested.
+/// hands over what the caller has gathered. Nests only where the caller itself runs that, because a lane is closed.
 class BlockingScope {
  public:
   BlockingScope();

@@ -244,9 +244,9 @@ void set_blocking_hooks(void (*before)(), void (*after)(), void (*meanwhile)()) 
 }
 
 BlockingScope::BlockingScope() : after_(g_settings.after_blocking.load()) {
+  close_own_bulk();
   if (auto* before = g_settings.before_blocking.load()) before();
   if (t_role == Role::kHost) core().host.lend();
-  close_own_bulk();
 }
 
 BlockingScope::~BlockingScope() {

@@ -1,0 +1,37 @@
+// The interpreter's lock in threads that may outlive the interpreter: the engine's workers, Python's daemon threads.
+#pragma once
+#include <pybind11/pybind11.h>
+#include <unistd.h>
+
+#ifdef __GLIBCXX__
+#include <cxxabi.h>
+#endif
+
+namespace minimx::bind {
+
+/// Calls f, in which this thread may ask for the GIL. While the interpreter finalizes, Python before 3.14 answers that
+/// with pthread_exit, whose unwinding would run destructors of Python objects without the GIL. The thread stops here
+/// instead, as in 3.14, until the process ends.
+template <class F>
+decltype(auto) or_stop(F&& f) {
+#ifdef __GLIBCXX__
+  try {
+    return f();
+  } catch (const abi::__forced_unwind&) {
+    for (;;) pause();
+  }
+#else
+  return f();
+#endif
+}
+
+/// Calls f with the GIL.
+template <class F>
+void with_gil(F&& f) {
+  or_stop([&] {
+    const pybind11::gil_scoped_acquire gil;
+    or_stop(f);  // stops above the destructor of `gil`
+  });
+}
+
+}  // namespace minimx::bind
