@@ -70,9 +70,6 @@ void add_arrays(py::module_& m) {
       "version", [](py::handle x) { return concrete(x, "version").storage->version(); },
       "Counts in-place writes to the memory of x.");
   m.def("is_contiguous", [](py::handle x) { return checked(x).contiguous(); });
-  m.def("address", [](py::handle x) { return reinterpret_cast<uintptr_t>(concrete(x, "address").data()); });
-  m.def("element_strides",
-        [](py::handle x) { return std::vector<int64_t>(checked(x).strides.begin(), checked(x).strides.end()); });
   m.def("copy_into", [](py::handle from, py::handle to) {
     concrete(from, "copyto"), concrete(to, "copyto");
     if (checked(from).shape != checked(to).shape)
@@ -92,7 +89,6 @@ void add_arrays(py::module_& m) {
         return py::reinterpret_borrow<py::object>(x);
       },
       "Gives a new array its CPU number; returns it.");
-  m.def("wait_to_write", [](py::handle x) { engine::wait_to_write(concrete(x, "wait_to_write").var()); });
   m.def("memory_info", [] {
     MemoryInfo i = memory_info();
     py::dict d;
@@ -100,13 +96,8 @@ void add_arrays(py::module_& m) {
     return d;
   });
   m.def("reset_peak_memory", reset_peak_memory);
-  m.def("empty_memory_cache", empty_memory_cache);
   m.def("random_state", [] { return std::make_pair(random_state().seed, random_state().call); });
   m.def("set_random_state", [](uint64_t seed, uint64_t call) { random_state() = {seed, call}; });
-  m.def("plan_count", [](const std::string& op) { return op_named(op).plan_count(); });
-  m.def("row_of", [](const std::string& op) {
-    return py::reinterpret_borrow<py::object>(static_cast<PyObject*>(op_named(op).row));
-  });
 }
 
 }  // namespace minimx::bind

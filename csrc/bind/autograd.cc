@@ -81,7 +81,6 @@ void add_autograd(py::module_& m) {
     const Array& a = array_of(x.ptr());
     return a.edge.leaf ? static_cast<int>(a.edge.leaf->req) : 0;
   });
-  m.def("set_grad_req", [](py::handle x, int req) { array_of(x.ptr()).edge.leaf->req = static_cast<GradReq>(req); });
   m.def(
       "grad_updates",
       [](py::handle x) {

@@ -64,7 +64,6 @@ class PyOp : public Op {
   std::vector<Parameter> parameters;
   int n_attributes = 0;
   py::dict interned;  // tuple of values -> capsule of a PyAttrs
-  Ref<const AttrSet> defaults;
 };
 /// The operator of that name; KeyError-like Error if the table has no such row.
 PyOp& op_named(const std::string& name);

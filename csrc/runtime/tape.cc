@@ -188,7 +188,6 @@ class Walk {
                         std::to_string(i) + " that is neither. Call attach_grad() on it before recording.");
       if (wrt[i].edge.node) wanted_nodes_.insert(wrt[i].edge.node.get());
     }
-    leaves_only_ = wrt.empty();
   }
 
   void add(const GradEdge& edge, const Array& g) {
@@ -273,7 +272,7 @@ class Walk {
     to.storage->bump_version();
   }
 
-  bool retain_, create_, leaves_only_ = true;
+  bool retain_, create_;
   std::unordered_map<TapeNode*, std::vector<std::optional<Array>>> pending_, seen_;
   std::unordered_map<Leaf*, Waiting> leaves_;
   std::unordered_set<TapeNode*> wanted_nodes_;
