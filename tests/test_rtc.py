@@ -16,9 +16,10 @@ from minimx.ops.kinds.elemwise import Elemwise
 from minimx.ops.table import OPS
 from minimx.rtc import cache as caching
 from minimx.rtc import compile as compiling
-from minimx.rtc import emit_cuda, emit_host, text
+from minimx.rtc import emit_host, text
 from minimx.rtc.cache import Cache
 from minimx.rtc.compiler import find_compiler
+from minimx.rtc.cuda import pointwise
 from minimx.rtc.group import Constant, Group, Operand, Ref, Step, collapse, number
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -99,7 +100,7 @@ def compiled(service, *groups):
 def test_text_is_as_reviewed(name):
     """The generated text, for people to read. To accept a change: MINIMX_GOLDEN=write pytest tests/test_rtc.py."""
     g = GROUPS[name]
-    made = {".cc": emit_host.source([g]), ".cu": text.functions([g]) + "\n" + emit_cuda.kernel(g)}
+    made = {".cc": emit_host.source([g]), ".cu": text.functions([g]) + "\n" + pointwise.kernel(g)}
     for suffix, got in made.items():
         path = GOLDEN / (name + suffix)
         if os.environ.get("MINIMX_GOLDEN") == "write":
@@ -164,14 +165,14 @@ def nvrtc():
 
 def test_cuda_text_compiles():
     run = nvrtc()
-    assert run(emit_cuda.source(list(GROUPS.values())))
+    assert run(pointwise.source(list(GROUPS.values())))
 
 
 @pytest.mark.slow
 def test_cuda_text_of_every_row_compiles():
     run, groups = nvrtc(), row_groups(every_type=True)
     for i in range(0, len(groups), 150):
-        assert run(emit_cuda.source(groups[i : i + 150]))
+        assert run(pointwise.source(groups[i : i + 150]))
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """The primitives of the scalar language, one row each: NumPy's twin and the derivative. ``e.tanh(x)`` calls them.
 
-The C++ and CUDA functions of the same names are in csrc/cpu/scalar.h and minimx/rtc/cuda_scalar.h. Which of them users
+The C++ and CUDA functions of the same names are in csrc/cpu/scalar.h and minimx/rtc/cuda/prelude.h. Which of them users
 see, and for which types, is said in ``rows/elemwise.py``.
 """
 

@@ -2,7 +2,7 @@
 
 ``fused_kernel`` makes the kernel of a "fused" node of a graph (minimx/graph/passes/fusion.py makes those nodes);
 ``report()`` says what was compiled and why something was not; ``wait()`` waits until all that is asked for is ready.
-Read group.py (what is fused), emit_host.py and emit_cuda.py (the text), compile.py, cache.py. Essay: docs/fusion.md.
+Read group.py (what is fused), emit_host.py (the text), compile.py, cache.py; for GPUs: cuda/. Essay: docs/fusion.md.
 """
 
 from .compile import report, wait

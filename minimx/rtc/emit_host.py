@@ -1,7 +1,7 @@
 """Host dialect: a Group as a C++ function over the elements [begin, end) of its outputs, for the machine's compiler.
 
 The inner loop runs along the last axis, where every operand is contiguous, one value, or strided, and is plain enough
-for the compiler to vectorise. Scalar functions: csrc/cpu/fused.h. The twin on the GPU: emit_cuda.py.
+for the compiler to vectorise. Scalar functions: csrc/cpu/fused.h. The twin on the GPU: cuda/pointwise.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""CUDA dialect: a Group as a grid-stride kernel, for NVRTC. The twin of emit_host.py; nothing is launched here.
+"""CUDA dialect: a Group as a grid-stride kernel, for NVRTC. The twin of ../emit_host.py; nothing is launched here.
 
 A thread takes ``kCount`` neighbouring elements at a time, so that every contiguous operand moves in accesses of 16
 bytes. Each group has two kernels: ``NAME_wide``, for operands aligned to 16 bytes and a last axis divisible by the
@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..ops.dtypes import BY_NAME
-from . import text
-from .group import Group, Operand
+from ...ops.dtypes import BY_NAME
+from .. import text
+from ..group import Group, Operand
 
 THREADS = 256  # of a block
 WIDEST = 8  # elements a thread takes at once; 16 bytes of a 16-bit float, two accesses of a float32
@@ -23,7 +23,7 @@ def source(groups: Sequence[Group]) -> str:
     """The text that NVRTC compiles: scalar functions, the rows' functions, the kernels of ``groups``."""
     kernels = "\n".join(kernel(g) for g in groups)
     return f"""\
-{Path(__file__).with_name("cuda_scalar.h").read_text()}
+{Path(__file__).with_name("prelude.h").read_text()}
 namespace minimx {{
 namespace scalar {{
 

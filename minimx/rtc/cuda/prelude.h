@@ -1,5 +1,5 @@
 // The primitives of the scalar language (minimx/ops/primitives.py) as CUDA functions, twins of csrc/cpu/scalar*.h; what
-// emit_cuda.py puts before a fused kernel. Compiled by NVRTC with -default-device (no __device__ is written) and
+// is put before every kernel of this folder. Compiled by NVRTC with -default-device (no __device__ is written) and
 // without contraction (--fmad=false), so that fused and unfused kernels agree. Includes only CUDA's 16-bit floats.
 #pragma once
 #include <cuda_bf16.h>
