@@ -1,7 +1,7 @@
 # Finds oneDNN and makes the target minimx_onednn. It comes from the PyPI wheels onednn-devel-cpu-gomp (headers) and
 # onednn-cpu-gomp (libdnnl.so, SONAME libdnnl.so.3); where pip put them is what minimx/libraries.py knows.
 execute_process(
-  COMMAND ${MINIMX_RUN_BARE} minimx.libraries
+  COMMAND ${MINIMX_RUN_BARE} minimx.libraries onednn
   OUTPUT_VARIABLE MINIMX_ONEDNN_PATHS
   OUTPUT_STRIP_TRAILING_WHITESPACE
   RESULT_VARIABLE status)

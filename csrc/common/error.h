@@ -8,7 +8,8 @@ namespace minimx {
 
 enum class ErrorKind { kInternal, kValue, kShape, kType, kIndex, kMemory, kDevice, kAutograd, kGraph, kNotImplemented };
 
-class Error : public std::runtime_error {
+/// Visible from outside its module, so that what _cuda throws is caught in _core.
+class [[gnu::visibility("default")]] Error : public std::runtime_error {
  public:
   Error(ErrorKind kind, const std::string& message) : std::runtime_error(message), kind_(kind) {}
   ErrorKind kind() const { return kind_; }
