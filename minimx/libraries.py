@@ -1,9 +1,9 @@
 """Finds libraries and headers that pip or the system installed, and imports the extension module `minimx._core`.
 
 The wheels of oneDNN unpack into <prefix>/include and <prefix>/lib, and which prefix that is depends on the installer (a
-venv, pip's build overlay, --user): their own metadata is asked. (`pip install --target` leaves such files out.) NVIDIA's
-wheels share the folder nvidia/ of a site-packages. The build asks the same questions by running this module
-(cmake/onednn.cmake, cmake/cuda.cmake), so it keeps to the standard library. What CUDA's libraries do: csrc/cuda.
+venv, pip's build overlay, --user): their own metadata is asked. (`pip install --target` leaves such files out.) The
+wheels of NVIDIA share the folder nvidia/ of a site-packages. The build asks the same questions by running this module
+(cmake/onednn.cmake, cmake/cuda.cmake), so it keeps to the standard library. What opens CUDA's libraries: csrc/cuda.
 """
 
 from __future__ import annotations
