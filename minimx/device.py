@@ -1,16 +1,22 @@
-"""Devices: where arrays live. ``mx.cpu(0)`` is main memory; ``mx.gpu(i)`` needs a build and a machine with a GPU.
+"""Devices: where arrays live. ``mx.cpu(0)`` is main memory; ``mx.gpu(i)`` is an NVIDIA GPU.
 
-``Context`` is Gluon 1's name of the same thing, and ``ctx=`` the same as ``device=`` everywhere.
+The CUDA part of a build, minimx._cuda, is loaded when a GPU is first asked for; until then, and where there is none,
+nothing of CUDA is touched. ``Context`` is Gluon 1's name of a device, and ``ctx=`` the same as ``device=`` everywhere.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import importlib
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 from .errors import DeviceError
+from .libraries import cuda_library_folders, import_core
+
+_core = import_core()
 
 
 class Device:
@@ -37,14 +43,22 @@ class Device:
         return f"{self.device_type}({self.device_id})"
 
     def empty_cache(self) -> None:
-        """Gives memory that is kept for new arrays back to a GPU's driver; main memory's is the C library's own."""
+        """Gives memory that is kept for new arrays back to the system, or to a GPU's driver."""
+        _core.empty_memory_cache(*checked(self, "empty_cache").key)
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Kind and number."""
+        return (self.device_type, self.device_id)
 
     def __enter__(self) -> Device:
+        _core.set_device(*checked(self, "with device").key)
         _current().append(self)
         return self
 
     def __exit__(self, *_: object) -> None:
         _current().pop()
+        _core.set_device(*_current()[-1].key)
 
 
 Context = Device
@@ -78,21 +92,63 @@ def current_device() -> Device:
 current_context = current_device
 
 
+@functools.cache
+def cuda() -> Any:
+    """The module minimx._cuda, ready for use. Raises DeviceError where this build or machine has none, saying why."""
+    try:
+        module = importlib.import_module("minimx._cuda")
+    except ImportError as error:
+        why = "one without" if getattr(error, "name", "") == "minimx._cuda" else str(error)
+        way_out = 'Build with MINIMX_CUDA=on, and `pip install "minimx[cuda13]"`; or use mx.cpu()'
+        raise DeviceError("gpu", "a build with the CUDA part (minimx._cuda)", why, way_out) from None
+    module.set_library_folders([str(folder) for folder in cuda_library_folders()])
+    _core.set_gpu_backend(module.backend())
+    return module
+
+
+@functools.cache
+def why_no_gpu() -> str:
+    """Why no GPU can be used, or an empty string."""
+    try:
+        return "" if cuda().device_count() else "the driver sees no GPU"
+    except DeviceError as error:
+        return str(error)
+
+
 def num_gpus() -> int:
-    """Number of GPUs that this build can use: 0 for a CPU build."""
-    return 0
+    """Number of GPUs that can be used: 0 where the build, the driver or the machine has none."""
+    return 0 if why_no_gpu() else cuda().device_count()
 
 
 def gpu_memory_info(device_id: int = 0) -> tuple[int, int]:
-    """(free, total) bytes of GPU number ``device_id``. Raises DeviceError where this build has none."""
-    raise DeviceError("gpu_memory_info", "a GPU of this build", gpu(device_id), "Install a build with CUDA")
+    """(free, total) bytes of GPU number ``device_id``, as its driver counts them. Raises DeviceError where there is
+    none.
+    """
+    checked(gpu(device_id), "gpu_memory_info")
+    free, total = cuda().memory(device_id)
+    return free, total
+
+
+def memory_info(device: Any = None) -> dict[str, int]:
+    """Bytes that arrays on a device use, that are kept for new ones, and the peak of the former: ``used``, ``cached``,
+    ``peak``.
+    """
+    return _core.memory_info(*checked(device, "memory_info").key)
+
+
+def reset_peak_memory(device: Any = None) -> None:
+    """The peak of ``memory_info`` starts anew from what is used now."""
+    _core.reset_peak_memory(*checked(device, "reset_peak_memory").key)
 
 
 def checked(device: Any, where: str = "array") -> Device:
-    """``device`` (None: the current one) if this build has it, else DeviceError."""
-    d = current_device() if device is None else Device(device)
-    if d.device_type != "cpu":
-        raise DeviceError(where, "a device of this build (cpu)", d, "Use mx.cpu(), or install a build with CUDA")
+    """``device`` (None: the current one) if it can be used, else DeviceError."""
+    if device is None:
+        return current_device()
+    d = Device(device)
+    if d.device_type == "gpu" and not 0 <= d.device_id < num_gpus():
+        got = f"{d} of {num_gpus()}" if num_gpus() else f"{d}: {why_no_gpu()}"
+        raise DeviceError(where, "a GPU that is here", got, "Use mx.gpu(0), or mx.cpu()")
     return d
 
 

@@ -50,8 +50,11 @@ def _placed(function: Callable[..., Any], name: str) -> Callable[..., Any]:
 
     @functools.wraps(function)
     def create(*args: Any, device: Any = None, ctx: Any = None, **kwargs: Any) -> Any:
-        home = _device.checked(device if device is not None else ctx, name)
-        return _array.placed(function(*args, **kwargs), home)
+        home = device if device is not None else ctx
+        if home is None:
+            return function(*args, **kwargs)
+        with _device.checked(home, name):
+            return function(*args, **kwargs)
 
     create.__signature__ = describe.signature(OPS[name])  # type: ignore[attr-defined]
     return create

@@ -65,8 +65,8 @@ def array(obj: Any, dtype: Any = None, device: Any = None, ctx: Any = None, copy
 
 
 def placed(x: Any, home: _device.Device) -> Any:
-    """A new array, told which CPU number is its home."""
-    return _core.place(x, home.device_id) if isinstance(x, ndarray) and x.device != home else x
+    """A new array, on the device that it was asked for."""
+    return _core.to_device(x, *home.key, True)
 
 
 def asarray(obj: Any, dtype: Any = None, device: Any = None, ctx: Any = None) -> ndarray:
@@ -121,9 +121,11 @@ def _own_type(host: numpy.ndarray) -> str:
 
 def asnumpy(x: ndarray) -> numpy.ndarray:
     """The values as a NumPy array of its own; waits for them. bfloat16 comes as ml_dtypes.bfloat16."""
+    copied = x.device.device_type == "gpu"
+    x = _core.to_device(x, "cpu", 0) if copied else x
     if _core.dtype_name(x) == "bfloat16":
-        return numpy.array(_core.bits(x), copy=True).view(ml_dtypes.bfloat16)
-    return numpy.array(memoryview(x), copy=True)
+        return numpy.array(_core.bits(x), copy=not copied).view(ml_dtypes.bfloat16)
+    return numpy.array(memoryview(x), copy=not copied)
 
 
 def _operand(obj: Any, strict: bool) -> Any:
@@ -223,6 +225,20 @@ def _host_call(row: Any, attrs: dict, present: list[bool]) -> Callable:
     return run
 
 
+def _device_kernel(name: str, ins: list, outs: list, attrs: dict, device_id: int) -> Any:
+    """The kernel of a GPU."""
+    from .rtc.cuda import kernel_for
+
+    return kernel_for(name, ins, outs, attrs, device_id)
+
+
+def _device_host_call(row: Any, attrs: dict, present: list[bool], ins: list, outs: list, device_id: int) -> Callable:
+    """A host row as a kernel of a GPU: a callable of (addresses, stream) that runs it on CuPy."""
+    from .interop import cupy_call
+
+    return cupy_call(row, attrs, present, ins, outs, device_id)
+
+
 _core.set_hooks(
     {
         "asarray": _operand,
@@ -234,6 +250,8 @@ _core.set_hooks(
         "device": _device.Device,
         "errors": errors,
         "host_call": _host_call,
+        "device_kernel": _device_kernel,
+        "device_host_call": _device_host_call,
     }
 )
 
@@ -267,19 +285,34 @@ def backward(
 def copyto(self: ndarray, other: Any) -> ndarray:
     """Copies the elements into ``other``, an array of the same shape, or to a device (a new array there)."""
     if isinstance(other, ndarray):
-        if self.shape == other.shape and (_core.is_recording() or _core.is_tracing()):
+        noted = _core.is_tracing() or (_core.is_recording() and self.device == other.device)
+        if noted and self.shape == other.shape:
             name = _core.dtype_name(other)
             f.copy(self if _core.dtype_name(self) == name else f.cast(self, name), out=other)
         else:
             _core.copy_into(self, other)
         return other
-    return placed(f.copy(self), _device.checked(other, "copyto"))
+    return _move(self, _device.checked(other, "copyto"), True)
+
+
+def _move(x: ndarray, home: _device.Device, copy: bool) -> ndarray:
+    """A copy on another device, whose gradient travels back."""
+    here = x.device
+    if here.device_type == home.device_type == "cpu" or (copy and here == home):
+        return placed(f.copy(x), home)
+    if x._traced:
+        way_out = "Move arrays before the hybridized code"
+        raise errors.GraphError("to_device", "one device while a graph is traced", f"{here} and {home}", way_out)
+    made = _core.to_device(x, *home.key)
+    if _core.is_recording() and _core.on_tape(x):
+        _core.record_python("to_device", lambda gs: [to_device(g, here) for g in gs], [x], [made])
+    return made
 
 
 def to_device(self: ndarray, device: Any) -> ndarray:
     """This array if it is on that device, else a copy there."""
     home = _device.checked(device, "to_device")
-    return self if self.device == home else placed(f.copy(self), home)
+    return self if self.device == home else _move(self, home, False)
 
 
 def astype(
@@ -345,7 +378,9 @@ def _fresh_grad(self: ndarray) -> bool:
 
 def _array_protocol(self: ndarray, dtype: Any = None, copy: bool | None = None) -> numpy.ndarray:
     """NumPy sees the same memory unless a copy or another type is asked for."""
-    if _core.dtype_name(self) == "bfloat16":
+    if self.device.device_type == "gpu":
+        host = asnumpy(self)
+    elif _core.dtype_name(self) == "bfloat16":
         host = numpy.asarray(memoryview(_core.bits(self))).view(ml_dtypes.bfloat16)
     else:
         host = numpy.asarray(memoryview(self))

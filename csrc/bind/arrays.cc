@@ -4,6 +4,7 @@
 
 #include "bind/rules.h"
 #include "bind/submodules.h"
+#include "runtime/backend.h"
 #include "runtime/trace.h"
 
 namespace minimx::bind {
@@ -45,12 +46,40 @@ py::object borrow(py::array source, const std::string& dtype) {
   return take(std::move(a));
 }
 
+/// kind: "cpu" or "gpu".
+Device device_from(const std::string& kind, int id) {
+  return {kind == "gpu" ? Device::Kind::kGpu : Device::Kind::kCpu, static_cast<uint8_t>(id)};
+}
+
+/// An array over memory of a GPU that another library owns; `owner` stays alive as long as the array does.
+py::object borrow_device(uintptr_t address, const std::vector<int64_t>& shape, const std::string& dtype,
+                         const std::vector<int64_t>& strides, int id, py::object owner, bool read_only) {
+  Array a;
+  a.dtype = dtype_code(py::str(dtype));
+  a.shape = Dims(shape);
+  a.strides = Dims(strides);
+  int64_t low = 0, high = 1;
+  for (int i = 0; i < a.shape.size(); ++i) {
+    const int64_t reach = std::max<int64_t>(a.shape[i] - 1, 0) * a.strides[i];
+    (reach < 0 ? low : high) += reach;
+  }
+  const int64_t size = itemsize(a.dtype);
+  a.offset = -low;
+  PyObject* kept = owner.release().ptr();
+  auto done = [kept] {
+    if (Py_IsInitialized()) with_gil([&] { Py_DECREF(kept); });
+  };
+  char* base = reinterpret_cast<char*>(address) + low * size;
+  a.storage = Storage::borrow(base, static_cast<size_t>((high - low) * size), device_from("gpu", id), done, read_only);
+  return take(std::move(a));
+}
+
 py::object empty(const std::vector<int64_t>& shape, const std::string& dtype) {
   for (int64_t n : shape)
     if (n < 0)
       throw Error(ErrorKind::kShape,
                   "empty: expected dimensions of at least 0, got " + Dims(shape).str() + ". Check the shape.");
-  return take(Array::empty(Dims(shape), dtype_code(py::str(dtype)), {}));
+  return take(Array::empty(Dims(shape), dtype_code(py::str(dtype)), mode().device));
 }
 
 }  // namespace
@@ -82,20 +111,51 @@ void add_arrays(py::module_& m) {
     checked(to).storage->bump_version();
   });
   m.def(
-      "place",
-      [](py::handle x, int id) {
-        Array& a = checked(x);
-        if (a.storage) a.storage->set_device({Device::Kind::kCpu, static_cast<uint8_t>(id)});
-        return py::reinterpret_borrow<py::object>(x);
+      "to_device",
+      [](py::handle x, const std::string& kind, int id, bool fresh) {
+        Array& a = concrete(x, "to_device");
+        const Device device = device_from(kind, id);
+        if (fresh && a.device().shares_memory(device)) a.storage->set_device(device);
+        return a.device() == device ? py::reinterpret_borrow<py::object>(x) : take(on_device(a.detached(), device));
       },
-      "Gives a new array its CPU number; returns it.");
-  m.def("memory_info", [] {
-    MemoryInfo i = memory_info();
+      py::arg("x"), py::arg("kind"), py::arg("id"), py::arg("fresh") = false,
+      "x if it lies there, else a copy, off the tape. A fresh array, which nobody else has, only gets its CPU number.");
+  m.def(
+      "set_device",
+      [](const std::string& kind, int id) {
+        mode().device = device_from(kind, id);
+        if (kind == "gpu") backend_of(mode().device);
+      },
+      "Where this thread's operators without array operands put their results.");
+  m.def("borrow_device", borrow_device);
+  m.def(
+      "address",
+      [](py::handle x) {
+        Array& a = concrete(x, "address");
+        engine::wait_to_write(a.var());  // what comes after is put on the stream behind what is there now
+        if (a.device().kind == Device::Kind::kGpu) a.storage->use_on(StreamKind::kCompute);
+        return reinterpret_cast<uintptr_t>(a.data());
+      },
+      "Address of the first element, on whatever device.");
+  m.def("bump_version", [](py::handle x) { concrete(x, "bump_version").storage->bump_version(); });
+  m.def("set_gpu_backend",
+        [](const py::capsule& backend) { set_gpu_backend(static_cast<Backend*>(backend.get_pointer())); });
+  m.def("synchronize", [](int id) {
+    py::gil_scoped_release release;
+    backend_of({Device::Kind::kGpu, static_cast<uint8_t>(id)}).synchronize(id);
+  });
+  m.def("memory_info", [](const std::string& kind, int id) {
+    MemoryInfo i = memory_info(device_from(kind, id));
     py::dict d;
     d["used"] = i.used, d["cached"] = i.cached, d["peak"] = i.peak;
     return d;
-  });
-  m.def("reset_peak_memory", reset_peak_memory);
+  }, py::arg("kind") = "cpu", py::arg("id") = 0);
+  m.def("reset_peak_memory",
+        [](const std::string& kind, int id) { reset_peak_memory(device_from(kind, id)); },
+        py::arg("kind") = "cpu", py::arg("id") = 0);
+  m.def("empty_memory_cache",
+        [](const std::string& kind, int id) { empty_memory_cache(device_from(kind, id)); },
+        py::arg("kind") = "cpu", py::arg("id") = 0);
   m.def("random_state", [] { return std::make_pair(random_state().seed, random_state().call); });
   m.def("set_random_state", [](uint64_t seed, uint64_t call) { random_state() = {seed, call}; });
 }

@@ -4,6 +4,7 @@
 #include "bind/gil.h"
 #include "bind/rules.h"
 #include "bind/submodules.h"
+#include "runtime/backend.h"
 
 namespace minimx::bind {
 namespace {
@@ -45,7 +46,7 @@ void push_callback(py::object f, const py::sequence& reads, const py::sequence& 
 }  // namespace
 
 void add_engine(py::module_& m) {
-  m.def("wait_all", engine::wait_all);
+  m.def("wait_all", wait_for_all);
   m.def("push", push_callback);
   m.def("set_naive", [](bool naive) {
     bool before = engine::policy() == engine::Policy::kNaive;

@@ -4,6 +4,7 @@
 #include <new>
 
 #include "bind/object.h"
+#include "runtime/backend.h"
 #include "runtime/tape.h"
 #include "runtime/trace.h"
 
@@ -135,11 +136,12 @@ Scalar item(const Array& a, const char* what) {
   if (a.size() != 1)
     throw Error(ErrorKind::kValue, std::string(what) + ": expected an array of one element, got shape " +
                                        a.shape.str() + ". Use .any(), .all() or an index.");
-  engine::wait_to_read(a.var());
-  return dispatch(a.dtype, [&](auto zero) {
+  const Array here = a.device().kind == Device::Kind::kCpu ? a.detached() : on_device(a.detached(), {});
+  engine::wait_to_read(here.var());
+  return dispatch(here.dtype, [&](auto zero) {
     using T = decltype(zero);
     T v;
-    std::memcpy(&v, a.data(), sizeof v);
+    std::memcpy(&v, here.data(), sizeof v);
     if constexpr (std::is_same_v<T, bool>)
       return Scalar::boolean(v);
     else if constexpr (std::is_integral_v<T>)
@@ -182,7 +184,7 @@ PyObject* method_item(PyObject* x, PyObject*) {
 }
 PyObject* method_wait(PyObject* x, PyObject*) {
   return guard(static_cast<PyObject*>(nullptr), [&] {
-    if (!array_of(x).traced()) engine::wait_to_read(array_of(x).var());
+    if (!array_of(x).traced()) wait_for(array_of(x));
     return Py_NewRef(Py_None);
   });
 }
@@ -276,11 +278,12 @@ int assign_subscript(PyObject* self, PyObject* key, PyObject* value) {
       if (is_ndarray(value)) {
         source = array_of(value).detached();
       } else {
-        source = Array::empty(Dims{}, a.dtype, a.device());
+        source = Array::empty(Dims{}, a.dtype, {});
         Scalar s =
             PyFloat_Check(value) ? Scalar::real(PyFloat_AS_DOUBLE(value)) : Scalar::integer(PyLong_AsLongLong(value));
         if (PyErr_Occurred()) throw py::error_already_set();
         s.store(a.dtype, source.data());
+        source = on_device(source, a.device());
       }
       int extra = source.shape.size() - view.shape.size();
       bool fits = true;
@@ -384,6 +387,9 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
     if (!format)
       throw Error(ErrorKind::kType,
                   "buffer: expected a type that the buffer protocol knows, got bfloat16. Use asnumpy().");
+    if (a.device().kind == Device::Kind::kGpu)
+      throw Error(ErrorKind::kDevice, "buffer: expected an array in main memory, got one on " + a.device().str() +
+                                          ". Use asnumpy(), which copies it.");
     engine::wait_to_write(a.var());
     auto* dims = new Py_ssize_t[2 * kMaxDims];
     for (int i = 0; i < a.shape.size(); ++i) {

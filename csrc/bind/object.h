@@ -102,6 +102,8 @@ struct Hooks {
   PyObject* device = nullptr;     // device(kind, id) -> Device object
   PyObject* errors = nullptr;     // the module minimx.errors
   PyObject* host_call = nullptr;  // host_call(row, attrs, present) -> f(ins, outs) over NumPy arrays
+  PyObject* device_kernel = nullptr;     // device_kernel(name, ins, outs, attrs, device id) -> Kernel
+  PyObject* device_host_call = nullptr;  // device_host_call(row, attrs, present, ins, outs, id) -> f(addresses, stream)
 };
 extern Hooks g_hooks;
 

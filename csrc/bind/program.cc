@@ -3,6 +3,7 @@
 
 #include <pybind11/stl.h>
 
+#include "bind/device_kernel.h"
 #include "bind/host_kernel.h"
 #include "bind/rules.h"
 #include "bind/submodules.h"
@@ -14,11 +15,12 @@ namespace {
 
 py::object take(Array a) { return py::reinterpret_steal<py::object>(wrap(std::move(a))); }
 
-/// (shape, dtype, element strides, layout) -> Spec; empty strides without a layout mean C order.
+/// (shape, dtype, element strides, layout, is a number of the host) -> Spec; empty strides without a layout mean C order.
 Spec spec_from(py::handle h) {
   py::sequence t = py::reinterpret_borrow<py::sequence>(h);
   Spec s{dtype_code(t[1]), Dims(t[0].cast<std::vector<int64_t>>()), {}, t.size() > 3 ? t[3].cast<std::string>() : ""};
   if (t.size() > 2) s.strides = Dims(t[2].cast<std::vector<int64_t>>());
+  if (t.size() > 4) s.scalar = t[4].cast<bool>();
   if (s.layout.empty() && s.strides.size() != s.shape.size()) s.strides = s.shape.contiguous_strides();
   return s;
 }
@@ -38,26 +40,23 @@ std::vector<OutSpec> types_from(const py::sequence& xs) {
   return out;
 }
 
-struct PyKernelHandle {
-  KernelPtr kernel;
-};
-
 struct PyProgram {
   Ref<Program> program = make_ref<Program>();
   std::string name;
   Ref<Storage> arena;
 
   PyProgram(std::string name, const py::sequence& ins, const std::vector<bool>& written, const py::sequence& outs,
-            size_t arena_bytes)
+            size_t arena_bytes, int gpu)
       : name(std::move(name)) {
+    if (gpu >= 0) program->device = {Device::Kind::kGpu, static_cast<uint8_t>(gpu)};
     program->inputs = types_from(ins);
     program->written = written;
     program->outputs = types_from(outs);
     program->arena_bytes = arena_bytes;
   }
-  int add_constant(const py::bytes& data) {
+  int add_constant(const py::bytes& data, bool host) {
     std::string_view v = data;
-    return program->add_constant(v.data(), v.size());
+    return program->add_constant(v.data(), v.size(), host);
   }
   void add_step(const PyKernelHandle& kernel, const py::sequence& slots, const std::string& step_name, bool random) {
     Program::Step step{kernel.kernel, {}, step_name, random};
@@ -66,19 +65,28 @@ struct PyProgram {
       Program::Slot::Kind k = kind == "in"      ? Program::Slot::Kind::kInput
                               : kind == "out"   ? Program::Slot::Kind::kOutput
                               : kind == "arena" ? Program::Slot::Kind::kArena
+                              : kind == "host"  ? Program::Slot::Kind::kHost
                                                 : Program::Slot::Kind::kConstant;
       step.operands.push_back({k, index, offset});
     }
     program->add_step(std::move(step));
   }
-  py::list run(const py::sequence& ins, bool static_alloc) {
-    std::vector<Array> arrays;
+  py::list run(const py::sequence& ins, bool static_alloc, bool static_shape) {
+    std::vector<Array> arrays, outs;
     for (py::handle x : ins) arrays.push_back(concrete(x, "program"));
-    if (static_alloc && !arena && program->arena_bytes) arena = Storage::allocate(program->arena_bytes, {});
-    py::list out;
+    const size_t bytes = program->total_arena_bytes();
+    if (static_alloc && !arena && bytes) arena = Storage::allocate(bytes, program->device);
     static auto* names = new std::map<std::string, int>;
     const char* kept = names->emplace(name, 0).first->first.c_str();
-    for (Array& a : program->run(arrays, static_alloc ? arena : Ref<Storage>(), kept)) out.append(take(std::move(a)));
+    const Ref<Storage> place = static_alloc ? arena : Ref<Storage>();
+    if (program->device.kind == Device::Kind::kCpu) {
+      outs = program->run(arrays, place, kept);
+    } else {  // launches take a while, and none of them needs Python
+      py::gil_scoped_release release;
+      outs = program->run(arrays, place, kept, static_alloc && static_shape);
+    }
+    py::list out;
+    for (Array& a : outs) out.append(take(std::move(a)));
     return out;
   }
 };
@@ -124,6 +132,16 @@ void add_program(py::module_& m) {
                                                             std::move(elements_of_constants))};
       },
       "A fused kernel; members are (kernel, operand indices counted on through the constants, ~i for temporary i).");
+  m.def(
+      "make_device_host_kernel",
+      [](py::object call, size_t operands) {
+        return PyKernelHandle{std::make_shared<CallbackKernel>(std::move(call), operands)};
+      },
+      "A kernel of a GPU that is a callable of (addresses of the operands, stream): it enqueues work there.");
+  m.def(
+      "adopt_kernel",
+      [](const py::capsule& c) { return PyKernelHandle{std::move(*c.get_pointer<KernelPtr>())}; },
+      "The kernel that another module of minimx made.");
   m.def("layout_bytes", [](py::handle spec) { return layout_bytes(spec_from(spec)); });
   m.def("batch_norm_mask_bytes", [](py::handle spec) { return batch_norm_mask_bytes(spec_from(spec)); });
   m.def(
@@ -135,10 +153,11 @@ void add_program(py::module_& m) {
       },
       "Layouts oneDNN prefers for (src, weights, dst) of a convolution.");
   py::class_<PyProgram>(m, "Program")
-      .def(py::init<std::string, const py::sequence&, const std::vector<bool>&, const py::sequence&, size_t>())
-      .def("add_constant", &PyProgram::add_constant)
+      .def(py::init<std::string, const py::sequence&, const std::vector<bool>&, const py::sequence&, size_t, int>(), py::arg("name"),
+           py::arg("ins"), py::arg("written"), py::arg("outs"), py::arg("arena_bytes"), py::arg("gpu") = -1)
+      .def("add_constant", &PyProgram::add_constant, py::arg("data"), py::arg("host") = false)
       .def("add_step", &PyProgram::add_step)
-      .def("run", &PyProgram::run)
+      .def("run", &PyProgram::run, py::arg("ins"), py::arg("static_alloc"), py::arg("static_shape") = false)
       .def_property_readonly("cost_ns", [](const PyProgram& p) { return p.program->cost_ns(); })
       .def_property_readonly("arena_bytes", [](const PyProgram& p) { return p.program->arena_bytes; })
       .def_property_readonly("steps", [](const PyProgram& p) {

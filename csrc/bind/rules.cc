@@ -7,6 +7,7 @@
 
 #include <unordered_map>
 
+#include "bind/device_kernel.h"
 #include "bind/host_kernel.h"
 #include "bind/object.h"
 #include "runtime/tape.h"
@@ -57,6 +58,28 @@ py::list rule_specs(std::span<const Operand> ins) {
   return specs;
 }
 
+/// Kernel operands as minimx/rtc/cuda sees them: table.Spec, weak for a number of the host.
+py::list device_specs(std::span<const Spec> specs) {
+  static py::object* make = new py::object(py::module_::import("minimx.ops.table").attr("Spec"));
+  py::list out;
+  for (const Spec& s : specs)
+    out.append((*make)(shape_tuple(s.shape), dtype_name(s.dtype), shape_tuple(s.strides), s.scalar));
+  return out;
+}
+
+KernelPtr ask_device_kernel(const std::string& name, std::span<const Spec> ins, std::span<const Spec> outs,
+                            const Attrs& attrs, Device device) {
+  KernelPtr kernel;
+  with_gil([&] {
+    py::dict named;
+    for (const auto& [key, value] : attrs.values) std::visit([&](const auto& v) { named[key.c_str()] = v; }, value);
+    py::object made = py::reinterpret_borrow<py::object>(g_hooks.device_kernel)(
+        name, device_specs(ins), device_specs(outs), named, static_cast<int>(device.id));
+    kernel = made.cast<PyKernelHandle&>().kernel;
+  });
+  return kernel;
+}
+
 Ref<Plan> ask_plan(Op& op, const AttrSet* attrs, std::span<const Operand> ins) {
   py::object row = py::reinterpret_borrow<py::object>(static_cast<PyObject*>(op.row));
   py::object answer = row.attr("plan")(rule_specs(ins), attributes_dict(attrs));
@@ -87,9 +110,13 @@ Ref<Plan> ask_plan(Op& op, const AttrSet* attrs, std::span<const Operand> ins) {
     plan->view_offset = view.attr("__getitem__")(1).cast<int64_t>();
     return plan;
   }
+  Device device = mode().device;
+  for (const Operand& x : ins)
+    if (x.is_array()) device = x.array->device();
   std::vector<Spec> in_specs, out_specs;
   for (size_t i = 0; i < ins.size(); ++i) {
-    if (ins[i].kind == Operand::Kind::kScalar) in_specs.push_back({static_cast<DType>(plan->casts[i]), {}, {}, ""});
+    if (ins[i].kind == Operand::Kind::kScalar)
+      in_specs.push_back({static_cast<DType>(plan->casts[i]), {}, {}, "", true});
     if (!ins[i].is_array()) continue;
     Spec s = spec_of(*ins[i].array);
     if (plan->casts[i] >= 0) s.dtype = static_cast<DType>(plan->casts[i]);
@@ -101,13 +128,21 @@ Ref<Plan> ask_plan(Op& op, const AttrSet* attrs, std::span<const Operand> ins) {
   if (name == "host") {
     py::list present;
     for (const Operand& x : ins) present.append(py::bool_(x.kind != Operand::Kind::kNone));
+    if (device.kind == Device::Kind::kGpu) {
+      py::object call = py::reinterpret_borrow<py::object>(g_hooks.device_host_call)(
+          row, attributes_dict(attrs), present, device_specs(in_specs), device_specs(out_specs),
+          static_cast<int>(device.id));
+      const size_t operands = in_specs.size() + out_specs.size();
+      plan->set_kernel([=]() -> KernelPtr { return std::make_shared<CallbackKernel>(call, operands); });
+      return plan;
+    }
     py::object call = py::reinterpret_borrow<py::object>(g_hooks.host_call)(row, attributes_dict(attrs), present);
     plan->set_kernel([=]() -> KernelPtr { return std::make_shared<PyKernel>(call, in_specs, out_specs); });
     return plan;
   }
   plan->pointwise = name == "elemwise";
   Attrs kernel_attrs = attrs_from(answer.attr("attrs"));
-  if (!name.empty()) plan->set_kernel([=] { return make_kernel(name, in_specs, out_specs, kernel_attrs); });
+  if (!name.empty()) plan->set_kernel([=] { return make_kernel_on(device, name, in_specs, out_specs, kernel_attrs); });
   return plan;
 }
 
@@ -388,7 +423,7 @@ void raise_failure(const engine::Failure& failure) {
 }
 
 void add_rules(py::module_& m) {
-  set_rules({ask_plan, ask_gradient, user_site});
+  set_rules({ask_plan, ask_gradient, ask_device_kernel, user_site});
   m.def("register_op", [](py::object row) {
     std::string name = row.attr("name").cast<std::string>();
     auto op = make_ref<PyOp>(name);
@@ -413,7 +448,8 @@ void add_rules(py::module_& m) {
   m.def("set_hooks", [](const py::dict& h) {
     auto take = [&](const char* name) { return py::object(h[name]).release().ptr(); };
     g_hooks = {take("asarray"),   take("index_get"), take("index_set"), take("repr"),     take("dtypes"),
-               take("canonical"), take("device"),    take("errors"),    take("host_call")};
+               take("canonical"), take("device"),    take("errors"),    take("host_call"),
+               take("device_kernel"), take("device_host_call")};
   });
 }
 

@@ -20,7 +20,10 @@ py::object scalar_object(const Scalar& s) {
 /// A traced graph as Python sees it while it is being made.
 class PyTrace {
  public:
-  PyTrace() : trace_(make_ref<Trace>()) {}
+  /// gpu: number of the GPU that the graph will run on, -1 for the CPU.
+  explicit PyTrace(int gpu) : trace_(make_ref<Trace>()) {
+    if (gpu >= 0) trace_->device = {Device::Kind::kGpu, static_cast<uint8_t>(gpu)};
+  }
   py::object input(const std::vector<int64_t>& shape, const std::string& dtype) {
     return take(trace_->input(Dims(shape), dtype_code(py::str(dtype))));
   }
@@ -33,7 +36,7 @@ class PyTrace {
   void settle() { trace_->follows_writes = false; }
   void enter(bool training) {
     saved_.push_back(mode());
-    mode() = {true, training, trace_.get()};
+    mode() = {true, training, trace_.get(), trace_->device};
   }
   void leave() {
     mode() = saved_.back();
@@ -85,7 +88,7 @@ class PyTrace {
 
 void add_trace(py::module_& m) {
   py::class_<PyTrace>(m, "Trace")
-      .def(py::init<>())
+      .def(py::init<int>(), py::arg("gpu") = -1)
       .def("input", &PyTrace::input)
       .def("array", &PyTrace::array)
       .def("value_of", &PyTrace::value_of)

@@ -128,6 +128,9 @@ class SyncScope {
   SyncScope& operator=(const SyncScope&) = delete;
 };
 
+/// True under kNaive or in a SyncScope of this thread.
+bool runs_at_once();
+
 /// While it lives, operators that this thread pushes on the compute lane, that write something and cannot run inline,
 /// are gathered, and handed over as one after `n` of them, at the scope's end, before this thread waits, when another
 /// thread waits for them, or when their order demands it. Each fails for itself, as if pushed alone. It saves the

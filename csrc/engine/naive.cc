@@ -73,5 +73,6 @@ void wait_to_write(Var* var) { wait_for(var, true, "wait_to_write"); }
 
 SyncScope::SyncScope() { ++t_sync_depth; }
 SyncScope::~SyncScope() { --t_sync_depth; }
+bool runs_at_once() { return synchronous(); }
 
 }  // namespace minimx::engine

@@ -13,6 +13,8 @@ void ref_release(const Leaf* p) { p->release(); }
 void ref_retain(const Trace* p) { p->retain(); }
 void ref_release(const Trace* p) { p->release(); }
 
+Device Array::traced_device() const { return trace ? trace->device : Device{}; }
+
 bool is_contiguous(const Dims& shape, const Dims& strides) {
   int64_t expected = 1;
   for (int i = shape.size() - 1; i >= 0; --i) {

@@ -44,7 +44,9 @@ struct Array {
   int64_t size() const { return shape.product(); }
   size_t bytes() const { return static_cast<size_t>(size()) * itemsize(dtype); }
   bool contiguous() const;
-  Device device() const { return storage ? storage->device() : Device{}; }
+  Device device() const { return storage ? storage->device() : traced_device(); }
+  /// The device that a graph is traced for.
+  Device traced_device() const;
   char* data() const { return static_cast<char*>(storage->data()) + offset * itemsize(dtype); }
   engine::Var* var() const { return storage.get(); }
   /// True if writing this array writes all that its storage holds.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "runtime/backend.h"
 #include "runtime/launch.h"
 #include "runtime/tape.h"
 #include "runtime/trace.h"
@@ -104,7 +105,7 @@ Device device_of(const Op& op, std::span<const Operand> ins) {
       throw Error(ErrorKind::kDevice, op.name + ": expected operands on one device, got " + first->device().str() +
                                           " and " + x.array->device().str() + ". Move one with to_device().");
   }
-  return first ? first->device() : Device{};
+  return first ? first->device() : mode().device;
 }
 
 /// Brings the operands to the types and layout the plan asks for. Returns the span to use; `keep` owns new arrays.
@@ -143,6 +144,12 @@ Mode& mode() {
 void set_rules(const Rules& rules) { g_rules = rules; }
 const Rules& rules() { return g_rules; }
 
+KernelPtr make_kernel_on(Device device, const std::string& name, std::span<const Spec> ins, std::span<const Spec> outs,
+                         const Attrs& attrs) {
+  return device.kind == Device::Kind::kCpu ? make_kernel(name, ins, outs, attrs)
+                                           : rules().device_kernel(name, ins, outs, attrs, device);
+}
+
 CoreOps& core_ops() {
   static auto* ops = new CoreOps;
   return *ops;
@@ -155,7 +162,12 @@ RandomState& random_state() {
 
 Plan& plan_for(Op& op, const AttrSet* attrs, std::span<const Operand> ins) {
   Signature s;
-  for (const Operand& x : ins) s.add(x);
+  bool arrays = false;
+  for (const Operand& x : ins) {
+    s.add(x);
+    arrays = arrays || x.is_array();
+  }
+  if (!arrays) s.add_word(static_cast<int64_t>(mode().device.kind) << 8 | mode().device.id);
   if (!s.fits())
     throw Error(ErrorKind::kValue, op.name + ": expected fewer than 300 operands, got " + std::to_string(ins.size()) +
                                        ". Join them in steps.");
@@ -183,6 +195,7 @@ void invoke(Op& op, const AttrSet* attrs, std::span<const Operand> ins, std::vec
   }
   if (into.empty()) {
     outs.clear();
+    allocating_operator = op.name.c_str();
     if (plan->is_view) {
       outs.push_back(view_of(*plan, *used[0].array));
     } else {
@@ -194,7 +207,12 @@ void invoke(Op& op, const AttrSet* attrs, std::span<const Operand> ins, std::vec
       throw Error(ErrorKind::kValue, op.name + ": expected " + std::to_string(plan->outs.size()) +
                                          " output arrays, got " + std::to_string(into.size()) +
                                          ". Pass one per output.");
-    for (const Array& a : into) must_have_elements(op, a);
+    for (const Array& a : into) {
+      must_have_elements(op, a);
+      if (!a.device().shares_memory(device))
+        throw Error(ErrorKind::kDevice, op.name + ": expected an output on " + device.str() + ", got one on " +
+                                            a.device().str() + ". Write to one there, and move it with copyto().");
+    }
     for (const Array& a : into)
       if (m.recording && a.edge.leaf)
         throw Error(ErrorKind::kAutograd,
@@ -212,13 +230,33 @@ Array invoke1(Op& op, const AttrSet* attrs, std::initializer_list<Operand> ins) 
   return std::move(outs[0]);
 }
 
+namespace {
+
+/// A C-contiguous array of type `t` with the elements of `a`, not recorded; `a` itself if it is one.
+Array dense(const Array& a, DType t) {
+  if (a.contiguous() && a.dtype == t) return a.detached();
+  Array made = Array::empty(a.shape, t, a.device());
+  copy_into(a, made);
+  return made;
+}
+
+/// Only C-contiguous bytes travel between devices: the type changes before, the strides after.
+void copy_across(const Array& from, const Array& to) {
+  Array source = dense(from, to.dtype);
+  if (to.contiguous()) return transfer(source, to);
+  copy_into(on_device(source, to.device()), to);
+}
+
+}  // namespace
+
 void copy_into(const Array& from, const Array& to) {
   if (to.size() == 0) return;
+  if (!from.device().shares_memory(to.device())) return copy_across(from, to);
   if (from.storage == to.storage && from.offset == to.offset && from.strides == to.strides && from.dtype == to.dtype)
     return;
   Spec in{from.dtype, from.shape, from.strides, ""}, out{to.dtype, to.shape, to.strides, ""};
   Operand x(from);
-  launch(make_kernel("cast", {&in, 1}, {&out, 1}, {}), "copy", {&x, 1}, {}, {&to, 1});
+  launch(make_kernel_on(to.device(), "cast", {&in, 1}, {&out, 1}, {}), "copy", {&x, 1}, {}, {&to, 1});
 }
 
 Array contiguous(const Array& a) {

@@ -13,6 +13,7 @@ struct Mode {
   bool recording = false;
   bool training = false;
   Trace* trace = nullptr;  // borrowed; set while a graph is traced on this thread
+  Device device;           // where operators without array operands put their results
 };
 Mode& mode();
 
@@ -34,11 +35,17 @@ struct Rules {
   Ref<Plan> (*plan)(Op& op, const AttrSet* attrs, std::span<const Operand> ins);
   /// Traces the row's gradient rule for operands in `mask`.
   Ref<GradProgram> (*gradient)(Plan& plan, std::span<const Operand> ins, uint64_t mask);
+  /// Makes the kernel of a GPU: its text is written, and compiled, by minimx/rtc/cuda.
+  KernelPtr (*device_kernel)(const std::string& name, std::span<const Spec> ins, std::span<const Spec> outs,
+                             const Attrs& attrs, Device device);
   /// The line of the user's program that is running, for errors that surface later.
   std::shared_ptr<const std::string> (*site)();
 };
 void set_rules(const Rules& rules);
 const Rules& rules();
+/// The kernel of that name on a device.
+KernelPtr make_kernel_on(Device device, const std::string& name, std::span<const Spec> ins, std::span<const Spec> outs,
+                         const Attrs& attrs);
 
 /// Attributes of the internal casts and copies.
 struct CoreOps {

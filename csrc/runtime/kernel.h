@@ -22,6 +22,7 @@ struct Spec {
   Dims shape;
   Dims strides;  // in elements
   std::string layout;
+  bool scalar = false;  // a number of the caller's, in host memory on every device
 
   bool contiguous() const;
   int64_t size() const { return shape.product(); }
@@ -57,7 +58,7 @@ using KernelFactory = KernelPtr (*)(std::span<const Spec> ins, std::span<const S
 /// Makes the factory known under `name`. Called by the register_*_kernels functions of csrc/cpu at load.
 void register_kernel(const std::string& name, KernelFactory factory);
 
-/// Throws Error(kInternal) when no factory has that name.
+/// The kernel of the CPU. Throws Error(kInternal) when no factory has that name.
 KernelPtr make_kernel(const std::string& name, std::span<const Spec> ins, std::span<const Spec> outs,
                       const Attrs& attrs);
 

@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <memory>
 
+#include "runtime/backend.h"
 #include "runtime/invoke.h"
 
 namespace minimx {
@@ -16,27 +17,38 @@ struct Operands {
   alignas(8) char scalars[kInlineOperands][8];
   engine::Var* reads[kInlineOperands];
   engine::Var* writes[kInlineOperands];
-  int n = 0, n_reads = 0, n_writes = 0;
+  Storage* uses[kInlineOperands];
+  int n = 0, n_reads = 0, n_writes = 0, n_uses = 0;
 };
 
 /// A run that has to wait: owns its storages and copies of the scalars.
 struct Queued {
   KernelPtr kernel;
+  const char* name;
+  Device device;
   std::vector<Ref<Storage>> keep;
   std::vector<void*> data;
   std::vector<std::array<char, 8>> scalars;
   uint64_t state[4];
 };
 
-void run_here(const Kernel& kernel, void* const* data) {
-  size_t bytes = kernel.workspace_bytes();
-  kernel.run(data, bytes ? thread_workspace(bytes) : nullptr);
+/// Runs a kernel of the CPU, or puts one of a GPU on its device's compute stream. `uses`: the storages of its arrays.
+template <class Uses>
+void run_here(const Kernel& kernel, void* const* data, Device device, const char* name, const Uses& uses) {
+  const size_t bytes = kernel.workspace_bytes();
+  if (device.kind == Device::Kind::kCpu) return kernel.run(data, bytes ? thread_workspace(bytes) : nullptr);
+  for (const auto& storage : uses) storage->use_on(StreamKind::kCompute);
+  Ref<Storage> scratch = bytes ? Storage::allocate(bytes, device) : nullptr;  // given back at once: in stream order
+  gpu_backend()->enqueue(static_cast<const DeviceKernel&>(kernel), data, scratch ? scratch->data() : nullptr, device.id,
+                         StreamKind::kCompute, name, engine::runs_at_once());
 }
 
 void push_queued(const KernelPtr& kernel, const char* name, std::span<const Operand> ins,
                  std::span<const int8_t> scalar_types, std::span<const Array> outs, const uint64_t* state) {
   auto q = std::make_unique<Queued>();
   q->kernel = kernel;
+  q->name = name;
+  q->device = outs[0].device();
   q->scalars.resize(ins.size());
   std::vector<engine::Var*> reads, writes;
   size_t bytes = 0;
@@ -66,7 +78,8 @@ void push_queued(const KernelPtr& kernel, const char* name, std::span<const Oper
   info.cost_ns = kernel->cost_ns();
   info.bytes = bytes;
   info.site = rules().site ? rules().site() : nullptr;
-  engine::push([q = std::move(q)] { run_here(*q->kernel, q->data.data()); }, reads, writes, info);
+  engine::push([q = std::move(q)] { run_here(*q->kernel, q->data.data(), q->device, q->name, q->keep); }, reads, writes,
+               info);
 }
 
 }  // namespace
@@ -102,6 +115,7 @@ void launch(const KernelPtr& kernel, const char* name, std::span<const Operand> 
     if (ins[i].is_array()) {
       a.data[a.n++] = ins[i].array->data();
       a.reads[a.n_reads++] = ins[i].array->var();
+      a.uses[a.n_uses++] = ins[i].array->storage.get();
     } else if (ins[i].kind == Operand::Kind::kScalar) {
       ins[i].scalar.store(static_cast<DType>(scalar_types[i]), a.scalars[i]);
       a.data[a.n++] = a.scalars[i];
@@ -110,10 +124,12 @@ void launch(const KernelPtr& kernel, const char* name, std::span<const Operand> 
   for (const Array& o : outs) {
     a.data[a.n++] = o.data();
     a.writes[a.n_writes++] = o.var();
+    a.uses[a.n_uses++] = o.storage.get();
   }
   auto run = engine::try_inline({a.reads, static_cast<size_t>(a.n_reads)}, {a.writes, static_cast<size_t>(a.n_writes)});
   if (!run) return push_queued(kernel, name, ins, scalar_types, outs, state);
-  run_here(*kernel, a.data);  // what it throws surfaces here and now: nothing needs to be poisoned
+  run_here(*kernel, a.data, outs[0].device(), name, std::span(a.uses, static_cast<size_t>(a.n_uses)));  
+  // What it throws surfaces here and now: nothing needs to be poisoned.
 }
 
 }  // namespace minimx

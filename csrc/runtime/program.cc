@@ -3,13 +3,15 @@
 #include <algorithm>
 
 #include "engine/parallel.h"
+#include "runtime/backend.h"
+#include "runtime/captured.h"
 #include "runtime/invoke.h"
 #include "runtime/launch.h"
 
 namespace minimx {
 namespace {
 
-constexpr size_t kAlign = 64;
+constexpr size_t kAlign = 256;  // what kernels of a GPU may ask of their scratch memory
 size_t aligned(size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
 
 /// A copy of the elements as they are now.
@@ -27,13 +29,34 @@ constexpr int64_t kFusedGrain = 16384;
 
 }  // namespace
 
-int Program::add_constant(const void* data, size_t bytes) {
-  constants_.push_back(Storage::allocate(std::max<size_t>(bytes, 1), {}));
-  std::memcpy(constants_.back()->data(), data, bytes);
-  return static_cast<int>(constants_.size()) - 1;
+Program::Program() = default;
+Program::~Program() = default;
+
+/// One run: what its steps read, write and use meanwhile.
+struct Program::Call {
+  std::vector<Array> ins, outs;
+  Ref<Storage> arena;
+  uint64_t seed = 0, first_call = 0;
+  bool fixed = false;
+  Ref<const Program> program;
+};
+
+int Program::add_constant(const void* data, size_t bytes, bool host) {
+  auto& list = host ? numbers_ : constants_;
+  Ref<Storage> here = Storage::allocate(std::max<size_t>(bytes, 1), {});
+  std::memcpy(here->data(), data, bytes);
+  if (!host && device.kind == Device::Kind::kGpu) {
+    Ref<Storage> there = Storage::allocate(std::max<size_t>(bytes, 1), device);
+    there->use_on(StreamKind::kCompute);
+    gpu_backend()->copy(there->data(), device, here->data(), {}, bytes, StreamKind::kCompute);
+    here = std::move(there);
+  }
+  list.push_back(std::move(here));
+  return static_cast<int>(list.size()) - 1;
 }
 
 void Program::add_step(Step step) {
+  if (device.kind == Device::Kind::kGpu && !captured_) captured_ = std::make_unique<CapturedRuns>(device);
   max_operands_ = std::max(max_operands_, step.operands.size() + 1);
   workspace_ = std::max(workspace_, step.kernel->workspace_bytes());
   cost_ns_ += step.kernel->cost_ns() + 20;
@@ -42,39 +65,69 @@ void Program::add_step(Step step) {
   steps_.push_back(std::move(step));
 }
 
-void Program::execute(void* const* ins, void* const* outs, char* arena, uint64_t seed, uint64_t call) const {
-  void* workspace = workspace_ ? thread_workspace(workspace_) : nullptr;
+size_t Program::total_arena_bytes() const {
+  return device.kind == Device::Kind::kCpu ? arena_bytes : aligned(arena_bytes) + workspace_;
+}
+
+void Program::place(const Step& step, const Call& call, void** data) const {
+  for (const Slot& s : step.operands) {
+    void* base = nullptr;
+    switch (s.kind) {
+      case Slot::Kind::kInput:
+        base = call.ins[s.index].data();
+        break;
+      case Slot::Kind::kOutput:
+        base = call.outs[s.index].data();
+        break;
+      case Slot::Kind::kArena:
+        base = call.arena->data();
+        break;
+      case Slot::Kind::kConstant:
+        base = constants_[s.index]->data();
+        break;
+      case Slot::Kind::kHost:
+        base = numbers_[s.index]->data();
+        break;
+    }
+    *data++ = static_cast<char*>(base) + s.offset;
+  }
+}
+
+void Program::execute(const Call& call, std::array<uint64_t, 3> random) const {
+  const bool gpu = device.kind == Device::Kind::kGpu;
+  const bool synchronous = gpu && !random[2] && engine::runs_at_once();
+  void* workspace = !workspace_ ? nullptr
+                    : gpu       ? static_cast<char*>(call.arena->data()) + aligned(arena_bytes)
+                                : thread_workspace(workspace_);
   constexpr size_t kSmall = 32;
   void* small[kSmall];
   std::vector<void*> large(max_operands_ > kSmall ? max_operands_ : 0);
   void** data = large.empty() ? small : large.data();
   for (const Step& step : steps_) {
-    uint64_t state[4] = {seed, call, 0, 0};
-    size_t n = 0;
+    uint64_t state[4] = {random[0], random[1], random[2], 0};
     if (step.random) {
-      data[n++] = state;
-      ++call;
+      data[0] = state;
+      ++random[1];
     }
-    for (const Slot& s : step.operands) {
-      char* base = nullptr;
-      switch (s.kind) {
-        case Slot::Kind::kInput:
-          base = static_cast<char*>(ins[s.index]);
-          break;
-        case Slot::Kind::kOutput:
-          base = static_cast<char*>(outs[s.index]);
-          break;
-        case Slot::Kind::kArena:
-          base = arena;
-          break;
-        case Slot::Kind::kConstant:
-          base = static_cast<char*>(constants_[s.index]->data());
-          break;
-      }
-      data[n++] = base + s.offset;
-    }
-    step.kernel->run(data, workspace);
+    place(step, call, data + step.random);
+    if (gpu)
+      gpu_backend()->enqueue(static_cast<const DeviceKernel&>(*step.kernel), data, workspace, device.id,
+                             StreamKind::kCompute, step.name.c_str(), synchronous);
+    else
+      step.kernel->run(data, workspace);
   }
+}
+
+void Program::enqueue(const Call& call) const {
+  std::vector<const void*> places;
+  for (const Array& a : call.ins) a.storage->use_on(StreamKind::kCompute), places.push_back(a.data());
+  for (const Array& a : call.outs) a.storage->use_on(StreamKind::kCompute), places.push_back(a.data());
+  if (call.arena) call.arena->use_on(StreamKind::kCompute), places.push_back(call.arena->data());
+  const std::array<uint64_t, 3> random{call.seed, call.first_call, 0};
+  if (!call.fixed || engine::runs_at_once()) return execute(call, random);
+  captured_->run(
+      places, random_steps_ ? &random : nullptr, [&] { execute(call, random); },
+      [&](uint64_t base) { execute(call, {0, 0, base}); });
 }
 
 bool Program::aliases_written(std::span<const Array> ins, size_t i) const {
@@ -84,38 +137,37 @@ bool Program::aliases_written(std::span<const Array> ins, size_t i) const {
   return false;
 }
 
-std::vector<Array> Program::run(std::span<const Array> ins, const Ref<Storage>& static_arena, const char* name) const {
+std::vector<Array> Program::run(std::span<const Array> ins, const Ref<Storage>& static_arena, const char* name,
+                                bool fixed) const {
   if (ins.size() != inputs.size())
     throw Error(ErrorKind::kInternal, "program: expected " + std::to_string(inputs.size()) + " inputs, got " +
                                           std::to_string(ins.size()) + ".");
-  struct Call {
-    std::vector<Array> ins, outs;
-    std::vector<void*> in_data, out_data;
-    Ref<Storage> arena;
-    uint64_t seed, first_call;
-    Ref<const Program> program;
-  };
   auto c = std::make_unique<Call>();
   std::vector<engine::Var*> reads, writes;
+  const Device home = device.kind == Device::Kind::kCpu && !ins.empty() ? ins[0].device() : device;
   size_t bytes = arena_bytes;
+  allocating_operator = name;
   for (size_t i = 0; i < ins.size(); ++i) {
     if (ins[i].shape != inputs[i].shape || ins[i].dtype != inputs[i].dtype)
       throw Error(ErrorKind::kShape, "program: expected input " + std::to_string(i) + " of shape " +
                                          inputs[i].shape.str() + " and type " + dtype_name(inputs[i].dtype) + ", got " +
                                          ins[i].shape.str() + " and " + dtype_name(ins[i].dtype) + ". Trace anew.");
+    if (!ins[i].device().shares_memory(device))
+      throw Error(ErrorKind::kDevice, "program: expected input " + std::to_string(i) + " on " + device.str() +
+                                          ", got one on " + ins[i].device().str() + ". Move it with to_device().");
     c->ins.push_back(aliases_written(ins, i) ? snapshot(ins[i]) : contiguous(ins[i].detached()));
-    c->in_data.push_back(c->ins.back().data());
     reads.push_back(c->ins.back().var());
     if (written[i]) writes.push_back(c->ins.back().var());
     if (written[i]) c->ins.back().storage->bump_version();
   }
   for (const OutSpec& o : outputs) {
-    c->outs.push_back(Array::empty(o.shape, o.dtype, ins.empty() ? Device{} : ins[0].device()));
-    c->out_data.push_back(c->outs.back().data());
+    c->outs.push_back(Array::empty(o.shape, o.dtype, home));
     writes.push_back(c->outs.back().var());
     bytes += c->outs.back().bytes();
   }
-  c->arena = static_arena || !arena_bytes ? static_arena : Storage::allocate(arena_bytes, {});
+  const size_t scratch = total_arena_bytes();
+  c->arena = static_arena || !scratch ? static_arena : Storage::allocate(scratch, device);
+  c->fixed = fixed && (static_arena || !scratch);
   if (static_arena) writes.push_back(static_arena.get());
   RandomState& random = random_state();
   c->seed = random.seed;
@@ -131,8 +183,10 @@ std::vector<Array> Program::run(std::span<const Array> ins, const Ref<Storage>& 
   info.site = info.cost_ns >= engine::inline_threshold_ns() && rules().site ? rules().site() : nullptr;
   engine::push(
       [c = std::move(c)] {
-        char* arena = c->arena ? static_cast<char*>(c->arena->data()) : nullptr;
-        c->program->execute(c->in_data.data(), c->out_data.data(), arena, c->seed, c->first_call);
+        if (c->program->device.kind == Device::Kind::kGpu)
+          c->program->enqueue(*c);
+        else
+          c->program->execute(*c, {c->seed, c->first_call, 0});
       },
       reads, writes, info);
   return outs;

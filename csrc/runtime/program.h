@@ -13,11 +13,16 @@
 
 namespace minimx {
 
+class CapturedRuns;
+
 class Program : public RefCounted {
  public:
-  /// Where an operand of a step lies: in an input, an output, the arena of intermediates, or a constant.
+  Program();
+  ~Program() override;
+  /// Where an operand of a step lies: in an input, an output, the arena of intermediates, or a constant, which on a GPU
+  /// is either an array of the device or a number that stays on the host (kHost).
   struct Slot {
-    enum class Kind : uint8_t { kInput, kOutput, kArena, kConstant } kind;
+    enum class Kind : uint8_t { kInput, kOutput, kArena, kConstant, kHost } kind;
     int index = 0;
     size_t offset = 0;  // bytes
   };
@@ -32,23 +37,36 @@ class Program : public RefCounted {
   std::vector<bool> written;     // inputs that steps write to (batch-norm statistics)
   std::vector<OutSpec> outputs;  // what run() makes
   size_t arena_bytes = 0;
+  Device device;  // where everything lies, set before constants and steps are added
 
-  int add_constant(const void* data, size_t bytes);
+  /// Returns its index among the constants, or with `host` among the numbers that stay on the host.
+  int add_constant(const void* data, size_t bytes, bool host = false);
   void add_step(Step step);
   const std::vector<Step>& steps() const { return steps_; }
   double cost_ns() const { return cost_ns_; }
 
   /// Queues a run, or runs at once if it is small and nothing is pending. `arena` is memory for intermediates to reuse
-  /// (static_alloc), or null. `name` must outlive the run.
-  std::vector<Array> run(std::span<const Array> ins, const Ref<Storage>& arena, const char* name) const;
+  /// (static_alloc), or null. `name` must outlive the run. `fixed`: the run may be captured as a device graph, which
+  /// takes an arena to reuse.
+  std::vector<Array> run(std::span<const Array> ins, const Ref<Storage>& arena, const char* name,
+                         bool fixed = false) const;
+  /// Bytes that `arena` must have.
+  size_t total_arena_bytes() const;
 
  private:
+  struct Call;
+  /// Enqueues a run on the device's compute stream: step by step, or as a captured graph.
+  void enqueue(const Call& call) const;
   /// True if input i lies in memory that a step writes to as another input: steps would see it change.
   bool aliases_written(std::span<const Array> ins, size_t i) const;
-  void execute(void* const* ins, void* const* outs, char* arena, uint64_t seed, uint64_t call) const;
+  /// Runs or enqueues the steps. random: seed, call, and on a GPU the address of a base for both, or 0.
+  void execute(const Call& call, std::array<uint64_t, 3> random) const;
+  /// The operands of a step: `data` has room for max_operands_.
+  void place(const Step& step, const Call& call, void** data) const;
 
   std::vector<Step> steps_;
-  std::vector<Ref<Storage>> constants_;
+  std::vector<Ref<Storage>> constants_, numbers_;
+  std::unique_ptr<CapturedRuns> captured_;
   double cost_ns_ = 0, largest_ns_ = 0;
   size_t max_operands_ = 0, workspace_ = 0;
   int random_steps_ = 0;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "common/error.h"
+#include "runtime/backend.h"
 
 namespace minimx {
 namespace {
@@ -89,9 +90,16 @@ void* system_allocate(size_t bytes) {
 
 }  // namespace
 
-Ref<Storage> Storage::allocate(size_t bytes, Device device) {
-  if (device.kind != Device::Kind::kCpu)
-    throw Error(ErrorKind::kValue, "array: expected a device of this build, got " + device.str() + ". Use mx.cpu().");
+Ref<Storage> Storage::allocate(size_t bytes, Device device, StreamKind home) {
+  if (device.kind == Device::Kind::kGpu) {
+    DeviceBlock* block = backend_of(device).allocate(bytes, device.id, home, allocating_operator);
+    Ref<Storage> s(new Storage);
+    s->data_ = block->data;
+    s->bytes_ = bytes;
+    s->device_ = device;
+    s->block_ = block;
+    return s;
+  }
   size_t rounded = size_class(bytes);
   void* p = Cache::get().take(rounded);
   if (!p) p = system_allocate(rounded);
@@ -123,14 +131,29 @@ Ref<Storage> Storage::borrow(void* data, size_t bytes, Device device, std::funct
 }
 
 Storage::~Storage() {
-  if (done_)
+  if (done_) {
     done_();
-  else if (data_)
+  } else if (block_) {
+    block_->used_on = streams_.load(std::memory_order_relaxed);
+    gpu_backend()->release(block_);
+  } else if (data_) {
     Cache::get().give(data_, block_bytes_);
+  }
 }
 
-MemoryInfo memory_info() { return Cache::get().info(); }
-void reset_peak_memory() { Cache::get().reset_peak(); }
-void empty_memory_cache() { Cache::get().clear(); }
+void Storage::follow(uint8_t streams, StreamKind stream) {
+  for (int k = 0; k < kStreamKinds; ++k)
+    if (streams >> k & 1) gpu_backend()->order(device_.id, static_cast<StreamKind>(k), stream);
+}
+
+MemoryInfo memory_info(Device device) {
+  return device.kind == Device::Kind::kCpu ? Cache::get().info() : backend_of(device).memory_info(device.id);
+}
+void reset_peak_memory(Device device) {
+  device.kind == Device::Kind::kCpu ? Cache::get().reset_peak() : backend_of(device).reset_peak_memory(device.id);
+}
+void empty_memory_cache(Device device) {
+  device.kind == Device::Kind::kCpu ? Cache::get().clear() : backend_of(device).empty_cache(device.id);
+}
 
 }  // namespace minimx

@@ -17,15 +17,22 @@ struct Device {
   Kind kind = Kind::kCpu;
   uint8_t id = 0;
   bool operator==(const Device&) const = default;
+  /// All CPU numbers are names of one memory.
+  bool shares_memory(const Device& d) const { return *this == d || (kind == Kind::kCpu && d.kind == Kind::kCpu); }
   std::string str() const { return (kind == Kind::kCpu ? "cpu(" : "gpu(") + std::to_string(id) + ")"; }
 };
+
+struct DeviceBlock;  // backend.h
+/// The streams of a device. What is put on one runs in order; between two, Backend::order makes one wait for the other.
+enum class StreamKind : uint8_t { kCompute, kCopy, kCommunication };
 
 /// A block of memory, and the Var that orders its use. The last owner returns the block to the allocator; queued
 /// operators are owners too, so memory outlives them without anyone waiting.
 class Storage : public engine::Var {
  public:
-  /// Uninitialised memory, 64-byte aligned. Throws Error(kMemory) after emptying the caches in vain.
-  static Ref<Storage> allocate(size_t bytes, Device device);
+  /// Uninitialised memory, aligned to 64 bytes (on a GPU 256). Throws Error(kMemory) after emptying the caches in vain.
+  /// On a GPU it is memory for work on stream `home`.
+  static Ref<Storage> allocate(size_t bytes, Device device, StreamKind home = StreamKind::kCompute);
   /// Memory of somebody else (NumPy, DLPack); `done` is called when the last owner is gone.
   static Ref<Storage> borrow(void* data, size_t bytes, Device device, std::function<void()> done, bool read_only);
 
@@ -39,26 +46,42 @@ class Storage : public engine::Var {
   /// Counts writes after creation: the tape compares it to find saved arrays that were written to in place.
   uint32_t version() const { return version_.load(std::memory_order_relaxed); }
   void bump_version() { version_.fetch_add(1, std::memory_order_relaxed); }
+  /// On a GPU: puts work that uses the block on `stream` behind what other streams did with it. Called before the work
+  /// is enqueued, under the Var.
+  void use_on(StreamKind stream) {
+    const uint8_t own = uint8_t{1} << static_cast<int>(stream);
+    const uint8_t before = streams_.load(std::memory_order_relaxed);
+    if (before == own) return;
+    if (before & ~own) follow(before & ~own, stream);
+    streams_.store(own, std::memory_order_relaxed);
+  }
 
   ~Storage() override;
 
  private:
   Storage() = default;
+  void follow(uint8_t streams, StreamKind stream);
+
   void* data_ = nullptr;
   size_t bytes_ = 0, block_bytes_ = 0;
   Device device_;
   bool read_only_ = false;
   std::atomic<uint32_t> version_{0};
-  std::function<void()> done_;  // set only for borrowed memory
+  std::atomic<uint8_t> streams_{0};  // bit k: stream k used it since the others were last in step
+  DeviceBlock* block_ = nullptr;     // set only on a GPU
+  std::function<void()> done_;       // set only for borrowed memory
 };
 
 /// Bytes in use, bytes held in free lists, and the peak of the former since start or reset.
 struct MemoryInfo {
   size_t used, cached, peak;
 };
-MemoryInfo memory_info();
-void reset_peak_memory();
+MemoryInfo memory_info(Device device = {});
+void reset_peak_memory(Device device = {});
 /// Gives the free lists back to the system.
-void empty_memory_cache();
+void empty_memory_cache(Device device = {});
+
+/// The operator that this thread allocates for, for the table of an out-of-memory error; a literal or interned.
+inline thread_local const char* allocating_operator = "array";
 
 }  // namespace minimx

@@ -6,6 +6,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "runtime/backend.h"
 #include "runtime/invoke.h"
 
 namespace minimx {
@@ -48,9 +49,9 @@ Array restore(const TapeNode& node, const Saved& s, const GradEdge& edge, const 
 
 /// An array of `shape` whose every element is `value`.
 Array filled(const Dims& shape, DType dtype, Device device, double value) {
-  Array one = Array::empty(Dims{}, dtype, device);
+  Array one = Array::empty(Dims{}, dtype, {});
   Scalar::real(value).store(dtype, one.data());
-  Array wide = one;
+  Array wide = device.kind == Device::Kind::kCpu ? one : on_device(one, device);
   wide.shape = shape;
   wide.strides = Dims::filled(shape.size(), 0);
   Array out = Array::empty(shape, dtype, device);
@@ -212,6 +213,7 @@ class Walk {
       pending_.erase(node.get());
       if (wanted_nodes_.count(node.get())) seen_[node.get()] = gs;
       if (node->released) freed(*node);
+      mode().device = node->device;
       auto grads = node->backward->run(*node, gs);
       for (size_t i = 0; i < grads.size(); ++i)
         if (grads[i] && i < node->edges.size() && node->edges[i]) add(node->edges[i], *grads[i]);
@@ -288,7 +290,8 @@ std::vector<std::optional<Array>> backward(std::span<const Array> heads,
   Walk walk(retain_graph || create_graph, create_graph, wrt);
   struct Restore {
     bool recording = mode().recording;
-    ~Restore() { mode().recording = recording; }
+    Device device = mode().device;
+    ~Restore() { mode().recording = recording, mode().device = device; }
   } restore_mode;
   mode().recording = create_graph;
   for (size_t i = 0; i < heads.size(); ++i) {

@@ -41,6 +41,7 @@ class Trace : public RefCounted {
   };
   std::vector<Capture> captures;
   std::vector<int> writes;     // in-place writes so far, by memory
+  Device device;               // where the graph will run
   bool follows_writes = true;  // off once the user's code has run: gradient rules use values as they were
 
   /// A new input of the graph.

@@ -1,0 +1,37 @@
+// Kernels as Python holds them, and kernels of a GPU that are Python callables (host rows, which run on CuPy).
+#pragma once
+#include "bind/gil.h"
+#include "bind/object.h"
+#include "runtime/backend.h"
+
+namespace minimx::bind {
+
+struct PyKernelHandle {
+  KernelPtr kernel;
+};
+
+/// Calls `call(addresses, stream)`, which enqueues its work on that stream and returns.
+class CallbackKernel : public DeviceKernel {
+ public:
+  CallbackKernel(py::object call, size_t operands) : call_(std::move(call)), operands_(operands) {}
+  ~CallbackKernel() override {
+    if (!Py_IsInitialized()) {
+      call_.release();
+      return;
+    }
+    with_gil([&] { call_ = py::object(); });
+  }
+  void enqueue(void* const* data, void*, StreamHandle stream) const override {
+    with_gil([&] {
+      py::list addresses;
+      for (size_t i = 0; i < operands_; ++i) addresses.append(reinterpret_cast<uintptr_t>(data[i]));
+      call_(addresses, reinterpret_cast<uintptr_t>(stream));
+    });
+  }
+
+ private:
+  py::object call_;
+  size_t operands_;
+};
+
+}  // namespace minimx::bind

@@ -1,0 +1,112 @@
+#include "cuda/launcher.h"
+
+#include <mutex>
+#include <unordered_map>
+
+#include "cuda/driver.h"
+
+namespace minimx::cuda {
+namespace {
+
+constexpr unsigned kPlainShared = 48 << 10;  // bytes of shared memory that need no permission
+
+/// The kernel of that name, loaded once for all devices: a name is a digest of the text.
+CUkernel load(const std::string& cubin, const std::string& name) {
+  static std::mutex mutex;
+  static auto* loaded = new std::unordered_map<std::string, CUkernel>;
+  std::lock_guard lock(mutex);
+  CUkernel& kernel = (*loaded)[name];
+  if (kernel) return kernel;
+  CUlibrary library = nullptr;
+  check(driver().cuLibraryLoadData(&library, cubin.data(), nullptr, nullptr, 0, nullptr, nullptr, 0),
+        ("cuLibraryLoadData of " + name).c_str());
+  CUkernel found = nullptr;
+  check(driver().cuLibraryGetKernel(&found, library, name.c_str()), ("cuLibraryGetKernel of " + name).c_str());
+  return kernel = found;
+}
+
+class RecipeKernel : public DeviceKernel {
+ public:
+  RecipeKernel(const std::vector<LaunchSpec>& specs, size_t workspace_bytes) : workspace_bytes_(workspace_bytes) {
+    for (const LaunchSpec& s : specs) {
+      Launch l{load(s.cubin, s.name), {}, {}, s.shared, s.arguments, 0};
+      std::copy_n(s.grid, 3, l.grid);
+      std::copy_n(s.block, 3, l.block);
+      for (const Argument& a : s.arguments) {
+        const bool state = a.kind == Argument::Kind::kState;
+        l.parameters += state ? 3 : 1;
+        random_ = random_ || state;
+      }
+      most_ = std::max(most_, l.parameters);
+      launches_.push_back(std::move(l));
+    }
+  }
+
+  size_t workspace_bytes() const override { return workspace_bytes_; }
+
+  void enqueue(void* const* data, void* workspace, StreamHandle stream) const override {
+    constexpr size_t kSmall = 64;
+    uint64_t few[kSmall];
+    void* few_places[kSmall];
+    std::vector<uint64_t> many(most_ > kSmall ? most_ : 0);
+    std::vector<void*> many_places(many.size());
+    uint64_t* values = many.empty() ? few : many.data();
+    void** places = many.empty() ? few_places : many_places.data();
+    const auto* state = static_cast<const uint64_t*>(random_ ? data[0] : nullptr);
+    void* const* operands = data + random_;
+    for (const Launch& l : launches_) {
+      size_t n = 0;
+      for (const Argument& a : l.arguments) {
+        switch (a.kind) {
+          case Argument::Kind::kPointer:
+            values[n++] = reinterpret_cast<uint64_t>(operands[a.index]) + a.offset;
+            break;
+          case Argument::Kind::kScalar:
+            places[n++] = operands[a.index];
+            continue;
+          case Argument::Kind::kScratch:
+            values[n++] = reinterpret_cast<uint64_t>(workspace) + a.offset;
+            break;
+          case Argument::Kind::kValue:
+            values[n++] = a.value;
+            break;
+          case Argument::Kind::kState:
+            for (int k = 0; k < 3; ++k, ++n) values[n] = state[k], places[n] = &values[n];
+            continue;
+        }
+        places[n - 1] = &values[n - 1];
+      }
+      check(driver().cuLaunchKernel(reinterpret_cast<CUfunction>(l.kernel), l.grid[0], l.grid[1], l.grid[2], l.block[0],
+                                    l.block[1], l.block[2], l.shared, static_cast<CUstream>(stream), places, nullptr),
+            "cuLaunchKernel");
+    }
+  }
+
+ private:
+  struct Launch {
+    CUkernel kernel;
+    unsigned grid[3], block[3], shared;
+    std::vector<Argument> arguments;
+    size_t parameters;
+  };
+  std::vector<Launch> launches_;
+  size_t workspace_bytes_, most_ = 0;
+  bool random_ = false;
+};
+
+}  // namespace
+
+KernelPtr make_recipe_kernel(const std::vector<LaunchSpec>& launches, size_t workspace_bytes) {
+  for (const LaunchSpec& s : launches) {
+    if (s.shared <= kPlainShared) continue;
+    CUdevice device = 0;
+    for (int i = 0, n = 0; driver().cuDeviceGetCount(&n) == CUDA_SUCCESS && i < n; ++i)
+      if (driver().cuDeviceGet(&device, i) == CUDA_SUCCESS)
+        check(driver().cuKernelSetAttribute(CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, static_cast<int>(s.shared),
+                                            load(s.cubin, s.name), device),
+              ("shared memory of " + s.name).c_str());
+  }
+  return std::make_shared<RecipeKernel>(launches, workspace_bytes);
+}
+
+}  // namespace minimx::cuda

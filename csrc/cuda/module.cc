@@ -1,0 +1,135 @@
+// The module minimx._cuda: hands the Backend to minimx._core, and kernels as capsules that _core adopts.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "cuda/backend.h"
+#include "cuda/device.h"
+#include "cuda/launcher.h"
+
+namespace minimx::cuda {
+namespace {
+
+namespace py = pybind11;
+
+/// The kernel as a minimx._core.Kernel.
+py::object handed_over(KernelPtr kernel) {
+  auto* held = new KernelPtr(std::move(kernel));
+  py::capsule capsule(held, [](void* p) { delete static_cast<KernelPtr*>(p); });
+  return py::module_::import("minimx._core").attr("adopt_kernel")(capsule);
+}
+
+template <class T>
+uint64_t bytes_of(T value) {
+  uint64_t out = 0;
+  std::memcpy(&out, &value, sizeof value);
+  return out;
+}
+
+/// The bytes of a number as an element of type `dtype`.
+uint64_t number(const py::handle& value, const std::string& dtype) {
+  if (dtype == "float32") return bytes_of(value.cast<float>());
+  if (dtype == "float64") return bytes_of(value.cast<double>());
+  if (dtype == "bool") return bytes_of(value.cast<bool>());
+  if (dtype.starts_with("int") || dtype.starts_with("uint")) {  // little endian: the low bytes come first
+    if (dtype == "uint64") return value.cast<uint64_t>();
+    return bytes_of(value.cast<int64_t>());
+  }
+  throw Error(ErrorKind::kInternal, "launch: expected a number of a type with a C equivalent, got '" + dtype + "'.");
+}
+
+/// ("p", index, offset), ("s", index, dtype), ("w", offset), ("v", number, dtype) or ("r",).
+Argument argument(const py::tuple& t) {
+  const char kind = t[0].cast<std::string>().at(0);
+  switch (kind) {
+    case 'p':
+      return {Argument::Kind::kPointer, t[1].cast<int>(), t[2].cast<int64_t>(), 0};
+    case 's':
+      return {Argument::Kind::kScalar, t[1].cast<int>(), 0, 0};
+    case 'w':
+      return {Argument::Kind::kScratch, 0, t[1].cast<int64_t>(), 0};
+    case 'v':
+      return {Argument::Kind::kValue, 0, 0, number(t[1], t[2].cast<std::string>())};
+    case 'r':
+      return {Argument::Kind::kState, 0, 0, 0};
+    default:
+      throw Error(ErrorKind::kInternal, std::string("launch: expected an argument of a known kind, got '") + kind + "'.");
+  }
+}
+
+py::object make_kernel(const py::sequence& launches, size_t workspace_bytes) {
+  std::vector<LaunchSpec> specs;
+  for (py::handle h : launches) {
+    auto [cubin, name, grid, block, shared, args] =
+        h.cast<std::tuple<std::string, std::string, std::array<unsigned, 3>, std::array<unsigned, 3>, unsigned, py::list>>();
+    LaunchSpec s{std::move(cubin), std::move(name), {}, {}, shared, {}};
+    std::copy_n(grid.begin(), 3, s.grid);
+    std::copy_n(block.begin(), 3, s.block);
+    for (py::handle a : args) s.arguments.push_back(argument(a.cast<py::tuple>()));
+    specs.push_back(std::move(s));
+  }
+  return handed_over(make_recipe_kernel(specs, workspace_bytes));
+}
+
+/// "sm_90" for a device of compute capability 9.0.
+std::string arch(int id) {
+  const Gpu& g = gpu(id);
+  return "sm_" + std::to_string(g.attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)) +
+         std::to_string(g.attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR));
+}
+
+std::pair<size_t, size_t> memory(int id) {
+  gpu(id).use();
+  size_t free = 0, total = 0;
+  check(driver().cuMemGetInfo_v2(&free, &total), "cuMemGetInfo");
+  return {free, total};
+}
+
+uintptr_t stream(int id, const std::string& kind) {
+  const StreamKind k = kind == "compute"         ? StreamKind::kCompute
+                       : kind == "copy"          ? StreamKind::kCopy
+                       : kind == "communication" ? StreamKind::kCommunication
+                                                 : throw Error(ErrorKind::kValue, "stream: expected 'compute', 'copy' or "
+                                                                                  "'communication', got '" +
+                                                                                      kind + "'. Use one of them.");
+  return reinterpret_cast<uintptr_t>(gpu(id).stream(k));
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_cuda, m) {
+  m.doc() = "The CUDA part of minimx: driver, memory, streams, launches, cuDNN and cuBLASLt.";
+  static py::object errors = py::module_::import("minimx.errors");
+  py::register_exception_translator([](std::exception_ptr p) {
+    try {
+      if (p) std::rethrow_exception(p);
+    } catch (const Error& e) {
+      const char* name = e.kind() == ErrorKind::kMemory     ? "OutOfMemory"
+                         : e.kind() == ErrorKind::kDevice   ? "DeviceError"
+                         : e.kind() == ErrorKind::kValue    ? "ArgumentError"
+                         : e.kind() == ErrorKind::kInternal ? "EngineError"
+                                                            : "NotSupported";
+      PyErr_SetString(py::object(errors.attr(name)).ptr(), e.what());
+    }
+  });
+  m.def("backend", [] { return py::capsule(backend(), [](void*) {}); });
+  m.def("device_count", device_count);
+  m.def("device_name", [](int id) { return gpu(id).name(); });
+  m.def("arch", arch);
+  m.def("memory", memory, "(free, total) bytes of a device.");
+  m.def("stream", stream, "The CUstream of a device: 'compute', 'copy' or 'communication'.");
+  m.def(
+      "order",
+      [](int id, const std::string& earlier, const std::string& later) {
+        auto kind = [](const std::string& k) { return k == "compute" ? StreamKind::kCompute : StreamKind::kCopy; };
+        gpu(id).order(kind(earlier), kind(later));
+      },
+      "Makes one stream wait for what is on another now.");
+  m.def("driver_version", [] {
+    int version = 0;
+    check(driver().cuDriverGetVersion(&version), "cuDriverGetVersion");
+    return version;
+  });
+  m.def("make_kernel", make_kernel, py::arg("launches"), py::arg("workspace_bytes"));
+}
+
+}  // namespace minimx::cuda

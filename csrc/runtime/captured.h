@@ -1,0 +1,41 @@
+// CapturedRuns: runs of a Program on a GPU, captured as device graphs: a launch for a whole run instead of one a kernel.
+// A graph holds for the addresses it was captured with; imperative code around a Program reuses a few sets of them, so
+// a few graphs are kept, and the oldest is updated when a new set comes.
+#pragma once
+#include <array>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "runtime/backend.h"
+
+namespace minimx {
+
+class CapturedRuns {
+ public:
+  explicit CapturedRuns(Device device) : device_(device) {}
+
+  /// Enqueues a run that uses memory at `places`. The first calls `plain`: warm-up. Later ones launch a graph captured
+  /// from `work`, whose argument is the device address of {seed, call} of the random stream (0 if `random` is null).
+  void run(const std::vector<const void*>& places, const std::array<uint64_t, 3>* random,
+           const std::function<void()>& plain, const std::function<void(uint64_t)>& work);
+
+ private:
+  struct Entry {
+    std::vector<const void*> places;
+    std::unique_ptr<DeviceGraph> graph;
+    uint64_t used = 0;
+  };
+  std::unique_ptr<DeviceGraph> room();
+
+  std::mutex mutex_;
+  Device device_;
+  Ref<Storage> base_;  // two words: seed and call
+  std::vector<Entry> entries_;
+  uint64_t clock_ = 0;
+  int misses_ = 0;     // in a row; where addresses never repeat, capturing does not pay
+  bool off_ = false;   // something in the work cannot be captured
+};
+
+}  // namespace minimx
