@@ -1,0 +1,187 @@
+// Many elements folded into few results: the two orders in which threads walk them. What is folded, and along which
+// axes, comes from fold.py as text: a Rule and a Place.
+//
+//   struct Rule {
+//     using A = ...;                                              accumulator, copied byte by byte
+//     A start() const;                                            of nothing
+//     A step(A acc, X x[, Y y], Index at, Index r) const;         takes in element `at` of result r
+//     A combine(A a, A b) const;                                  of elements that do not overlap
+//     void finish(A acc, Index r, Index into) const;              stores result r at offset `into`
+//   };
+//   struct Place {
+//     Index from(Index r) const;                                  where the elements of result r begin in the operands
+//     Index along(Index at) const;                                how far on element `at` is
+//     Index into(Index r) const;                                  where result r is in the output
+//   };
+//
+// A launch folds elements [blockIdx.y * segment, ...) of every result and gives what it has to a Sink: results that are
+// finished, or accumulators that another launch joins. Follows collective.h.
+
+/// Operands of equal strides, one or two.
+template <class X, class... Y>
+struct Operands;
+
+template <class X>
+struct Operands<X> {
+  const X* x;
+
+  template <int kCount>
+  struct Elements {
+    Pack<X, kCount> x;
+    template <class Rule, class A, class Index>
+    A step(const Rule& rule, A acc, int j, Index at, Index r) const {
+      return rule.step(acc, x.at[j], at, r);
+    }
+  };
+
+  template <class Index>
+  Operands from(Index offset) const {
+    return {x + offset};
+  }
+  template <int kCount>
+  bool aligned() const {
+    return is_aligned<kCount>(x);
+  }
+  template <int kCount, class Index>
+  Elements<kCount> load_at(Index offset, bool aligned) const {
+    return {load<kCount>(x + offset, aligned)};
+  }
+};
+
+template <class X, class Y>
+struct Operands<X, Y> {
+  const X* x;
+  const Y* y;
+
+  template <int kCount>
+  struct Elements {
+    Pack<X, kCount> x;
+    Pack<Y, kCount> y;
+    template <class Rule, class A, class Index>
+    A step(const Rule& rule, A acc, int j, Index at, Index r) const {
+      return rule.step(acc, x.at[j], y.at[j], at, r);
+    }
+  };
+
+  template <class Index>
+  Operands from(Index offset) const {
+    return {x + offset, y + offset};
+  }
+  template <int kCount>
+  bool aligned() const {
+    return is_aligned<kCount>(x) && is_aligned<kCount>(y);
+  }
+  template <int kCount, class Index>
+  Elements<kCount> load_at(Index offset, bool aligned) const {
+    return {load<kCount>(x + offset, aligned), load<kCount>(y + offset, aligned)};
+  }
+};
+
+/// Sink of results.
+template <class Rule, class Place>
+struct Finished {
+  const Rule& rule;
+  const Place& place;
+  template <class A, class Index>
+  void take(A acc, Index r) const {
+    rule.finish(acc, r, place.into(r));
+  }
+};
+
+/// Sink of accumulators: one for each segment and result.
+template <class A>
+struct Kept {
+  A* partial;
+  int64_t results;
+  template <class Index>
+  void take(A acc, Index r) const {
+    partial[blockIdx.y * results + r] = acc;
+  }
+};
+
+/// Joins accumulators as if they were elements.
+template <class Rule>
+struct Join {
+  using A = typename Rule::A;
+  const Rule& rule;
+  A start() const { return rule.start(); }
+  template <class Index>
+  A step(A acc, A x, Index, Index) const {
+    return rule.combine(acc, x);
+  }
+  A combine(A a, A b) const { return rule.combine(a, b); }
+};
+
+/// Threads x go along the elements of a result, kPack neighbours at a time; threads y and blocks x have a result each.
+template <int kThreads, int kPack, class Rule, class Place, class Sink, class Xs, class Index>
+void fold_rows(const Rule& rule, const Place& place, const Sink& sink, const Xs& operands, Index results,
+               Index elements, Index segment) {
+  using A = typename Rule::A;
+  constexpr int kParts = kPack < 4 ? kPack : 4;  // accumulators that do not wait for each other
+  auto combine = [&](A a, A b) { return rule.combine(a, b); };
+  const Index begin = blockIdx.y * segment, end = begin + segment < elements ? begin + segment : elements;
+  const Index whole = begin + (end - begin) / kPack * kPack;  // the end of whole packs
+  for (Index first = Index(blockIdx.x) * blockDim.y; first < results; first += gridDim.x * blockDim.y) {
+    const Index r = first + threadIdx.y;
+    A acc = rule.start();
+    if (r < results) {
+      const Xs xs = operands.from(place.from(r));
+      const bool aligned = xs.template aligned<kPack>();
+      A part[kParts];
+#pragma unroll
+      for (int j = 0; j < kParts; ++j) part[j] = rule.start();
+#pragma unroll 2
+      for (Index k = begin + threadIdx.x * kPack; k < whole; k += blockDim.x * kPack) {
+        const auto v = xs.template load_at<kPack>(place.along(k), aligned);
+#pragma unroll
+        for (int j = 0; j < kPack; ++j) part[j % kParts] = v.step(rule, part[j % kParts], j, k + j, r);
+      }
+      if constexpr (kPack > 1)
+        for (Index k = whole + threadIdx.x; k < end; k += blockDim.x)
+          part[0] = xs.template load_at<1>(place.along(k), false).step(rule, part[0], 0, k, r);
+#pragma unroll
+      for (int j = 0; j < kParts; ++j) acc = rule.combine(acc, part[j]);
+    }
+    acc = over_row<kThreads>(acc, combine);
+    if (threadIdx.x == 0 && r < results) sink.take(acc, r);
+  }
+}
+
+/// Threads x and blocks x have kPack neighbouring results each; threads y go along their elements.
+template <int kThreads, int kPack, class Rule, class Place, class Sink, class Xs, class Index>
+void fold_columns(const Rule& rule, const Place& place, const Sink& sink, const Xs& operands, Index results,
+                  Index elements, Index segment) {
+  using A = typename Rule::A;
+  __shared__ A part[kPack][kThreads / 2];
+  const Index begin = blockIdx.y * segment, end = begin + segment < elements ? begin + segment : elements;
+  for (Index first = Index(blockIdx.x) * blockDim.x; first * kPack < results; first += gridDim.x * blockDim.x) {
+    const Index r = (first + threadIdx.x) * kPack;
+    A acc[kPack];
+#pragma unroll
+    for (int j = 0; j < kPack; ++j) acc[j] = rule.start();
+    if (r < results) {
+      const Xs xs = operands.from(place.from(r));
+      const bool aligned = xs.template aligned<kPack>();
+#pragma unroll 4
+      for (Index k = begin + threadIdx.y; k < end; k += blockDim.y) {
+        const auto v = xs.template load_at<kPack>(place.along(k), aligned);
+#pragma unroll
+        for (int j = 0; j < kPack; ++j) acc[j] = v.step(rule, acc[j], j, k, r + j);
+      }
+    }
+    for (int half = blockDim.y / 2; half > 0; half /= 2) {  // the lower half of the threads y takes from the upper one
+      const int slot = threadIdx.y % half * blockDim.x + threadIdx.x;
+      __syncthreads();
+      if (threadIdx.y >= half && threadIdx.y < 2 * half)
+#pragma unroll
+        for (int j = 0; j < kPack; ++j) part[j][slot] = acc[j];
+      __syncthreads();
+      if (threadIdx.y < half)
+#pragma unroll
+        for (int j = 0; j < kPack; ++j) acc[j] = rule.combine(acc[j], part[j][slot]);
+    }
+    if (threadIdx.y == 0 && r < results)
+#pragma unroll
+      for (int j = 0; j < kPack; ++j) sink.take(acc[j], r + j);
+  }
+}
