@@ -1,0 +1,305 @@
+"""Batch normalisation with ReLU and residual add inside: operands, attributes and results as in csrc/cpu/batch_norm.cc.
+
+What moves through memory, in units of the data: forward reads x for the sums; reads x (and z), writes y. Backward reads
+x and dy for the sums; reads x and dy, writes dx (and dz). The bitmask of the ReLU is a bit an element. Nothing else is
+of that size: the sums of parts of the data, and what becomes of them in one small kernel between the two passes.
+
+Channels-last and C order are worked on as they are; an operand in any other order first gets a dense twin in scratch
+memory. Not here: the running statistics (the rows update them). Read next: the kernels in batch_norm_text.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+from ...errors import ArgumentError, ShapeError
+from ...ops.dtypes import BY_NAME
+from ...ops.table import Spec
+from . import batch_norm_text as text
+from .recipe import Argument, Code, Launch, Operand, Recipe, Scratch, Value, blocks_for, code
+
+THREADS = 256
+SUM_BLOCKS = 396  # of a pass over the data for sums: three on each multiprocessor of a large GPU; each leaves one part
+APPLY_BLOCKS = 1584  # of an elementwise pass
+BLOCKS_AT_ONCE = {2: 3, 4: 3, 8: 1}  # on a multiprocessor, by bytes of an element: what registers must suffice for
+LANES = 32  # at most, of a block: threads side by side on one row
+
+
+def batch_norm_fwd_train(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Recipe:
+    """(x, gamma, beta[, z]) -> y, mean, var[, mask]."""
+    if empty := _zeros(ins, outs):
+        return empty
+    b = _Builder(ins, outs, attrs)
+    x, z = b.read(0), b.read(3) if len(ins) > 3 else None
+    y, mean, var = len(ins), len(ins) + 1, len(ins) + 2
+    shared = {"relu": b.flag("relu"), "residual": z is not None, "mask": len(outs) > 3}
+    partial, parts = b.sums(text.FORWARD, (x, x, Operand(y), Operand(mean)), {}, 1)
+    coefficients = b.coefficients(2)
+    types = {"Gamma": 1, "Beta": 2, "Mean": mean, "Var": var}
+    b.finish(
+        text.TOTALS + text.SCALE + text.FINISH_TRAIN,
+        types,
+        (x, Operand(1), Operand(2), Operand(mean), Operand(var), partial, coefficients),
+        (parts, b.rows, b.channels, b.length, *map(b.stride, types.values())),
+        parts,
+    )
+    mask = b.mask(y + 3) if shared["mask"] else Operand(y)
+    b.apply(text.FORWARD, (x, z or x, mask, b.write(y), x, coefficients), **shared)
+    return b.recipe()
+
+
+def batch_norm_infer(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Recipe:
+    """(x, gamma, beta, mean, var[, z]) -> y."""
+    if empty := _zeros(ins, outs):
+        return empty
+    b = _Builder(ins, outs, attrs)
+    x, z = b.read(0), b.read(5) if len(ins) > 5 else None
+    coefficients = b.coefficients(2)
+    types = {"Gamma": 1, "Beta": 2, "Mean": 3, "Var": 4}
+    b.finish(
+        text.SCALE + text.FINISH_INFER,
+        types,
+        (*map(Operand, types.values()), coefficients),
+        (b.channels, *map(b.stride, types.values())),
+    )
+    b.apply(
+        text.FORWARD,
+        (x, z or x, Operand(len(ins)), b.write(len(ins)), x, coefficients),
+        relu=b.flag("relu"),
+        residual=z is not None,
+    )
+    return b.recipe()
+
+
+def batch_norm_bwd(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Recipe:
+    """(x, dy, mean, var, gamma[, mask]) -> dx, dgamma, dbeta[, dz]."""
+    if empty := _zeros(ins, outs):
+        return empty
+    b = _Builder(ins, outs, attrs)
+    if b.flag("relu") != (len(ins) > 5):
+        raise ArgumentError(
+            "batch_norm_bwd",
+            "the forward's mask as sixth operand exactly where relu=1",
+            f"{len(ins)} operands",
+            "Pass the mask and set relu",
+        )
+    x, dy, mask = b.read(0), b.read(1), b.mask(5) if len(ins) > 5 else Operand(0)
+    dx, dgamma, dbeta = len(ins), len(ins) + 1, len(ins) + 2
+    shared = {"mask": len(ins) > 5, "residual": len(outs) > 3}
+    partial, parts = b.sums(text.BACKWARD, (x, dy, mask, Operand(2)), {"Mean": 2}, b.stride(2), shared["mask"])
+    coefficients = b.coefficients(3)
+    types = {"Mean": 2, "Var": 3, "Gamma": 4, "DGamma": dgamma, "DBeta": dbeta}
+    b.finish(
+        text.TOTALS + text.FINISH_BACKWARD,
+        types,
+        (*map(Operand, types.values()), partial, coefficients),
+        (parts, b.rows, b.channels, b.length, *map(b.stride, types.values())),
+        parts,
+    )
+    out = b.write(dx)
+    b.apply(text.BACKWARD, (x, dy, mask, out, b.write(dx + 3) if shared["residual"] else out, coefficients), **shared)
+    return b.recipe()
+
+
+def _zeros(ins: Sequence[Spec], outs: Sequence[Spec]) -> Recipe | None:
+    """What there is to do where an operand has no elements: zeros in the vectors of channels; None elsewhere."""
+    if all(prod(s.shape) for s in ins):
+        return None
+    launches = []
+    for i, s in enumerate(outs):
+        if n := prod(s.shape):
+            kernel = code("zero", f"using T = {BY_NAME[s.dtype].ctype};\n{text.ZERO}")
+            args = (Operand(len(ins) + i), Value(n), Value(s.strides[-1]))
+            launches.append(Launch(kernel, (blocks_for(n, THREADS), 1, 1), (THREADS, 1, 1), args))
+    return Recipe(tuple(launches))
+
+
+class _Builder:
+    """A recipe in the making. Data are [rows][channels][length] in memory; ``lanes``: channels last, length is 1."""
+
+    def __init__(self, ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> None:
+        self.specs, self.attrs, x = [*ins, *outs], attrs, ins[0]
+        if len(x.shape) < 2:
+            raise ShapeError("batch_norm", "data (N, C, *spatial)", x.shape, "Add a batch axis")
+        self.dtype, self.shape, self.channels = x.dtype, x.shape, x.shape[1]
+        space = prod(x.shape[2:])
+        self.order = [0, *range(2, len(x.shape)), 1]  # axes from the slowest to the fastest
+        self.lanes = space == 1 or (self.channels > 1 and self.dense(x))
+        if not self.lanes:
+            self.order.sort()
+        self.rows, self.length = (x.shape[0] * space, 1) if self.lanes else (x.shape[0], space)
+        self.padded = -(-self.channels // 8) * 8
+        self.itemsize = BY_NAME[x.dtype].size
+        self.real_bytes = max(4, self.itemsize)  # of a sum or a coefficient
+        self.index = "int" if prod(x.shape) * self.itemsize <= 1 << 31 else "long long"
+        self.launches: list[Launch] = []
+        self.after: list[Launch] = []
+        self.workspace = 0
+
+    def flag(self, name: str) -> bool:
+        return bool(self.attrs.get(name, 0))
+
+    def stride(self, i: int) -> int:
+        """Of a vector of channels."""
+        return self.specs[i].strides[0]
+
+    def dense(self, spec: Spec) -> bool:
+        """True where the elements of ``spec`` follow each other in the order of axes ``self.order``."""
+        return all(spec.shape[d] == 1 or spec.strides[d] == n for d, n in self.strides(spec).items())
+
+    def strides(self, spec: Spec) -> dict[int, int]:
+        """The stride of each axis in dense memory."""
+        found, n = {}, 1
+        for d in reversed(self.order):
+            found[d] = n
+            n *= spec.shape[d]
+        return found
+
+    # ---- memory -----------------------------------------------------------------------------------------------------
+
+    def scratch(self, size: int) -> Scratch:
+        at = self.workspace
+        self.workspace += -(-size // 256) * 256
+        return Scratch(at)
+
+    def coefficients(self, count: int) -> Scratch:
+        return self.scratch(count * self.padded * self.real_bytes)
+
+    def read(self, i: int) -> Argument:
+        """Operand ``i`` as dense data of x's type: itself, or a twin that is filled first."""
+        spec = self.specs[i]
+        if spec.shape != self.shape:
+            raise ShapeError("batch_norm", f"data {self.shape}", spec.shape, "Broadcast it first")
+        if spec.dtype == self.dtype and self.dense(spec):
+            return Operand(i)
+        twin = self.scratch(prod(spec.shape) * self.itemsize)
+        self.launches.append(self.move(Operand(i), twin, spec, (spec.dtype, self.dtype), True))
+        return twin
+
+    def write(self, i: int) -> Argument:
+        """Result ``i`` as dense data of x's type: itself, or a twin from which it is filled afterwards."""
+        spec = self.specs[i]
+        if spec.dtype == self.dtype and self.dense(spec):
+            return Operand(i)
+        twin = self.scratch(prod(spec.shape) * self.itemsize)
+        self.after.append(self.move(twin, Operand(i), spec, (self.dtype, spec.dtype), False))
+        return twin
+
+    def mask(self, i: int) -> Argument:
+        """Operand ``i``, the bitmask of a ReLU; csrc/cpu/batch_norm.h says how many bytes the rows give it."""
+        eights = self.rows * self.padded // 8 if self.lanes else -(-prod(self.shape) // 8)
+        spec = self.specs[i]
+        if spec.dtype != "uint8" or len(spec.shape) != 1 or spec.strides[0] != 1 or spec.shape[0] < eights:
+            raise ArgumentError(
+                "batch_norm",
+                f"a contiguous uint8 mask of {eights} bytes",
+                f"{spec.dtype} {spec.shape}",
+                "Allocate batch_norm_mask_bytes(x)",
+            )
+        return Operand(i)
+
+    def move(self, source: Argument, to: Argument, spec: Spec, types: tuple[str, str], gather: bool) -> Launch:
+        """Copies between ``spec``'s own memory and the dense twin; neighbours of the twin by neighbouring threads."""
+        dense, n, axes = self.strides(spec), prod(spec.shape), range(len(self.order))
+        columns = {
+            "EXTENTS": ("n", [spec.shape[d] for d in self.order]),
+            "FROM": ("a", [spec.strides[d] if gather else dense[d] for d in self.order]),
+            "TO": ("b", [dense[d] if gather else spec.strides[d] for d in self.order]),
+        }
+        body, args = text.MOVE, [source, to, Value(n)]
+        for column, (letter, values) in columns.items():
+            body = body.replace(column, ", ".join(f"{letter}{d}" for d in axes))
+            args += map(Value, values)
+        named = ", ".join(f"int64_t {letter}{d}" for letter, _ in columns.values() for d in axes)
+        head = f"using From = {BY_NAME[types[0]].ctype};\nusing To = {BY_NAME[types[1]].ctype};\n"
+        head += f"constexpr int kAxes = {len(axes)};\n"
+        kernel = code("batch_norm_move", head + body.replace("PARAMETERS", f", {named}"))
+        return Launch(kernel, (blocks_for(n, THREADS, 1 << 16), 1, 1), (THREADS, 1, 1), tuple(args))
+
+    # ---- kernels ----------------------------------------------------------------------------------------------------
+
+    def code(self, name: str, body: str, types: dict[str, int], groups: int = 1, **flags: bool) -> Code:
+        """``body`` behind the types and constants that it names. types: which operand's type a name stands for."""
+        names = {"T": BY_NAME[self.dtype].ctype, "Real": "double" if self.itemsize == 8 else "float"}
+        names |= {"Index": self.index, "Mean": "float"}
+        names |= {name: BY_NAME[self.specs[i].dtype].ctype for name, i in types.items()}
+        lines = [f"using {name} = {ctype};" for name, ctype in names.items()]
+        constants: dict[str, int] = {"int kGroups": groups, "int kBlocks": BLOCKS_AT_ONCE[self.itemsize]}
+        constants |= {f"bool k{name.capitalize()}": on for name, on in flags.items()} | {"bool kLanes": self.lanes}
+        lines += [f"[[maybe_unused]] constexpr {k} = {str(value).lower()};" for k, value in constants.items()]
+        return code(f"batch_norm_{name}", "\n".join(lines) + "\n" + body)
+
+    def groups(self, reads: int) -> int:
+        """Eights that a thread of a pass has under way in each of ``reads`` operands: 64 bytes in all, if that many."""
+        return max(1, 8 // self.itemsize // reads)
+
+    def geometry(self, groups: int, most: int) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+        """Grid and block of a walk over lanes, of about ``most`` blocks where there is work for them."""
+        eights = self.padded // 8
+        across = -(-eights // LANES)
+        wide = -(-eights // across)
+        tall = THREADS // wide
+        return (across, blocks_for(self.rows, tall * groups, max(1, most // across)), 1), (wide, tall, 1)
+
+    def sums(
+        self, step: str, pointers: tuple[Argument, ...], types: dict[str, int], mean_stride: int, masked: bool = False
+    ) -> tuple[Scratch, int]:
+        """The pass that adds up each channel's parts. Returns where the sums are, (2, parts, padded), and parts."""
+        groups = self.groups(2 if step is text.BACKWARD else 1)
+        body = text.HEAD + step + (text.SUM_LANES if self.lanes else text.SUM_RUNS) + text.SUM_KERNEL
+        kernel = self.code("sums", body, types, groups, relu=False, residual=False, mask=masked)
+        if self.lanes:
+            grid, block = self.geometry(groups, SUM_BLOCKS)
+        else:
+            eights = self.rows * (-(-self.length // 8))
+            parts = blocks_for(eights, THREADS * groups, max(1, -(-2 * SUM_BLOCKS // self.channels)))
+            grid, block = (self.channels, parts, 1), (THREADS, 1, 1)
+        partial = self.scratch(2 * grid[1] * self.padded * self.real_bytes)
+        sizes = map(Value, (self.rows, self.channels, self.length, mean_stride))
+        self.launches.append(Launch(kernel, grid, block, (*pointers, partial, *sizes)))
+        return partial, grid[1]
+
+    def finish(
+        self, body: str, types: dict[str, int], pointers: tuple[Argument, ...], sizes: tuple[int, ...], parts: int = 0
+    ) -> None:
+        """What is done once a channel, with the totals over ``parts`` if there are any."""
+        kernel = self.code("finish", body, types, **{"global": self.flag("global_stats")})
+        args = (*pointers, *map(Value, sizes), Value(self.attrs["eps"], "float64"))
+        if parts:
+            block = (8, min(64, 1 << (parts - 1).bit_length()), 1)
+            grid = (self.padded // 8, 1, 1)
+        else:
+            block, grid = (THREADS, 1, 1), (blocks_for(self.channels, THREADS), 1, 1)
+        self.launches.append(Launch(kernel, grid, block, args))
+
+    def apply(
+        self,
+        step: str,
+        pointers: tuple[Argument, ...],
+        relu: bool = False,
+        residual: bool = False,
+        mask: bool = False,
+    ) -> None:
+        """The elementwise pass; ``pointers`` are the kernel's."""
+        groups = self.groups(2 if step is text.BACKWARD or residual else 1)
+        body = text.HEAD + step + (text.APPLY_LANES if self.lanes else text.APPLY_RUNS) + text.APPLY_KERNEL
+        kernel = self.code("apply", body, {}, groups, relu=relu, residual=residual, mask=mask)
+        if self.lanes:
+            grid, block = self.geometry(groups, APPLY_BLOCKS)
+        else:
+            eights = -(-prod(self.shape) // 8)
+            grid, block = (blocks_for(eights, THREADS * groups, APPLY_BLOCKS), 1, 1), (THREADS, 1, 1)
+        sizes = map(Value, (self.rows, self.channels, self.length))
+        self.launches.append(Launch(kernel, grid, block, (*pointers, *sizes)))
+
+    def recipe(self) -> Recipe:
+        return Recipe((*self.launches, *self.after), self.workspace)
+
+
+FACTORIES = {
+    "batch_norm_fwd_train": batch_norm_fwd_train,
+    "batch_norm_infer": batch_norm_infer,
+    "batch_norm_bwd": batch_norm_bwd,
+}

@@ -1,0 +1,439 @@
+"""CUDA text of the batch norm kernels; which of them run, and over which grid, is in batch_norm.py.
+
+Data in memory is [rows][channels][length]: channels last has length 1 ("lanes": neighbours are channels), C order has
+length H * W ("runs" of one channel). A thread takes eight neighbours at a time. A kernel is a Step, what is done with
+eight neighbours (forward or backward), put into a walk over the data (sums or elementwise, lanes or runs).
+
+The bitmask of a fused ReLU has a byte for eight neighbours: byte ``row * ceil(channels / 8) + channel / 8`` in lanes,
+byte ``element / 8`` in runs.
+"""
+
+from __future__ import annotations
+
+# Before it come types and constants (batch_norm.py, code): T of the data, Real of sums, Index, Mean; kGroups, kBlocks,
+# kLanes, kRelu, kMask, kResidual.
+HEAD = """
+using Eight = Pack<T, 8>;
+
+/// Operands in memory; those that a kernel does not have are never touched.
+struct Data {
+  const T* x;
+  const T* other;  // forward the residual z, backward dy
+  uint8_t* mask;
+  T* out;       // y, or dx
+  T* residual;  // dz
+  const Mean* mean;
+  Index mean_stride;
+  Index rows, channels, length;
+};
+
+inline float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
+inline double multiply_add(double a, double b, double c) { return fma(a, b, c); }
+
+inline bool aligned(const void* p) { return (reinterpret_cast<size_t>(p) & 15) == 0; }
+
+/// Eight neighbours: in accesses of 16 bytes (kWide), else the first `count` one by one and zeros.
+template <bool kWide>
+Eight load(const T* p, int count) {
+  Eight v;
+  if constexpr (kWide) {
+    v = *reinterpret_cast<const Eight*>(p);
+  } else {
+    for (int j = 0; j < 8; ++j) v.at[j] = j < count ? p[j] : to<T>(Real(0));
+  }
+  return v;
+}
+template <bool kWide>
+void store(T* p, const Eight& v, int count) {
+  if constexpr (kWide) {
+    *reinterpret_cast<Eight*>(p) = v;
+  } else {
+    for (int j = 0; j < 8; ++j)
+      if (j < count) p[j] = v.at[j];
+  }
+}
+"""
+
+# y = x * scale + offset (+ z), then the ReLU and its bitmask. Sums of d and d * d with d = x - the channel's first x.
+FORWARD = """
+struct Step {
+  static constexpr int kCoefficients = 2;  // scale, offset
+  Eight x, z;
+
+  template <bool kWide>
+  void fetch(const Data& d, Index at, Index, int count) {
+    x = load<kWide>(d.x + at, count);
+    if constexpr (kResidual) z = load<kWide>(d.other + at, count);
+  }
+  static Real shift(const Data& d, int channel) { return wide(d.x[channel * d.length]); }
+  void add(int j, Real shift, Real& s, Real& q) const {
+    const Real v = wide(x.at[j]) - shift;
+    s += v;
+    q = multiply_add(v, v, q);
+  }
+  template <bool kWide>
+  void write(const Data& d, const Real (&c)[2][8], Index at, Index mask_at, int count) const {
+    Eight y;
+    unsigned passed = 0;
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+      Real v = multiply_add(Real(wide(x.at[j])), c[0][j], c[1][j]);
+      if constexpr (kResidual) v += wide(z.at[j]);
+      const bool on = !(v <= Real(0));  // NaN passes
+      if (on && (kWide || j < count)) passed |= 1u << j;
+      y.at[j] = to<T>(kRelu && !on ? Real(0) : v);
+    }
+    store<kWide>(d.out + at, y, count);
+    if constexpr (kMask) d.mask[mask_at] = static_cast<uint8_t>(passed);
+  }
+};
+"""
+
+# With g the gradient behind the ReLU: dx = a * g + (b * x + c) and dz = g. Sums of g and g * (x - mean).
+BACKWARD = """
+struct Step {
+  static constexpr int kCoefficients = 3;  // a, b, c
+  Eight x, dy;
+  unsigned passed;
+
+  template <bool kWide>
+  void fetch(const Data& d, Index at, Index mask_at, int count) {
+    x = load<kWide>(d.x + at, count);
+    dy = load<kWide>(d.other + at, count);
+    if constexpr (kMask) passed = d.mask[mask_at];
+  }
+  Real gradient(int j) const { return !kMask || (passed >> j & 1) ? Real(wide(dy.at[j])) : Real(0); }
+  static Real shift(const Data& d, int channel) { return to<Real>(d.mean[channel * d.mean_stride]); }
+  void add(int j, Real shift, Real& s, Real& q) const {
+    const Real g = gradient(j);
+    s += g;
+    q = multiply_add(g, wide(x.at[j]) - shift, q);
+  }
+  template <bool kWide>
+  void write(const Data& d, const Real (&c)[3][8], Index at, Index, int count) const {
+    Eight dx, dz;
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+      const Real g = gradient(j);
+      dz.at[j] = to<T>(g);
+      dx.at[j] = to<T>(multiply_add(c[0][j], g, multiply_add(c[1][j], Real(wide(x.at[j])), c[2][j])));
+    }
+    store<kWide>(d.out + at, dx, count);
+    if constexpr (kResidual) store<kWide>(d.residual + at, dz, count);
+  }
+};
+"""
+
+# Lanes: thread (x, y) of a block keeps eight channels and goes down the rows, blockDim.y apart; blockIdx.x is the block
+# of channels, blockIdx.y the part of the rows. kGroups rows are under way at once.
+SUM_LANES = """
+template <bool kWide>
+void add_up(const Data& d, Real (&s)[8], Real (&q)[8]) {
+  const int channels = static_cast<int>(d.channels), lane = blockIdx.x * blockDim.x + threadIdx.x;
+  const int channel = 8 * lane, count = channels - channel < 8 ? channels - channel : 8, groups = (channels + 7) / 8;
+  if (count <= 0) return;
+  Real shift[8];
+#pragma unroll
+  for (int j = 0; j < 8; ++j) shift[j] = j < count ? Step::shift(d, channel + j) : Real(0);
+  const Index step = Index(gridDim.y) * blockDim.y;
+  for (Index row = Index(blockIdx.y) * blockDim.y + threadIdx.y; row < d.rows; row += kGroups * step) {
+    Step v[kGroups];
+#pragma unroll
+    for (int k = 0; k < kGroups; ++k) {
+      const Index r = row + k * step;
+      if (r < d.rows) v[k].template fetch<kWide>(d, r * channels + channel, r * groups + lane, count);
+    }
+#pragma unroll
+    for (int k = 0; k < kGroups; ++k)
+      if (row + k * step < d.rows) {
+#pragma unroll
+        for (int j = 0; j < 8; ++j) v[k].add(j, shift[j], s[j], q[j]);
+      }
+  }
+}
+
+/// The threads of a column put their sums together: shared[8 * (0 for s, 1 for q) + j], one of these a row of threads.
+inline void leave(const Data& d, const Real (&s)[8], const Real (&q)[8], Real* partial) {
+  __shared__ Real shared[16][256];
+  const int thread = threadIdx.y * blockDim.x + threadIdx.x, lane = blockIdx.x * blockDim.x + threadIdx.x;
+  const Index padded = (d.channels + 7) / 8 * 8;
+#pragma unroll
+  for (int j = 0; j < 8; ++j) shared[j][thread] = s[j], shared[8 + j][thread] = q[j];
+  __syncthreads();
+  if (8 * lane >= padded) return;
+  for (int i = threadIdx.y; i < 16; i += blockDim.y) {
+    Real sum = 0;
+    for (int y = 0; y < blockDim.y; ++y) sum += shared[i][y * blockDim.x + threadIdx.x];
+    partial[(Index(i / 8) * gridDim.y + blockIdx.y) * padded + 8 * lane + i % 8] = sum;
+  }
+}
+"""
+
+# Runs: a block takes one channel (blockIdx.x) and every gridDim.y-th part of its runs. A run is taken in the eights of
+# memory that it touches, of which the first and the last may be shared with its neighbours.
+SUM_RUNS = """
+template <bool kWide>
+void add_up(const Data& d, Real (&s)[8], Real (&q)[8]) {
+  const int channel = blockIdx.x;
+  const Real shift = Step::shift(d, channel);
+  const Index total = d.rows * d.channels * d.length;
+  const Index each = d.length % 8 == 0 ? d.length / 8 : (d.length + 14) / 8, eights = d.rows * each;
+  const Index step = Index(gridDim.y) * blockDim.x;
+  for (Index i = Index(blockIdx.y) * blockDim.x + threadIdx.x; i < eights; i += kGroups * step) {
+    Step v[kGroups];
+    Index first[kGroups], last[kGroups];  // of an eight's elements those that are of the run: [first, last)
+#pragma unroll
+    for (int k = 0; k < kGroups; ++k) {
+      const Index row = (i + k * step) / each, begin = (row * d.channels + channel) * d.length;
+      const Index at = (begin / 8 + (i + k * step) - row * each) * 8;
+      first[k] = begin - at, last[k] = row < d.rows ? begin + d.length - at : 0;
+      if (last[k] <= 0) continue;
+      if (at + 8 <= total)
+        v[k].template fetch<kWide>(d, at, at / 8, 8);
+      else
+        v[k].template fetch<false>(d, at, at / 8, static_cast<int>(total - at));
+    }
+#pragma unroll
+    for (int k = 0; k < kGroups; ++k) {
+      if (last[k] <= 0) continue;
+#pragma unroll
+      for (int j = 0; j < 8; ++j)
+        if (j >= first[k] && j < last[k]) v[k].add(j, shift, s[j], q[j]);
+    }
+  }
+}
+
+inline void leave(const Data& d, const Real (&s)[8], const Real (&q)[8], Real* partial) {
+  __shared__ Real shared[2][256];
+  const int thread = threadIdx.x;
+  shared[0][thread] = ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
+  shared[1][thread] = ((q[0] + q[1]) + (q[2] + q[3])) + ((q[4] + q[5]) + (q[6] + q[7]));
+  for (int half = 128; half > 0; half /= 2) {
+    __syncthreads();
+    if (thread < half)
+      for (int i = 0; i < 2; ++i) shared[i][thread] += shared[i][thread + half];
+  }
+  if (thread > 0) return;
+  const Index padded = (d.channels + 7) / 8 * 8;
+  for (int i = 0; i < 2; ++i) partial[(Index(i) * gridDim.y + blockIdx.y) * padded + blockIdx.x] = shared[i][0];
+}
+"""
+
+SUM_KERNEL = """
+extern "C" __global__ void __launch_bounds__(256, kBlocks)
+KERNEL(const T* x, const T* dy, const uint8_t* mask, const Mean* mean, Real* partial, int64_t rows, int64_t channels,
+       int64_t length, int64_t mean_stride) {
+  const Data d{x, dy, const_cast<uint8_t*>(mask), nullptr, nullptr, mean, Index(mean_stride),
+               Index(rows), Index(channels), Index(length)};
+  Real s[8] = {}, q[8] = {};
+  if ((!kLanes || channels % 8 == 0) && aligned(x) && aligned(dy))
+    add_up<true>(d, s, q);
+  else
+    add_up<false>(d, s, q);
+  leave(d, s, q, partial);
+}
+"""
+
+# The elementwise walks go from the last element to the first, since the end of what the sums have read may still be in
+# the L2 cache.
+APPLY_LANES = """
+template <bool kWide>
+void apply(const Data& d, const Real* coefficients) {
+  const int channels = static_cast<int>(d.channels), lane = blockIdx.x * blockDim.x + threadIdx.x;
+  const int channel = 8 * lane, count = channels - channel < 8 ? channels - channel : 8, groups = (channels + 7) / 8;
+  if (count <= 0) return;
+  Real c[Step::kCoefficients][8];
+#pragma unroll
+  for (int k = 0; k < Step::kCoefficients; ++k)
+#pragma unroll
+    for (int j = 0; j < 8; ++j) c[k][j] = coefficients[k * (8 * groups) + channel + j];
+  const Index step = Index(gridDim.y) * blockDim.y;
+  for (Index i = Index(blockIdx.y) * blockDim.y + threadIdx.y; i < d.rows; i += kGroups * step) {
+    Step v[kGroups];
+#pragma unroll
+    for (int k = 0; k < kGroups; ++k) {
+      const Index row = d.rows - 1 - (i + k * step);
+      if (row >= 0) v[k].template fetch<kWide>(d, row * channels + channel, row * groups + lane, count);
+    }
+#pragma unroll
+    for (int k = 0; k < kGroups; ++k) {
+      const Index row = d.rows - 1 - (i + k * step);
+      if (row >= 0) v[k].template write<kWide>(d, c, row * channels + channel, row * groups + lane, count);
+    }
+  }
+}
+"""
+
+APPLY_RUNS = """
+/// The coefficients of eight neighbours from element `at` on.
+void coefficients_at(const Data& d, const Real* coefficients, Index at, Real (&c)[Step::kCoefficients][8]) {
+  const Index run = at / d.length, padded = (d.channels + 7) / 8 * 8;
+  Index left = (run + 1) * d.length - at, channel = run % d.channels;
+  if (left >= 8) {  // all of one channel
+#pragma unroll
+    for (int k = 0; k < Step::kCoefficients; ++k) {
+      const Real value = coefficients[k * padded + channel];
+#pragma unroll
+      for (int j = 0; j < 8; ++j) c[k][j] = value;
+    }
+    return;
+  }
+#pragma unroll
+  for (int j = 0; j < 8; ++j) {
+#pragma unroll
+    for (int k = 0; k < Step::kCoefficients; ++k) c[k][j] = coefficients[k * padded + channel];
+    if (--left == 0) left = d.length, channel = channel + 1 == d.channels ? 0 : channel + 1;
+  }
+}
+
+template <bool kWide>
+void apply(const Data& d, const Real* coefficients) {
+  const Index total = d.rows * d.channels * d.length, eights = (total + 7) / 8;
+  const Index step = Index(gridDim.x) * blockDim.x;
+  for (Index i = Index(blockIdx.x) * blockDim.x + threadIdx.x; i < eights; i += kGroups * step) {
+    Step v[kGroups];
+#pragma unroll
+    for (int k = 0; k < kGroups; ++k) {
+      const Index eight = eights - 1 - (i + k * step), at = 8 * eight;
+      if (eight < 0) continue;
+      if (at + 8 <= total)
+        v[k].template fetch<kWide>(d, at, eight, 8);
+      else
+        v[k].template fetch<false>(d, at, eight, static_cast<int>(total - at));
+    }
+#pragma unroll
+    for (int k = 0; k < kGroups; ++k) {
+      const Index eight = eights - 1 - (i + k * step), at = 8 * eight;
+      if (eight < 0) continue;
+      Real c[Step::kCoefficients][8];
+      coefficients_at(d, coefficients, at, c);
+      if (at + 8 <= total)
+        v[k].template write<kWide>(d, c, at, eight, 8);
+      else
+        v[k].template write<false>(d, c, at, eight, static_cast<int>(total - at));
+    }
+  }
+}
+"""
+
+APPLY_KERNEL = """
+extern "C" __global__ void __launch_bounds__(256, kBlocks)
+KERNEL(const T* x, const T* other, uint8_t* mask, T* out, T* residual, const Real* coefficients, int64_t rows,
+       int64_t channels, int64_t length) {
+  const Data d{x, other, mask, out, residual, nullptr, 0, Index(rows), Index(channels), Index(length)};
+  if ((!kLanes || channels % 8 == 0) && aligned(x) && aligned(other) && aligned(out) && aligned(residual))
+    apply<true>(d, coefficients);
+  else
+    apply<false>(d, coefficients);
+}
+"""
+
+# What is done once a channel, in double. Block (8, 2^k): eight channels, over whose parts the rows of threads share.
+TOTALS = """
+/// The two sums of the block's channel threadIdx.x over all parts, in the threads of threadIdx.y = 0. padded: channels
+/// up to a multiple of eight.
+inline void totals(const Real* partial, int64_t parts, int64_t padded, double& s, double& q) {
+  __shared__ double sums[2][64][8];
+  const Real* p = partial + blockIdx.x * 8 + threadIdx.x;
+  s = q = 0;
+#pragma unroll 4
+  for (int64_t part = threadIdx.y; part < parts; part += blockDim.y) {
+    s += p[part * padded];
+    q += p[(parts + part) * padded];
+  }
+  sums[0][threadIdx.y][threadIdx.x] = s, sums[1][threadIdx.y][threadIdx.x] = q;
+  for (int half = blockDim.y / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (threadIdx.y < half)
+      for (int i = 0; i < 2; ++i) sums[i][threadIdx.y][threadIdx.x] += sums[i][threadIdx.y + half][threadIdx.x];
+  }
+  s = sums[0][0][threadIdx.x], q = sums[1][0][threadIdx.x];
+}
+"""
+
+SCALE = """
+/// y = x * scale + offset for one channel.
+inline void set_scale(Real* coefficients, int64_t padded, int64_t c, double gamma, double beta, double mean,
+                      double var, double eps) {
+  const double scale = gamma / sqrt(var + eps);
+  coefficients[c] = static_cast<Real>(scale);
+  coefficients[padded + c] = static_cast<Real>(beta - mean * scale);
+}
+"""
+
+# var = E[d d] - E[d]^2 with d = x - the channel's first element, which is near enough to the mean to lose no digits.
+FINISH_TRAIN = """
+extern "C" __global__ void KERNEL(const T* x, const Gamma* gamma, const Beta* beta, Mean* mean, Var* var,
+                                  const Real* partial, Real* coefficients, int64_t parts, int64_t rows,
+                                  int64_t channels, int64_t length, int64_t gamma_stride, int64_t beta_stride,
+                                  int64_t mean_stride, int64_t var_stride, double eps) {
+  double s, q;
+  const int64_t padded = (channels + 7) / 8 * 8, c = blockIdx.x * 8 + threadIdx.x;
+  totals(partial, parts, padded, s, q);
+  if (threadIdx.y > 0 || c >= channels) return;
+  const double n = static_cast<double>(rows) * static_cast<double>(length), shifted = s / n;
+  const double center = wide(x[c * length]) + shifted, square = q / n - shifted * shifted;
+  const double variance = square < 0 ? 0 : square;
+  mean[c * mean_stride] = to<Mean>(center);
+  var[c * var_stride] = to<Var>(variance);
+  set_scale(coefficients, padded, c, to<double>(gamma[c * gamma_stride]), to<double>(beta[c * beta_stride]), center,
+            variance, eps);
+}
+"""
+
+FINISH_INFER = """
+extern "C" __global__ void KERNEL(const Gamma* gamma, const Beta* beta, const Mean* mean, const Var* var,
+                                  Real* coefficients, int64_t channels, int64_t gamma_stride, int64_t beta_stride,
+                                  int64_t mean_stride, int64_t var_stride, double eps) {
+  const int64_t c = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (c >= channels) return;
+  set_scale(coefficients, (channels + 7) / 8 * 8, c, to<double>(gamma[c * gamma_stride]),
+            to<double>(beta[c * beta_stride]), to<double>(mean[c * mean_stride]), to<double>(var[c * var_stride]), eps);
+}
+"""
+
+# From s = sum of g and q = sum of g * (x - mean): dx = r gamma (g - s / n - (x - mean) r^2 q / n), r = 1/sqrt(var+eps).
+FINISH_BACKWARD = """
+extern "C" __global__ void KERNEL(const Mean* mean, const Var* var, const Gamma* gamma, DGamma* dgamma, DBeta* dbeta,
+                                  const Real* partial, Real* coefficients, int64_t parts, int64_t rows,
+                                  int64_t channels, int64_t length, int64_t mean_stride, int64_t var_stride,
+                                  int64_t gamma_stride, int64_t dgamma_stride, int64_t dbeta_stride, double eps) {
+  double s, q;
+  const int64_t padded = (channels + 7) / 8 * 8, c = blockIdx.x * 8 + threadIdx.x;
+  totals(partial, parts, padded, s, q);
+  if (threadIdx.y > 0 || c >= channels) return;
+  const double n = static_cast<double>(rows) * static_cast<double>(length);
+  const double r = 1 / sqrt(to<double>(var[c * var_stride]) + eps), a = to<double>(gamma[c * gamma_stride]) * r;
+  const double b = kGlobal ? 0 : -a * r * r * q / n;
+  dgamma[c * dgamma_stride] = to<DGamma>(q * r);
+  dbeta[c * dbeta_stride] = to<DBeta>(s);
+  coefficients[c] = static_cast<Real>(a);
+  coefficients[padded + c] = static_cast<Real>(b);
+  coefficients[2 * padded + c] = static_cast<Real>(kGlobal ? 0 : -a * s / n - b * to<double>(mean[c * mean_stride]));
+}
+"""
+
+# Elements of an operand that is not dense to or from a dense twin; extents and strides of kAxes axes as arguments.
+MOVE = """
+extern "C" __global__ void __launch_bounds__(256) KERNEL(const From* from, To* twin, int64_t nPARAMETERS) {
+  const int64_t extent[] = {EXTENTS}, from_stride[] = {FROM}, to_stride[] = {TO};
+  for (int64_t i = int64_t(blockIdx.x) * 256 + threadIdx.x; i < n; i += int64_t(gridDim.x) * 256) {
+    int64_t rest = i, a = 0, b = 0;
+#pragma unroll
+    for (int d = kAxes - 1; d >= 0; --d) {
+      const int64_t k = rest % extent[d];
+      rest /= extent[d];
+      a += k * from_stride[d];
+      b += k * to_stride[d];
+    }
+    twin[b] = to<To>(from[a]);
+  }
+}
+"""
+
+ZERO = """
+extern "C" __global__ void KERNEL(T* p, int64_t n, int64_t stride) {
+  for (int64_t i = int64_t(blockIdx.x) * 256 + threadIdx.x; i < n; i += int64_t(gridDim.x) * 256)
+    p[i * stride] = to<T>(0);
+}
+"""
