@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
+from ..device import current_device
 from ..errors import AutogradError, GraphError
 from ..ndarray import _core, ndarray
 from ..ops.table import f
@@ -25,8 +26,8 @@ MAX_SIGNATURES = 32
 class Entry:
     """The programs of one signature, and the arrays they captured."""
 
-    def __init__(self, compiled: Compiled, static_alloc: bool):
-        self.compiled, self.static_alloc = compiled, static_alloc
+    def __init__(self, compiled: Compiled, static_alloc: bool, static_shape: bool):
+        self.compiled, self.static = compiled, (static_alloc, static_shape)
         self.captures = compiled.traced.captures
         self.tree = compiled.traced.tree
         self.forward = lower(compiled.forward)
@@ -37,7 +38,7 @@ class Entry:
         """Runs forward; puts a node on the tape if there is a backward."""
         ins = args + self.captures
         stream = _core.random_state()
-        made = self.forward.run(ins, self.static_alloc)
+        made = self.forward.run(ins, *self.static)
         outs = made[: self.compiled.outputs]
         if self.backward is not None:
             self.record(ins, outs, made[self.compiled.outputs :], stream)
@@ -48,7 +49,7 @@ class Entry:
         c = self.compiled
         kept = [(ins[i], _core.version(ins[i])) for i in c.kept]
         plain = [_core.detach(o) for o in outs]
-        program, places = self.backward, [g for g in c.gradients if g is not None]
+        program, static, places = self.backward, self.static, [g for g in c.gradients if g is not None]
 
         def backward(gs: list) -> list:
             for x, version in kept:
@@ -63,7 +64,7 @@ class Entry:
             if _core.is_recording():
                 grads = interpret(c.joint, [*ins, *heads], stream)[c.outputs :]
             else:
-                grads = program.run([x for x, _ in kept] + saved + [heads[i] for i in c.heads], False)
+                grads = program.run([x for x, _ in kept] + saved + [heads[i] for i in c.heads], *static)
             return [grads[place] for place in places]
 
         _core.record_python(c.forward.name, backward, [ins[i] for i in self.wanted], outs)
@@ -74,13 +75,17 @@ def interpret(g: Graph, inputs: Sequence[ndarray], stream: tuple[int, int]) -> l
 
     Random operators draw what they drew in the run that began at ``stream``.
     """
-    env: dict[Value, ndarray] = dict(zip(g.inputs, inputs, strict=True)) | g.constants
+    env: dict[Value, ndarray] = dict(zip(g.inputs, inputs, strict=True))
+    home = inputs[0].device if inputs else current_device()
+    env |= {v: a.to_device(home) for v, a in g.constants.items()}
     now = _core.random_state()
     _core.set_random_state(*stream)
     try:
-        for n in g.nodes:
-            made = call(n.op, [env[x] if isinstance(x, Value) else x for x in n.inputs], n.attrs, _core.is_recording())
-            env.update(zip(n.outputs, made if isinstance(made, tuple) else (made,), strict=True))
+        with home:
+            for n in g.nodes:
+                args = [env[x] if isinstance(x, Value) else x for x in n.inputs]
+                made = call(n.op, args, n.attrs, _core.is_recording())
+                env.update(zip(n.outputs, made if isinstance(made, tuple) else (made,), strict=True))
     finally:
         _core.set_random_state(*now)
     return [env[v] for v in g.outputs]
@@ -99,14 +104,16 @@ class CachedGraph:
         recording = _core.is_recording()
         key = (
             repr(tree),
-            tuple((x.shape, x.dtype) for x in leaves),
+            tuple((x.shape, x.dtype, x.device) for x in leaves),
             _core.is_training(),
             tuple(_core.on_tape(x) for x in leaves) if recording else None,
             _core.num_threads(),  # kernels keep the number they were made for
         )
         entry = self.entries.get(key)
         if entry is None:
-            entry = self.entries[key] = Entry(self.compiled(leaves, tree, recording), self.static_alloc)
+            entry = self.entries[key] = Entry(
+                self.compiled(leaves, tree, recording), self.static_alloc, self.static_shape
+            )
             if len(self.entries) > MAX_SIGNATURES:
                 self.entries.popitem(last=False)
         else:

@@ -65,7 +65,8 @@ def compile_function(
     joint = join(t, gradient)
     plain = joint.copy()
     for p in JOINT:
-        joint = p(joint).verify()
+        if p is not assign_layouts or joint.gpu < 0:  # blocked layouts are oneDNN's
+            joint = p(joint).verify()
     return replace(cut(t, joint, gradient), joint=plain)
 
 
@@ -74,7 +75,12 @@ def join(t: Traced, gradient: Gradient) -> Graph:
     g = t.graph
     grads = [v for v in gradient.gradients if v is not None]
     return Graph(
-        g.name, g.inputs + gradient.heads, list(g.nodes) + gradient.nodes, list(g.outputs) + grads, list(g.writes)
+        g.name,
+        g.inputs + gradient.heads,
+        list(g.nodes) + gradient.nodes,
+        list(g.outputs) + grads,
+        list(g.writes),
+        gpu=g.gpu,
     )
 
 
@@ -93,7 +99,7 @@ def cut(t: Traced, joint: Graph, gradient: Gradient) -> Compiled:
             early.append(n)
         else:
             late.append(n)
-    forward = Graph(joint.name, inputs, early[::-1], list(outs), joint.writes, dict(joint.constants))
+    forward = Graph(joint.name, inputs, early[::-1], list(outs), joint.writes, dict(joint.constants), joint.gpu)
     if not grads:
         return Compiled(t, joint, _finished(forward), None, n_out, [], [], [])
     late = _with_views(late[::-1], early)
@@ -111,6 +117,7 @@ def cut(t: Traced, joint: Graph, gradient: Gradient) -> Compiled:
         list(grads),
         [],
         dict(joint.constants),
+        joint.gpu,
     )
     places = iter(range(len(grads)))
     gradients = [None if v is None else next(places) for v in gradient.gradients]

@@ -68,6 +68,7 @@ class Graph:
     outputs: list[Value]
     writes: list[tuple[Value, Value]] = field(default_factory=list)
     constants: dict[Value, Any] = field(default_factory=dict)  # arrays known when the graph was made
+    gpu: int = -1  # number of the GPU that it runs on; -1: the CPU
 
     def copy(self) -> Graph:
         """The same graph over the same values, with nodes of its own: passes on one leave the other alone."""

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..ndarray import _core, _host_call
+from ..ndarray import _core, _device_host_call, _device_kernel, _host_call
 from ..ops.arguments import c_strides
 from ..ops.dtypes import BY_NAME
 from ..ops.table import OPS, Plan, Spec
@@ -21,7 +21,7 @@ from .passes.cleanup import array_bytes
 
 @dataclass(eq=False)
 class Block:
-    """A piece of memory. kind: "in", "out", "const" (then ``index`` says which) or "arena"."""
+    """A piece of memory. kind: "in", "out", "const", "host" (a number; then ``index`` says which) or "arena"."""
 
     kind: str
     bytes: int
@@ -65,6 +65,7 @@ class Lowering:
     blocks: list[Block] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     constants: list[bytes] = field(default_factory=list)
+    numbers: list[bytes] = field(default_factory=list)
     last_use: dict[Value, int] = field(default_factory=dict)
     in_place: dict[Value, Value] = field(
         default_factory=dict
@@ -83,6 +84,14 @@ class Lowering:
         """A block that holds ``data``."""
         self.constants.append(data)
         return self.block("const", len(data), len(self.constants) - 1)
+
+    def number(self, x: float, dtype: str) -> Block:
+        """A block that holds one number, which on a GPU travels with the launch."""
+        data = _scalar_bytes(x, dtype)
+        if self.graph.gpu < 0:
+            return self.constant(data)
+        self.numbers.append(data)
+        return self.block("host", len(data), len(self.numbers) - 1)
 
     def spec(self, v: Value) -> tuple:
         """(shape, dtype, strides, layout) of a value where it lies."""
@@ -158,7 +167,7 @@ class Lowering:
     def copy(self, source: Value, target: Value) -> None:
         """A step that copies (and converts layouts and strides)."""
         name = "reorder" if source.layout or target.layout else "cast"
-        kernel = _kernel(name, [self.spec(source)], [self.spec(target)], {})
+        kernel = _kernel(name, [self.spec(source)], [self.spec(target)], {}, self.graph.gpu)
         self.add_step(Step(kernel, "copy", [self.operand(source), self.operand(target)]))
 
     def add_kernel_step(self, n: Node, plan: Plan, inputs: list) -> None:
@@ -171,18 +180,26 @@ class Lowering:
                 operands.append(self.operand(x))
             elif x is not None:
                 dtype = cast or {bool: "bool", int: "int64", float: "float64"}[type(x)]
-                ins.append(((), dtype, (), ""))
-                operands.append((self.constant(_scalar_bytes(x, dtype)), 0))
+                ins.append(((), dtype, (), "", True))
+                operands.append((self.number(x, dtype), 0))
         outs = [spec(v) for v in n.outputs]
         if plan.kernel == "host":
-            kernel = _core.make_host_kernel(_host_call(OPS[n.op], n.attrs, [x is not None for x in inputs]), ins, outs)
+            kernel = self.host_kernel(n, [x is not None for x in inputs], ins, outs)
         else:
-            kernel = _kernel(plan.kernel, ins, outs, plan.attrs)
+            kernel = _kernel(plan.kernel, ins, outs, plan.attrs, self.graph.gpu)
         operands += [self.operand(v) for v in n.outputs]
         if plan.kernel == "elemwise":
             self.reuse(n, inputs)
             operands[-1] = self.operand(n.outputs[0])
         self.add_step(Step(kernel, n.op, operands, plan.random))
+
+    def host_kernel(self, n: Node, present: list[bool], ins: list, outs: list) -> Any:
+        """The kernel of a host row: Python over NumPy arrays, or on a GPU over CuPy's."""
+        gpu, row = self.graph.gpu, OPS[n.op]
+        if gpu < 0:
+            return _core.make_host_kernel(_host_call(row, n.attrs, present), ins, outs)
+        call = _device_host_call(row, n.attrs, present, table_specs(ins), table_specs(outs), gpu)
+        return _core.make_device_host_kernel(call, len(ins) + len(outs))
 
     def lower_fused(self, n: Node, outputs: dict[Value, int]) -> None:
         """The step of a fused group."""
@@ -190,8 +207,9 @@ class Lowering:
 
         for v in n.outputs:
             self.place_output(v, outputs)
+        g = self.graph
         in_place = len(n.outputs) > 1 and any(v in self.in_place for v in n.outputs)
-        kernel = fused_kernel(n, [self.spec(v) for v in n.values], [self.spec(v) for v in n.outputs], in_place)
+        kernel = fused_kernel(n, [self.spec(v) for v in n.values], [self.spec(v) for v in n.outputs], in_place, g.gpu)
         if len(n.outputs) == 1:
             self.reuse(n, n.inputs)
         operands = [self.operand(v) for v in n.values] + [self.operand(v) for v in n.outputs]
@@ -314,9 +332,12 @@ class Lowering:
             [v in written for v in g.inputs],
             [outer_type(v) for v in outs],
             arena,
+            g.gpu,
         )
         for data in self.constants:
             program.add_constant(data)
+        for data in self.numbers:
+            program.add_constant(data, True)
         for s in self.steps:
             program.add_step(s.kernel, [b.slot(offset) for b, offset in s.operands], s.name, s.random)
         return program
@@ -325,8 +346,15 @@ class Lowering:
 _kernels: dict[Any, Any] = {}
 
 
-def _kernel(name: str, ins: list, outs: list, attrs: dict) -> Any:
+def table_specs(specs: list[tuple]) -> list[Spec]:
+    """Kernel operands as the table's Specs; ``weak`` marks numbers of the host."""
+    return [Spec(tuple(s[0]), s[1], tuple(s[2]), len(s) > 4 and s[4]) for s in specs]
+
+
+def _kernel(name: str, ins: list, outs: list, attrs: dict, gpu: int) -> Any:
     """A bound kernel; equal ones are made once (a ResNet repeats its blocks)."""
+    if gpu >= 0:
+        return _device_kernel(name, table_specs(ins), table_specs(outs), attrs, gpu)
     key = (name, tuple(ins), tuple(outs), repr(sorted(attrs.items())), _core.num_threads())
     if key not in _kernels:
         if len(_kernels) > 4096:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import GraphError
+from ..errors import DeviceError, GraphError
 from ..ndarray import _core, ndarray
 from ..ops.table import OPS, f
 from .ir import Graph, Node, Value
@@ -36,7 +36,7 @@ class Traced:
 class Recorder:
     """A trace in C++ and the IR made of its notes so far."""
 
-    notes: Any = field(default_factory=_core.Trace)
+    notes: Any
     values: dict[int, Value] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
 
@@ -94,9 +94,15 @@ def unflatten(tree: Any, leaves: Sequence) -> Any:
     return kind(*items) if hasattr(kind, "_fields") else kind(items)
 
 
+def gpu_of(arrays: Sequence[ndarray]) -> int:
+    """Number of the GPU that arrays are on, -1 for the CPU."""
+    return next((a.device.device_id for a in arrays if a.device.device_type == "gpu"), -1)
+
+
 def trace(name: str, function: Callable[..., Any], args: Sequence[ndarray], training: bool) -> Traced:
     """Traces ``function`` on arrays of the types of ``args``. Raises GraphError where it branches on values."""
-    recorder = Recorder()
+    gpu = gpu_of(args)
+    recorder = Recorder(_core.Trace(gpu))
     stand_ins = [recorder.notes.input(list(a.shape), _core.dtype_name(a)) for a in args]
     first = [recorder.notes.value_of(s) for s in stand_ins]
     result = recorder.run(training, lambda: function(*stand_ins))
@@ -112,7 +118,12 @@ def trace(name: str, function: Callable[..., Any], args: Sequence[ndarray], trai
     recorder.notes.settle()
     inputs = [recorder.value(number) for number, _ in changes]
     writes = [(recorder.value(number), recorder.value(last)) for number, last in changes if number != last]
-    graph = Graph(name, inputs, nodes, [recorder.value(o) for o in outs], writes)
+    graph = Graph(name, inputs, nodes, [recorder.value(o) for o in outs], writes, gpu=gpu)
+    stray = next((a for a, _, _ in captures if gpu_of([a]) != gpu), None)
+    if stray is not None:
+        where = f"gpu({gpu})" if gpu >= 0 else "the CPU"
+        raise DeviceError(name, f"arrays on {where}", f"one of shape {stray.shape} on {stray.device}",
+                          "Move it with to_device()")  # fmt: skip
     return Traced(graph.verify(), tree, [a for a, _, _ in captures], len(args), recorder)
 
 

@@ -16,15 +16,22 @@ from .group import Body, Group, group_of, number
 _core = import_core()
 
 
-def fused_kernel(node: Any, in_specs: Sequence[tuple], out_specs: Sequence[tuple], in_place: bool = False) -> Any:
+def fused_kernel(
+    node: Any, in_specs: Sequence[tuple], out_specs: Sequence[tuple], in_place: bool = False, gpu: int = -1
+) -> Any:
     """The ``_core.Kernel`` of a node whose ``body`` is a pointwise chain; data: the node's arrays, then its outputs.
 
     Specs are (shape, dtype, element strides, layout), operands that broadcast in their own smaller shape. The kernel
     works at once, member by member; compilation is asked for and never waited for. ``in_place``: outputs may lie where
-    operands do, so members must leave them alone until all have run.
+    operands do, so members must leave them alone until all have run. ``gpu``: number of the GPU it is for, which runs
+    nothing but the compiled function.
     """
     body = Body(node.body, [flat(s) for s in in_specs])
     group = group_of(body)
+    if gpu >= 0:
+        from .cuda import fused_for
+
+        return fused_for(group, in_specs, out_specs, gpu)
     elements = math.prod(flat(out_specs[0])[0])
     members, temporaries, constants = bind(body, in_place)
     arrays = len(in_specs) + len(out_specs)

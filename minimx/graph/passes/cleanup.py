@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...device import cpu
 from ...ndarray import _core, ndarray
 from ...ops.table import OPS, f
 from ..ir import Graph, Node, Value
@@ -65,7 +66,8 @@ def fold_constants(g: Graph) -> Graph:
             nodes.append(n)
             continue
         args = [g.constants[x] if isinstance(x, Value) else x for x in n.inputs]
-        made = call(n.op, args, n.attrs)
+        with cpu():
+            made = call(n.op, args, n.attrs)
         for v, a in zip(n.outputs, made if isinstance(made, tuple) else (made,), strict=True):
             g.constants[v] = a if _core.is_contiguous(a) else f.copy(a)
     g.nodes = nodes

@@ -224,7 +224,7 @@ def rebuilt(g: Graph, group_at: dict[Node, list[Node]]) -> Graph:
             units.append(Unit([n], n.values))
         elif last[id(group)] is n:
             units.append(fused(g, group, uses, results))
-    return Graph(g.name, g.inputs, in_order(units), g.outputs, g.writes, g.constants)
+    return Graph(g.name, g.inputs, in_order(units), g.outputs, g.writes, g.constants, g.gpu)
 
 
 def fused(g: Graph, group: list[Node], uses: dict[Value, list[Node]], results: set[Value]) -> Unit:
