@@ -10,7 +10,8 @@ BUILD := build/$(notdir $(VENV))
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help train test check lint format build docs examples test-cpp test-slow test-peers bench clean
+.PHONY: help train test check lint format build build-cuda docs examples test-cpp test-slow test-peers test-gpu bench \
+  wheel-cuda clean
 
 help:  # list these commands
 	@sed -nE 's/^([a-z-]+):.*# (.*)/  make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -21,7 +22,7 @@ train: build  # train ResNet-50 on the digits that ship inside (ARGS="--help" sh
 test: build  # the quick tests (ARGS="-k engine" chooses some)
 	$(BIN)/python -m pytest -q $(ARGS)
 
-check: lint test-cpp examples test  # everything that CI asks for
+check: lint test-cpp build-cuda examples test  # everything that CI asks for
 
 lint: $(VENV)/.dev  # ruff, mypy, clang-format, import-linter
 	$(BIN)/ruff check
@@ -55,12 +56,24 @@ test-slow: build  # the long tests: thousands of workloads and interpreter exits
 test-peers: build $(VENV)/.peers  # comparisons with PyTorch
 	$(BIN)/python -m pytest -q -m peers --timeout 1200 $(ARGS)
 
+test-gpu: build-cuda $(VENV)/.gpu  # the tests that need an NVIDIA GPU (fetches CUDA 13's libraries and CuPy)
+	$(BIN)/python -m pytest -q -m gpu --timeout 600 $(ARGS)
+
 bench: build $(VENV)/.peers  # benchmarks against NumPy and PyTorch, with ratios
 	set -e; for script in ops engine fuse train; do $(BIN)/python bench/$$script.py $(ARGS); done
 
 # Compiles minimx/_core*.so in place. CMake emits the kernels anew when a row of the operator table has changed.
 build: $(BUILD)/build.ninja  # compile the C++ part
 	@$(BIN)/cmake --build $(BUILD) -j $(JOBS)
+
+# The same with minimx/_cuda*.so, which takes no GPU and no CUDA toolkit. Later `make build`s keep it up to date.
+build-cuda: $(BUILD)/build.ninja $(VENV)/.cuda  # compile the C++ part with CUDA (fetches a gigabyte for NVIDIA's headers)
+	@$(BIN)/cmake -S . -B $(BUILD) -DMINIMX_CUDA=on > /dev/null
+	@$(BIN)/cmake --build $(BUILD) -j $(JOBS)
+
+wheel-cuda: $(VENV)/.made  # a wheel with the CUDA part, for any x86-64 machine with AVX2, in dist/
+	MINIMX_CUDA=on $(BIN)/pip wheel -q --no-deps -w dist -Ccmake.define.MINIMX_ARCH=x86-64-v3 .
+	@ls dist/*.whl
 
 $(BUILD)/build.ninja: $(VENV)/.ready
 	$(BIN)/cmake -S . -B $(BUILD) -G Ninja -DMINIMX_INPLACE=ON -DPython_EXECUTABLE=$(BIN)/python \
@@ -71,7 +84,9 @@ $(BUILD)/build.ninja: $(VENV)/.ready
 $(VENV)/.ready: EXTRAS = build,vision,plot,test
 $(VENV)/.dev: EXTRAS = dev
 $(VENV)/.peers: EXTRAS = peers
-$(VENV)/.ready $(VENV)/.dev $(VENV)/.peers: $(VENV)/.made pyproject.toml
+$(VENV)/.cuda: EXTRAS = build-cuda
+$(VENV)/.gpu: EXTRAS = cuda13
+$(VENV)/.ready $(VENV)/.dev $(VENV)/.peers $(VENV)/.cuda $(VENV)/.gpu: $(VENV)/.made pyproject.toml
 	$(BIN)/pip install -q -e ".[$(EXTRAS)]"
 	@touch $@
 
@@ -82,4 +97,4 @@ $(VENV)/.made:
 	@touch $@
 
 clean:  # remove the environment and everything built
-	rm -rf $(VENV) build minimx/_core*.so
+	rm -rf $(VENV) build dist minimx/_core*.so minimx/_cuda*.so
