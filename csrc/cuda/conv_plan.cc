@@ -1,0 +1,450 @@
+// Engines are tried in the order of cuDNN's heuristics: its quick mode, its thorough mode, then what it falls back to.
+// An engine is passed over if it computes in less than the problem's arithmetic, gives other bits from run to run, or
+// takes too much memory; the last two only while there is another one.
+#include "cuda/conv_plan.h"
+
+#define CUDNN_FRONTEND_SKIP_JSON_LIB
+#include <cudnn_frontend.h>
+
+#include <algorithm>
+#include <array>
+#include <fstream>
+#include <limits>
+#include <map>
+#include <mutex>
+#include <sstream>
+
+#include "cuda/backend.h"
+#include "cuda/device.h"
+#include "cuda/libraries.h"
+#include "cuda/library_kernels.h"
+
+namespace cudnn_frontend {
+void* cudnn_dlhandle = nullptr;  // the library that its calls go to; set by find_conv_plan
+}
+
+namespace minimx::cuda {
+namespace {
+
+namespace fe = cudnn_frontend;
+using fe::graph::Graph;
+using Direction = ConvProblem::Direction;
+using Tensor = std::shared_ptr<fe::graph::Tensor_attributes>;
+
+enum Uid : int64_t { kX = 1, kW, kY, kBias };  // in the order in which pointers are handed over
+
+constexpr int kDevices = 64;
+constexpr int64_t kWorkspace = int64_t{1} << 30;  // bytes that are worth a faster engine
+constexpr size_t kMostCandidates = 24;            // that autotuning times
+constexpr int kRuns = 5;                          // of each
+
+[[noreturn]] void fail(const std::string& text) {
+  throw Error(ErrorKind::kDevice, "convolution: expected cuDNN to run, got '" + text + "'. See mx.runtime.");
+}
+void check(fe::error_t status) {
+  if (status.is_bad()) fail(status.get_message());
+}
+void check(cudnnStatus_t status) {
+  if (status != CUDNN_STATUS_SUCCESS) fail(fe::detail::get_error_string(status));
+}
+void check(CUresult result, const char* what) { cuda::check(result, what); }
+
+/// cuDNN's handles: lent to one thread at a time, since a handle has one stream. Never destroyed.
+class Handle {
+ public:
+  Handle(int device, StreamHandle stream) : device_(device) {
+    {
+      const std::lock_guard lock(mutex());
+      auto& idle = idle_handles(device);
+      if (!idle.empty()) entry_ = idle.back(), idle.pop_back();
+    }
+    if (!entry_.handle) check(fe::detail::create_handle(&entry_.handle));
+    if (entry_.stream == stream && stream) return;
+    check(fe::detail::set_stream(entry_.handle, static_cast<cudaStream_t>(stream)));
+    entry_.stream = stream;
+  }
+  ~Handle() {
+    const std::lock_guard lock(mutex());
+    idle_handles(device_).push_back(entry_);
+  }
+  Handle(const Handle&) = delete;
+  Handle& operator=(const Handle&) = delete;
+  operator cudnnHandle_t() const { return entry_.handle; }
+
+ private:
+  struct Entry {
+    cudnnHandle_t handle = nullptr;
+    StreamHandle stream = nullptr;
+  };
+  static std::mutex& mutex() {
+    static auto* m = new std::mutex;
+    return *m;
+  }
+  static std::vector<Entry>& idle_handles(int device) {
+    static auto* lists = new std::array<std::vector<Entry>, kDevices>;
+    return lists->at(device);
+  }
+
+  int device_;
+  Entry entry_;
+};
+
+fe::DataType_t type_of(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat16:
+      return fe::DataType_t::HALF;
+    case DType::kBFloat16:
+      return fe::DataType_t::BFLOAT16;
+    default:
+      return fe::DataType_t::FLOAT;
+  }
+}
+
+std::vector<int64_t> bias_shape(const ConvProblem& p) {
+  std::vector<int64_t> shape(p.y.shape.size(), 1);
+  shape[1] = p.y.shape[1];
+  return shape;
+}
+
+Tensor input(Graph& graph, const ConvProblem& p, const char* name, int64_t uid, const ConvProblem::Tensor& t) {
+  return graph.tensor(fe::graph::Tensor_attributes()
+                          .set_name(name)
+                          .set_uid(uid)
+                          .set_dim(t.shape)
+                          .set_stride(t.strides)
+                          .set_alignment(p.alignment)
+                          .set_data_type(type_of(p.dtype)));
+}
+
+void output(const ConvProblem& p, const Tensor& made, int64_t uid, const ConvProblem::Tensor& t) {
+  made->set_output(true)
+      .set_uid(uid)
+      .set_dim(t.shape)
+      .set_stride(t.strides)
+      .set_alignment(p.alignment)
+      .set_data_type(type_of(p.dtype));
+}
+
+template <class Attributes>
+Attributes geometry(const ConvProblem& p) {
+  return Attributes()
+      .set_pre_padding(p.pad_begin)
+      .set_post_padding(p.pad_end)
+      .set_stride(p.stride)
+      .set_dilation(p.dilation);
+}
+
+/// y = conv(x, w), with what follows it: intermediate results are float32 and stay on the chip.
+void add_forward(Graph& graph, const ConvProblem& p) {
+  const auto pointwise = [](fe::PointwiseMode_t mode) { return fe::graph::Pointwise_attributes().set_mode(mode); };
+  Tensor y = graph.conv_fprop(input(graph, p, "x", kX, p.x), input(graph, p, "w", kW, p.w),
+                              geometry<fe::graph::Conv_fprop_attributes>(p));
+  if (p.bias) {
+    y->set_dim(p.y.shape).set_stride(p.y.strides);
+    std::vector<int64_t> strides(p.y.shape.size(), p.y.shape[1]);
+    strides[1] = 1;
+    y = graph.pointwise(y, input(graph, p, "b", kBias, {bias_shape(p), strides}), pointwise(fe::PointwiseMode_t::ADD));
+  }
+  if (p.relu) {
+    y->set_dim(p.y.shape).set_stride(p.y.strides);
+    y = graph.pointwise(y, pointwise(fe::PointwiseMode_t::RELU_FWD));
+  }
+  output(p, y, kY, p.y);
+}
+
+std::unique_ptr<Graph> graph_of(const ConvProblem& p) {
+  auto graph = std::make_unique<Graph>();
+  graph->set_io_data_type(type_of(p.dtype));
+  graph->set_intermediate_data_type(fe::DataType_t::FLOAT);
+  graph->set_compute_data_type(fe::DataType_t::FLOAT);
+  if (p.direction == Direction::kForward) {
+    add_forward(*graph, p);
+  } else if (p.direction == Direction::kData) {
+    const Tensor dy = input(*graph, p, "dy", kY, p.y), w = input(*graph, p, "w", kW, p.w);
+    output(p, graph->conv_dgrad(dy, w, geometry<fe::graph::Conv_dgrad_attributes>(p)), kX, p.x);
+  } else {
+    const Tensor dy = input(*graph, p, "dy", kY, p.y), x = input(*graph, p, "x", kX, p.x);
+    output(p, graph->conv_wgrad(dy, x, geometry<fe::graph::Conv_wgrad_attributes>(p)), kW, p.w);
+  }
+  return graph;
+}
+
+/// A graph and the engine chosen for it. Immutable, so many threads may enqueue it.
+class GraphPlan final : public ConvPlan {
+ public:
+  GraphPlan(std::unique_ptr<Graph> graph, int64_t index, const ConvProblem& p, int device)
+      : graph_(std::move(graph)), index_(index), bias_(p.bias), device_(device) {
+    check(graph_->prepare_variant_pack_template());
+    int64_t bytes = 0;
+    check(graph_->get_workspace_size_plan_at_index(index, bytes));
+    workspace_ = static_cast<size_t>(std::max<int64_t>(0, bytes));
+  }
+  size_t workspace_bytes() const override { return workspace_; }
+
+  void enqueue(void* x, void* w, void* y, void* b, void* workspace, StreamHandle stream) const override {
+    void* pointers[] = {x, w, y, b};
+    const Handle handle(device_, stream);
+    check(graph_->execute_plan_at_index(handle, pointers, bias_ ? 4 : 3, workspace, index_));
+  }
+
+ private:
+  std::unique_ptr<Graph> graph_;
+  int64_t index_;
+  bool bias_;
+  int device_;
+  size_t workspace_ = 0;
+};
+
+/// The engines that a problem may use, most promising first. Asks the heuristics only as far as it has to.
+class Candidates {
+ public:
+  Candidates(const ConvProblem& p, int64_t limit, int device)
+      : p_(p), limit_(limit), handle_(device, nullptr), graph_(graph_of(p)) {
+    supported_ = graph_->validate().is_good() && graph_->build_operation_graph(handle_).is_good();
+  }
+
+  /// Moves on to the next engine that can be built; -1 at the end.
+  int64_t next() {
+    while (supported_) {
+      while (++at_ < count_)
+        if (graph_->build_plan_at_index(at_).is_good()) return at_;
+      if (!ask_more()) break;
+    }
+    return -1;
+  }
+  /// Adds an engine by what an earlier process chose.
+  bool add(int64_t engine, const std::unordered_map<fe::KnobType_t, int64_t>& knobs) {
+    if (!supported_ || graph_->create_execution_plan(engine, knobs).is_bad()) return false;
+    count_ = graph_->get_execution_plan_count();
+    return count_ > 0;
+  }
+  Graph& graph() { return *graph_; }
+  std::unique_ptr<Graph> take() { return std::move(graph_); }
+
+ private:
+  bool ask_more() {
+    static constexpr fe::HeurMode_t kModes[] = {fe::HeurMode_t::A, fe::HeurMode_t::B, fe::HeurMode_t::FALLBACK};
+    while (mode_ < std::size(kModes)) {
+      if (graph_->create_execution_plans({kModes[mode_++]}).is_bad()) continue;
+      const int64_t count = graph_->get_execution_plan_count();
+      if (count == count_) continue;
+      at_ = count_ - 1, count_ = count;
+      pass_over();
+      return true;
+    }
+    return false;
+  }
+  void pass_over() {
+    using Note = fe::NumericalNote_t;
+    std::vector<Note> notes{Note::REDUCED_PRECISION_REDUCTION};
+    if (p_.dtype == DType::kFloat32) notes.push_back(Note::DOWN_CONVERT_INPUTS);
+    if (p_.dtype == DType::kFloat32 && !p_.tf32) notes.push_back(Note::TENSOR_CORE);
+    if (p_.deterministic) notes.push_back(Note::NONDETERMINISTIC);
+    graph_->deselect_numeric_notes(notes);
+    graph_->deselect_workspace_greater_than(p_.workspace.value_or(limit_));
+  }
+
+  const ConvProblem& p_;
+  int64_t limit_;
+  Handle handle_;
+  std::unique_ptr<Graph> graph_;
+  bool supported_ = false;
+  size_t mode_ = 0;
+  int64_t at_ = -1, count_ = 0;
+};
+
+using PlanPtr = std::shared_ptr<const ConvPlan>;
+
+PlanPtr first_plan(const ConvProblem& p, int64_t limit, int device) {
+  Candidates candidates(p, limit, device);
+  const int64_t index = candidates.next();
+  return index < 0 ? nullptr : std::make_shared<GraphPlan>(candidates.take(), index, p, device);
+}
+
+// --- timing, and remembering what it found
+// -----------------------------------------------------------------------------
+
+/// Chosen engines as lines "problem | engine knob:value ...", one file for each version of cuDNN and kind of device.
+class ChoiceFile {
+ public:
+  explicit ChoiceFile(int device) {
+    const std::string folder = library_settings().cache_folder;
+    if (folder.empty()) return;
+    std::string name = "cudnn-" + cudnn_version() + "-" + gpu(device).name() + ".txt";
+    std::replace_if(name.begin(), name.end(), [](char c) { return c == ' ' || c == '/'; }, '_');
+    path_ = folder + "/" + name;
+  }
+
+  /// Engine and knobs; false where the problem is not in the file. The last line of a problem counts.
+  bool find(const std::string& problem, int64_t& engine, std::unordered_map<fe::KnobType_t, int64_t>& knobs) const {
+    std::ifstream file(path_);
+    std::string line, chosen;
+    while (std::getline(file, line))
+      if (line.compare(0, problem.size() + 3, problem + " | ") == 0) chosen = line.substr(problem.size() + 3);
+    std::istringstream words(chosen);
+    if (!(words >> engine)) return false;
+    int64_t knob, value;
+    for (char colon; words >> knob >> colon >> value;) knobs[static_cast<fe::KnobType_t>(knob)] = value;
+    return true;
+  }
+
+  void append(const std::string& problem, const Graph& graph, int64_t index) const {
+    int64_t engine = 0;
+    std::unordered_map<fe::KnobType_t, int64_t> knobs;
+    if (path_.empty() || graph.get_engine_and_knobs_at_index(index, engine, knobs).is_bad()) return;
+    std::ostringstream line;
+    line << problem << " | " << engine;
+    for (const auto& [knob, value] : knobs) line << " " << static_cast<int64_t>(knob) << ":" << value;
+    std::ofstream(path_, std::ios::app) << line.str() + "\n";  // one write: lines of two processes do not mix
+  }
+
+ private:
+  std::string path_;
+};
+
+/// Device memory for the length of a scope. Its contents are whatever was there: the time does not depend on them.
+class Buffer {
+ public:
+  Buffer(size_t bytes, int device)
+      : block_(bytes ? backend()->allocate(bytes, device, StreamKind::kCompute, "convolution") : nullptr) {}
+  ~Buffer() {
+    if (block_) backend()->release(block_);
+  }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  void* data() const { return block_ ? block_->data : nullptr; }
+
+ private:
+  DeviceBlock* block_;
+};
+
+class Event {
+ public:
+  Event() { check(driver().cuEventCreate(&event_, CU_EVENT_DEFAULT), "cuEventCreate"); }
+  ~Event() { driver().cuEventDestroy_v2(event_); }
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+  void record(CUstream stream) { check(driver().cuEventRecord(event_, stream), "cuEventRecord"); }
+  /// Milliseconds from the other event to this one; waits for it.
+  float since(const Event& begin) const {
+    float ms = 0;
+    check(driver().cuEventSynchronize(event_), "cuEventSynchronize");
+    check(driver().cuEventElapsedTime(&ms, begin.event_, event_), "cuEventElapsedTime");
+    return ms;
+  }
+
+ private:
+  CUevent event_ = nullptr;
+};
+
+size_t bytes_of(const ConvProblem::Tensor& t, DType dtype) {
+  size_t n = itemsize(dtype);
+  for (int64_t d : t.shape) n *= static_cast<size_t>(d);
+  return n;
+}
+
+/// The engine that ran fastest, of the first candidates; -1 where there is none.
+int64_t fastest(Candidates& candidates, const ConvProblem& p, int device) {
+  const StreamHandle stream = backend()->stream(device, StreamKind::kCompute);
+  const Buffer x(bytes_of(p.x, p.dtype), device), w(bytes_of(p.w, p.dtype), device), y(bytes_of(p.y, p.dtype), device),
+      b(p.bias ? bytes_of({bias_shape(p), {}}, p.dtype) : 0, device);
+  void* pointers[] = {x.data(), w.data(), y.data(), b.data()};
+  const Handle handle(device, stream);
+  Event begin, end;
+  int64_t best = -1;
+  float best_ms = std::numeric_limits<float>::max();
+  for (size_t tried = 0; tried < kMostCandidates; ++tried) {
+    const int64_t index = candidates.next();
+    if (index < 0) break;
+    int64_t bytes = 0;
+    check(candidates.graph().get_workspace_size_plan_at_index(index, bytes));
+    const Buffer workspace(static_cast<size_t>(bytes), device);
+    const auto run = [&] {
+      return candidates.graph().execute_plan_at_index(handle, pointers, p.bias ? 4 : 3, workspace.data(), index);
+    };
+    if (run().is_bad()) continue;
+    begin.record(static_cast<CUstream>(stream));
+    for (int i = 0; i < kRuns; ++i) check(run());
+    end.record(static_cast<CUstream>(stream));
+    const float ms = end.since(begin);
+    if (ms < best_ms) best_ms = ms, best = index;
+  }
+  return best;
+}
+
+PlanPtr tuned_plan(const ConvProblem& p, int64_t limit, int device) {
+  const ChoiceFile file(device);
+  const std::string problem = p.str();
+  int64_t engine = 0;
+  std::unordered_map<fe::KnobType_t, int64_t> knobs;
+  if (file.find(problem, engine, knobs)) {
+    Candidates known(p, limit, device);
+    if (known.add(engine, knobs))
+      if (const int64_t index = known.next(); index >= 0)
+        return std::make_shared<GraphPlan>(known.take(), index, p, device);
+  }
+  Candidates candidates(p, limit, device);
+  const int64_t index = fastest(candidates, p, device);
+  if (index < 0) return nullptr;
+  file.append(problem, candidates.graph(), index);
+  return std::make_shared<GraphPlan>(candidates.take(), index, p, device);
+}
+
+PlanPtr choose(ConvProblem p, int device) {
+  const bool tune = library_settings().autotune && !p.workspace;
+  const auto attempt = [&](int64_t limit) {
+    return tune ? tuned_plan(p, limit, device) : first_plan(p, limit, device);
+  };
+  PlanPtr plan = attempt(kWorkspace);
+  if (!plan && p.deterministic) p.deterministic = false, plan = attempt(kWorkspace);
+  if (!plan && !p.workspace) plan = attempt(std::numeric_limits<int64_t>::max());
+  return plan;
+}
+
+}  // namespace
+
+std::string ConvProblem::str() const {
+  std::ostringstream out;
+  const auto list = [&](const char* name, const std::vector<int64_t>& values) {
+    out << ' ' << name;
+    for (size_t i = 0; i < values.size(); ++i) out << (i ? "," : "") << values[i];
+  };
+  static constexpr const char* kNames[] = {"fwd", "bwd_data", "bwd_weights"};
+  out << kNames[static_cast<int>(direction)] << ' ' << dtype_name(dtype);
+  const std::pair<const char*, const Tensor*> tensors[] = {{"x", &x}, {"w", &w}, {"y", &y}};
+  for (const auto& [name, t] : tensors) {
+    list(name, t->shape);
+    list("/", t->strides);
+  }
+  list("stride", stride);
+  list("dilate", dilation);
+  list("pad", pad_begin);
+  list("to", pad_end);
+  out << (bias ? " bias" : "") << (relu ? " relu" : "") << (tf32 ? " tf32" : "")
+      << (deterministic ? " deterministic" : "") << " align " << alignment;
+  if (workspace) out << " workspace " << *workspace;
+  return out.str();
+}
+
+std::shared_ptr<const ConvPlan> find_conv_plan(const ConvProblem& problem, int device) {
+  static auto* mutex = new std::mutex;
+  static auto* plans = new std::map<std::string, PlanPtr>;
+  const std::string key = problem.str() + (library_settings().autotune ? " tuned " : " ") + std::to_string(device);
+  void* const library = cudnn().handle();
+  {
+    const std::lock_guard lock(*mutex);
+    fe::cudnn_dlhandle = library;
+    if (const auto found = plans->find(key); found != plans->end()) return found->second;
+  }
+  try {
+    PlanPtr plan = choose(problem, device);
+    const std::lock_guard lock(*mutex);
+    return plans->emplace(key, plan).first->second;
+  } catch (const Error&) {
+    throw;
+  } catch (const std::exception& e) {  // cudnn_frontend's own, or a library that it could not open
+    fail(e.what());
+  }
+}
+
+}  // namespace minimx::cuda

@@ -1,0 +1,48 @@
+// ConvPlan: cuDNN's way to compute one convolution, chosen among its engines and ready to run. The one file that
+// includes cudnn_frontend is conv_plan.cc; conv.cc turns a kernel's operands into a ConvProblem.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "runtime/backend.h"
+
+namespace minimx::cuda {
+
+/// A convolution as cuDNN counts: 4 or 5 axes (N, C, *spatial), strides in elements, packed.
+struct ConvProblem {
+  enum class Direction { kForward, kData, kWeights };
+  struct Tensor {
+    std::vector<int64_t> shape, strides;
+  };
+
+  Direction direction = Direction::kForward;
+  DType dtype = DType::kFloat32;
+  Tensor x, w, y;
+  std::vector<int64_t> stride, dilation, pad_begin, pad_end;
+  bool bias = false, relu = false;  // forward only: y = max(0, conv(x, w) + b)
+  bool tf32 = false, deterministic = true;
+  int64_t alignment = 16;            // of every operand, in bytes
+  std::optional<int64_t> workspace;  // bytes that there are; empty: as many as are worth it
+
+  /// All of it in one line: equal problems have equal text.
+  std::string str() const;
+};
+
+class ConvPlan {
+ public:
+  virtual ~ConvPlan() = default;
+  virtual size_t workspace_bytes() const = 0;
+  /// Puts it on the stream, as ConvProblem names the operands; the output is the one that the direction computes.
+  /// Neither allocates nor waits, so it may be captured in a CUDA graph. `b` is null where there is no bias.
+  virtual void enqueue(void* x, void* w, void* y, void* b, void* workspace, StreamHandle stream) const = 0;
+};
+
+/// The plan for the problem, or null where cuDNN has none. Plans are remembered for the process, so asking again is
+/// quick. With LibrarySettings::autotune the candidates of the heuristics are timed on the device's compute stream, and
+/// the choice is remembered on disk; where `workspace` is given they are not, for that is asked on the way to a launch.
+std::shared_ptr<const ConvPlan> find_conv_plan(const ConvProblem& problem, int device);
+
+}  // namespace minimx::cuda

@@ -1,0 +1,41 @@
+// Convolutions by cuDNN and matrix products by cuBLASLt: the two factories of a GPU that are not CUDA text made by
+// minimx/rtc/cuda. Operands, attributes and results are those of csrc/cpu/dnnl_conv.cc and dnnl_matmul.cc. What the
+// libraries do not take (an integer type, a stride of 0) is put before, after or in place of them by other kernels of
+// the device, which are asked for by name.
+#pragma once
+#include <functional>
+#include <span>
+#include <string>
+
+#include "runtime/backend.h"
+
+namespace minimx::cuda {
+
+/// Makes a kernel of a device by its factory's name. Asked for: "cast", "reduce" (sum), "elemwise" (add, relu), "fill",
+/// "matmul_plain" and "conv_fwd_plain", "conv_bwd_data_plain", "conv_bwd_weights_plain".
+using KernelMaker = std::function<KernelPtr(const std::string& name, std::span<const Spec> ins,
+                                            std::span<const Spec> outs, const Attrs& attrs, int device)>;
+
+/// Called once, before the first kernel is made.
+void set_kernel_maker(KernelMaker make);
+
+/// How results may differ from run to run, machine to machine, and from IEEE arithmetic. Of the process; a kernel keeps
+/// what was set when it was made.
+struct LibrarySettings {
+  bool allow_tf32 = false;    // float32 products may be computed from 10-bit mantissas
+  bool deterministic = true;  // only algorithms that give the same bits every time, where there is one
+  bool autotune = false;      // convolutions: time the candidates, and remember the fastest in cache_folder
+  std::string cache_folder;   // of text files; empty: remember nothing
+};
+void set_library_settings(const LibrarySettings& settings);
+LibrarySettings library_settings();
+
+/// conv_fwd(x, w[, b]) -> y, with "relu"; conv_bwd_data(dy, w) -> dx; conv_bwd_weights(x, dy) -> dw[, db].
+/// Throws Error(kDevice) without cuDNN.
+KernelPtr make_conv(const std::string& name, std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs,
+                    int device);
+
+/// matmul(a, b[, bias]) -> c. As above, with cuBLASLt.
+KernelPtr make_matmul(std::span<const Spec> ins, std::span<const Spec> outs, int device);
+
+}  // namespace minimx::cuda
