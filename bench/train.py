@@ -1,8 +1,10 @@
-"""ResNet-50 (v1b): training steps and inference, minimx hybridized and imperative, PyTorch eager in both layouts.
+"""ResNet-50 (v1b): training steps and inference, minimx hybridized and imperative, PyTorch in the forms its users know.
 
-Synthetic data in the device's memory, SGD with momentum. The target: docs/performance.md.
+Synthetic data in the device's memory, SGD with momentum. On a GPU the peers are PyTorch eager and, with --compile,
+torch.compile, both channels_last under autocast. The targets: docs/performance.md.
 
     python bench/train.py --batch 8 --size 224
+    python bench/train.py --device gpu --batch 256 --dtype float16 --layout NHWC --compile
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as onp
 from common import Report, arguments, import_torch, in_turn, mx_device, torch_device
@@ -21,45 +24,63 @@ from minimx import autograd, gluon
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "peers"))
 
 
-def batch(args: argparse.Namespace) -> tuple[onp.ndarray, onp.ndarray]:
+def batch(args: argparse.Namespace, layout: str = "NCHW") -> tuple[onp.ndarray, onp.ndarray]:
     """Images and labels."""
     rng = onp.random.default_rng(0)
-    images = rng.normal(size=(args.batch, 3, args.size, args.size)).astype("float32")
+    shape = {"N": args.batch, "C": 3, "H": args.size, "W": args.size}
+    images = rng.normal(size=[shape[axis] for axis in layout]).astype("float32")
     return images, rng.integers(0, 1000, args.batch)
 
 
 def ours(args: argparse.Namespace, hybridize: bool) -> tuple[Callable, Callable]:
-    """(training step, inference), each waiting for its result."""
+    """(training steps, inference), each waiting for its results."""
     device = mx_device(args.device)
-    images, labels = (mx.np.array(a, device=device) for a in batch(args))
-    net = mx.models.resnet50_v1b(in_channels=3)
+    images, labels = (mx.np.array(a, device=device) for a in batch(args, args.layout))
+    images = images.astype("float32" if args.dtype == "tf32" else args.dtype)
+    net = mx.models.resnet50_v1b(in_channels=3, layout=args.layout)
     net.initialize(mx.init.Xavier(), device=device)
+    if args.dtype in ("float16", "bfloat16"):
+        net.cast(args.dtype)
     if hybridize:
         net.hybridize(static_alloc=True, static_shape=True)
-    trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 1e-3, "momentum": 0.9, "wd": 1e-4})
+    settings = {"learning_rate": 1e-3, "momentum": 0.9, "wd": 1e-4, "multi_precision": args.dtype.endswith("16")}
+    trainer = gluon.Trainer(net.collect_params(), "sgd", settings)
     loss_fn = gluon.loss.SoftmaxCrossEntropyLoss()
 
     def train() -> None:
-        with autograd.record():
-            loss = loss_fn(net(images), labels)
-        loss.backward()
-        trainer.step(args.batch)
+        for _ in range(args.steps):
+            with autograd.record():
+                loss = loss_fn(net(images), labels)
+            loss.backward()
+            trainer.step(args.batch)
         mx.waitall()
 
-    return train, lambda: net(images).wait_to_read()
+    def infer() -> None:
+        for _ in range(args.steps):
+            out = net(images)
+        out.wait_to_read()
+
+    return train, infer
 
 
-def theirs(args: argparse.Namespace, channels_last: bool) -> tuple[Callable, Callable]:
-    """The same in PyTorch, eager."""
+def theirs(args: argparse.Namespace, channels_last: bool, compiled: bool = False) -> tuple[Callable, Callable]:
+    """The same in PyTorch."""
     import torch
     import torch_resnet
 
     device = torch_device(args.device)
+    dtype = getattr(torch, args.dtype) if args.dtype.endswith("16") else None
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = args.dtype == "tf32"
     form = torch.channels_last if channels_last else torch.contiguous_format
     images, labels = (torch.from_numpy(a).to(device) for a in batch(args))
-    images = images.contiguous(memory_format=form)
-    net = torch_resnet.make().to(device, memory_format=form)
+    images = images.to(dtype or torch.float32).contiguous(memory_format=form)
+    net: Any = torch_resnet.make().to(device, memory_format=form)
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
+    run = torch.compile(net) if compiled else net
+
+    def scope() -> Any:
+        return torch.autocast(device.partition(":")[0], dtype=dtype, enabled=dtype is not None)
 
     def wait() -> None:
         if device.startswith("cuda"):
@@ -67,15 +88,19 @@ def theirs(args: argparse.Namespace, channels_last: bool) -> tuple[Callable, Cal
 
     def train() -> None:
         net.train()
-        optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(net(images), labels).backward()
-        optimizer.step()
+        for _ in range(args.steps):
+            optimizer.zero_grad()
+            with scope():
+                loss = torch.nn.functional.cross_entropy(run(images), labels)
+            loss.backward()
+            optimizer.step()
         wait()
 
     def infer() -> None:
         net.eval()
-        with torch.inference_mode():
-            net(images)
+        with torch.inference_mode(), scope():
+            for _ in range(args.steps):
+                run(images)
         wait()
 
     return train, infer
@@ -83,19 +108,33 @@ def theirs(args: argparse.Namespace, channels_last: bool) -> tuple[Callable, Cal
 
 def main() -> None:
     size = {"type": int, "metavar": "N"}
-    args = arguments(__doc__, batch={**size, "default": 8}, size={**size, "default": 224})
+    args = arguments(
+        __doc__,
+        batch={**size, "default": 8},
+        size={**size, "default": 224},
+        steps={**size, "default": 1, "help": "steps between waits (on a GPU 10 and more)"},
+        dtype={"default": "float32", "choices": ["float32", "tf32", "float16", "bfloat16"]},
+        layout={"default": "NCHW", "choices": ["NCHW", "NHWC"], "help": "of minimx; PyTorch runs in both"},
+        compile={"action": "store_true", "help": "torch.compile as well: it takes a minute to start"},
+        training={"action": "store_true", "help": "training steps only"},
+    )
     if args.tiny:
-        args.batch, args.size = 2, 32
+        args.batch, args.size, args.steps = 2, 32, 1
+    if args.device != "cpu":
+        mx.device.allow_tf32(args.dtype == "tf32")
     rivals = {"minimx hybridized": ours(args, True), "minimx imperative": ours(args, False)}
     if import_torch() is not None:
-        rivals["PyTorch"] = theirs(args, False)
+        if args.device == "cpu":
+            rivals["PyTorch"] = theirs(args, False)
         rivals["PyTorch channels_last"] = theirs(args, True)
-    report = Report(f"ResNet-50, batch {args.batch}, {args.size} x {args.size}, float32, images a second", args)
-    for i, what in enumerate(("training step", "inference")):
+        if args.compile:
+            rivals["torch.compile channels_last"] = theirs(args, True, True)
+    report = Report(f"ResNet-50, batch {args.batch}, {args.size} x {args.size}, {args.dtype}, images a second", args)
+    for i, what in enumerate(("training step",) if args.training else ("training step", "inference")):
         cases = {who: pair[i] for who, pair in rivals.items()}
         for case in cases.values():
             case(), case()  # compile, settle
-        report.add(what, in_turn(cases, args.rounds, seconds=0), items=args.batch)
+        report.add(what, in_turn(cases, args.rounds, seconds=0), items=args.batch * args.steps)
     report.finish()
 
 

@@ -7,11 +7,24 @@ import pytest
 import minimx as mx
 
 
+def pytest_addoption(parser):
+    """``--device gpu``: the same tests with a GPU as the current device, so that what they make lies there."""
+    parser.addoption("--device", default="cpu", help="cpu, gpu or gpu:1")
+
+
+@pytest.fixture(scope="session")
+def device(request):
+    """The device of ``--device``."""
+    kind, _, number = request.config.getoption("--device").partition(":")
+    return mx.Device(kind, int(number or 0))
+
+
 @pytest.fixture(autouse=True)
-def _clean():
+def _clean(device):
     """Seeds the stream; afterwards checks that modes are as they were and that no error waits unseen."""
     mx.random.seed(0)
-    yield
+    with device:
+        yield
     assert not mx.autograd.is_recording() and not mx.autograd.is_training(), (
         "the test left autograd recording or training"
     )
