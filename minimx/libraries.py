@@ -19,7 +19,7 @@ from types import ModuleType
 
 from minimx.errors import MissingExtra
 
-__all__ = ["cuda_header_folders", "cuda_library_folders", "import_core", "installed_file"]
+__all__ = ["cuda_header_folders", "cuda_include_folders", "cuda_library_folders", "import_core", "installed_file"]
 
 
 def installed_file(distribution: str, suffix: str) -> Path:
@@ -61,6 +61,12 @@ def cuda_library_folders() -> list[str]:
     """
     folders = _nvidia_folders("lib") + [root / part for root in _toolkits() for part in ("lib64", "lib")]
     return [str(folder) for folder in dict.fromkeys(folders) if folder.is_dir()]
+
+
+def cuda_include_folders() -> list[Path]:
+    """Folders in which to look for what kernels that are compiled at run time include, best first."""
+    folders = _nvidia_folders("include") + [root / "include" for root in _toolkits()]
+    return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
 
 
 # What csrc/cuda includes or makes others include, and the wheel that has it.

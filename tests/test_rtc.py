@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import minimx as mx
+from minimx.errors import CompileError, MissingExtra
 from minimx.ops.emit import compute_types
 from minimx.ops.kinds.elemwise import Elemwise
 from minimx.ops.table import OPS
@@ -19,7 +20,8 @@ from minimx.rtc import compile as compiling
 from minimx.rtc import emit_host, text
 from minimx.rtc.cache import Cache
 from minimx.rtc.compiler import find_compiler
-from minimx.rtc.cuda import pointwise
+from minimx.rtc.cuda import compile as cuda
+from minimx.rtc.cuda import pointwise, recipe
 from minimx.rtc.group import Constant, Group, Operand, Ref, Step, collapse, number
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -100,7 +102,7 @@ def compiled(service, *groups):
 def test_text_is_as_reviewed(name):
     """The generated text, for people to read. To accept a change: MINIMX_GOLDEN=write pytest tests/test_rtc.py."""
     g = GROUPS[name]
-    made = {".cc": emit_host.source([g]), ".cu": text.functions([g]) + "\n" + pointwise.kernel(g)}
+    made = {".cc": emit_host.source([g]), ".cu": pointwise.Walk(g).source()}
     for suffix, got in made.items():
         path = GOLDEN / (name + suffix)
         if os.environ.get("MINIMX_GOLDEN") == "write":
@@ -147,32 +149,77 @@ def row_groups(every_type):
     return [row_group(op, d) for op in rows for d in (op.row.dtypes if every_type else compute_types(op)[-2:])]
 
 
-def nvrtc():
-    """(compile function) where cuda-core and NVIDIA's headers are installed; no GPU is needed."""
-    core = pytest.importorskip("cuda.core")
-    nvidia = pytest.importorskip("nvidia")
-    include = [str(h.parent) for root in nvidia.__path__ for h in Path(root).glob("**/include/cuda_fp16.h")]
-    if not include:
-        pytest.skip("needs the headers of nvidia-cuda-runtime")
-
-    def run(source):
-        options = core.ProgramOptions(std="c++17", arch="sm_90", include_path=include, fma=False,
-                                      device_as_default_execution_space=True)  # fmt: skip
-        return core.Program(source, "c++", options).compile("cubin").code
-
-    return run
+ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
 
 
-def test_cuda_text_compiles():
-    run = nvrtc()
-    assert run(pointwise.source(list(GROUPS.values())))
+@pytest.fixture
+def nvrtc(monkeypatch, tmp_path):
+    """A service that compiles CUDA, with a fresh cache. No GPU is needed."""
+    pytest.importorskip("cuda.core")
+    monkeypatch.setitem(mx.settings.__dict__, "cache_dir", tmp_path / "cache")
+    made = cuda.Service()
+    monkeypatch.setattr(cuda, "service", made)
+    try:
+        if not made.nvrtc.include:
+            pytest.skip("needs the headers of nvidia-cuda-runtime")
+    except MissingExtra as error:
+        pytest.skip(str(error))
+    return made
+
+
+def codes(groups):
+    """The texts of fused kernels."""
+    return [pointwise.fused(g).launches[0].code for g in groups]
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_cuda_text_compiles(nvrtc, arch):
+    made = cuda.cubins(codes(GROUPS.values()), arch)
+    assert len(made) == 3 and all(name.encode() in cubin for name, cubin in made.items())
 
 
 @pytest.mark.slow
-def test_cuda_text_of_every_row_compiles():
-    run, groups = nvrtc(), row_groups(every_type=True)
-    for i in range(0, len(groups), 150):
-        assert run(pointwise.source(groups[i : i + 150]))
+def test_cuda_text_of_every_row_compiles(nvrtc):
+    assert cuda.cubins(codes(row_groups(every_type=True)), "sm_90")
+
+
+def test_cubins_are_kept_in_memory_and_on_disk(nvrtc, monkeypatch):
+    asked = codes([group("exp"), group("exp", "tanh")])
+    made = cuda.cubins(asked, "sm_90")
+    assert cuda.cubins(asked, "sm_90")[asked[0].name] is made[asked[0].name]
+    again = cuda.Service()
+    monkeypatch.setattr(cuda, "service", again)
+    monkeypatch.setattr(cuda.Nvrtc, "run", None)
+    assert cuda.cubins(asked, "sm_90") == made and "2 from disk, 0 compiled" in mx.rtc.report()
+
+
+def test_cubins_are_compiled_in_the_background(nvrtc):
+    asked = codes([group(row, dtype="float16") for row in ("exp", "tanh", "sin", "cos", "erf")])
+    cuda.prefetch(asked, "sm_90")
+    assert mx.rtc.wait(60) and cuda.ready(asked, "sm_90")
+    assert not cuda.ready(asked, "sm_80") and "5 compiled" in mx.rtc.report()
+
+
+def test_a_cuda_kernel_that_does_not_compile_is_explained(nvrtc):
+    good = codes([group("exp")])[0]
+    bad = recipe.code("bad", 'extern "C" __global__ void KERNEL(float* p) {\n  p[0] = nonsense;\n}\n')
+    with pytest.raises(CompileError) as raised:
+        cuda.cubins([good, bad], "sm_90")
+    words = str(raised.value)
+    assert all(w in words for w in ("kernel bad_", "sm_90", "--fmad=false", "   2 |   p[0] = nonsense;", "undefined"))
+    assert words in mx.rtc.report() and cuda.cubins([good], "sm_90")
+
+
+def test_headers_are_read_where_they_are_needed():
+    lean, narrow = codes([group("exp")]), codes([group("exp", dtype="float16")])
+    assert cuda.source(lean).startswith("#define MINIMX_NO_NARROW")
+    assert "#define MINIMX_NO_NARROW" not in cuda.source([*lean, *narrow])
+
+
+def test_without_cuda_core_an_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cuda.core", None)
+    with pytest.raises(MissingExtra, match=r"cuda-core.*minimx\[cuda13\]"):
+        cuda.Service().ask(codes([group("exp")]), "sm_90", True)
 
 
 @pytest.mark.slow
@@ -185,9 +232,7 @@ def test_host_text_of_every_row_compiles(service):
 
 
 def stored(cache, key, content):
-    made = cache.folder.parent / "made"
-    made.write_bytes(content)
-    cache.store([key], made)
+    cache.store([key], content)
 
 
 def test_cache_gives_back_what_was_stored(tmp_path):

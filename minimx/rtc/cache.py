@@ -1,4 +1,4 @@
-"""Compiled kernels on disk: one shared object per kernel, under the digest of all that it depends on.
+"""Compiled kernels on disk: a shared object or a cubin for each, under the digest of all that it depends on.
 
 The folder is private to the user (mode 0700) and refused if it is somebody else's, since what lies in it is executed.
 A file ends with the digest of its content, so a damaged one is noticed and made again. Files appear by rename, and the
@@ -28,10 +28,14 @@ def digest(*parts: str) -> str:
 
 
 class Cache:
-    """A folder of compiled kernels. ``problem`` says why the wanted folder is not used, if so; then a fresh one is."""
+    """A folder of compiled kernels. ``problem`` says why the wanted folder is not used, if so; then a fresh one is.
 
-    def __init__(self, folder: Path, limit_bytes: int) -> None:
-        self.limit_bytes, self.problem = limit_bytes, ""
+    Caches with different suffixes may share a folder, and then its bound.
+    """
+
+    def __init__(self, folder: Path, limit_bytes: int, suffix: str = SUFFIX) -> None:
+        self.limit_bytes, self.suffix, self.problem = limit_bytes, suffix, ""
+        self.grown = limit_bytes  # bytes stored since the folder was last looked through
         try:
             self.folder = private(folder)
         except OSError as error:
@@ -40,10 +44,14 @@ class Cache:
 
     def path(self, key: str) -> Path:
         """Where the kernel of a key lies, if it is there."""
-        return self.folder / (key + SUFFIX)
+        return self.folder / (key + self.suffix)
 
     def find(self, key: str) -> Path | None:
         """The kernel's file if it is there and whole; a damaged one is removed."""
+        return None if self.read(key) is None else self.path(key)
+
+    def read(self, key: str) -> bytes | None:
+        """The same, but what was stored."""
         path = self.path(key)
         try:
             data = path.read_bytes()
@@ -52,21 +60,23 @@ class Cache:
         if hashlib.sha256(data[:-DIGEST]).digest() == data[-DIGEST:]:
             with contextlib.suppress(OSError):
                 os.utime(path)  # used just now
-            return path
+            return data[:-DIGEST]
         path.unlink(missing_ok=True)
         return None
 
-    def store(self, keys: list[str], made: Path) -> None:
+    def store(self, keys: list[str], data: bytes) -> None:
         """Takes a compiler's output in, under every key whose kernel it holds."""
-        data = made.read_bytes()
-        temporary = self.temporary(SUFFIX)
+        temporary = self.temporary(self.suffix)
         temporary.write_bytes(data + hashlib.sha256(data).digest())
         for key in keys:
-            link = self.temporary(SUFFIX)
+            link = self.temporary(self.suffix)
             os.link(temporary, link)
             os.replace(link, self.path(key))
         temporary.unlink()
-        self.prune()
+        self.grown += len(data)
+        if self.grown > self.limit_bytes // 64:  # looking at every file takes longer than storing one
+            self.grown = 0
+            self.prune()
 
     def temporary(self, suffix: str) -> Path:
         """A new name for a file that is not finished."""

@@ -23,6 +23,7 @@ from ..config import settings
 from . import emit_host
 from .cache import Cache, digest
 from .compiler import Compiler, find_compiler
+from .cuda import compile as cuda
 from .group import Group
 from .text import kernel_name
 
@@ -167,7 +168,7 @@ class Service:
             source.write_text(emit_host.source([e.group for e in batch]))
             complaint = self.compiler.run(source, made, self.running)
             if not complaint:
-                self.cache.store([e.key for e in batch], made)
+                self.cache.store([e.key for e in batch], made.read_bytes())
         except OSError as error:  # no space, no rights, no compiler any more
             complaint = f"{type(error).__name__}: {error}"
         finally:
@@ -260,9 +261,9 @@ def wait(timeout: float | None = None) -> bool:
 
     For benchmarks and tests: programs run unfused meanwhile, so nothing else needs it.
     """
-    return service.wait(timeout)
+    return service.wait(timeout) and cuda.wait(timeout)
 
 
 def report() -> str:
     """What was compiled, by what, from where; for a failure the rows, options, numbered source and message."""
-    return service.report()
+    return "\n".join([service.report(), *cuda.report()])

@@ -22,33 +22,31 @@ struct where_ {
   }
 };
 
-// gelu, greater, where over (n): float32 -> bool, float32
-template <int kCount>
-void fused_c2f301218a8a_of(const float* p0, bool* q0, float* q1, int64_t n) {
-  const int64_t first = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * kCount;
-  const int64_t step = int64_t(gridDim.x) * blockDim.x * kCount;
-  for (int64_t at = first; at < n; at += step) {
-    const auto v0 = *reinterpret_cast<const Pack<float, kCount>*>(p0 + at);
-    Pack<bool, kCount> y0;
-    Pack<float, kCount> y1;
+// gelu, greater, where: float32 (whole) -> bool (whole), float32 (whole)
+extern "C" __global__ void __launch_bounds__(256) KERNEL(const float* p0, bool* q0, float* q1, int n) {
+  const auto walk = [&](auto pack, int begin, int end) {
+    constexpr int kCount = decltype(pack)::value;
+    const int thread = int(blockIdx.x) * blockDim.x + threadIdx.x;
+    const int step = int(gridDim.x) * blockDim.x * kCount;
+    for (int at = begin + thread * kCount; at < end; at += step) {
+      const auto v0 = load<kCount>(p0 + at);
+      Pack<bool, kCount> y0;
+      Pack<float, kCount> y1;
 #pragma unroll
-    for (int j = 0; j < kCount; ++j) {
-      const float x0 = v0.at[j];
-      const float t0 = gelu_::f<float>(x0);
-      const bool t1 = greater_::f<float>(t0, 0.1f);
-      const float t2 = where_::f<float>(t1, t0, float(-INFINITY));
-      y0.at[j] = t1;
-      y1.at[j] = t2;
+      for (int j = 0; j < kCount; ++j) {
+        const float x0 = v0.at[j];
+        const float t0 = gelu_::f<float>(x0);
+        const bool t1 = greater_::f<float>(t0, 0.1f);
+        const float t2 = where_::f<float>(t1, t0, float(-INFINITY));
+        y0.at[j] = t1;
+        y1.at[j] = t2;
+      }
+      store(q0 + at, y0);
+      store(q1 + at, y1);
     }
-    *reinterpret_cast<Pack<bool, kCount>*>(q0 + at) = y0;
-    *reinterpret_cast<Pack<float, kCount>*>(q1 + at) = y1;
-  }
-}
-
-extern "C" __global__ void __launch_bounds__(256) fused_c2f301218a8a(const float* p0, bool* q0, float* q1, int64_t n) {
-  fused_c2f301218a8a_of<1>(p0, q0, q1, n);
-}
-
-extern "C" __global__ void __launch_bounds__(256) fused_c2f301218a8a_wide(const float* p0, bool* q0, float* q1, int64_t n) {
-  fused_c2f301218a8a_of<8>(p0, q0, q1, n);
+  };
+  const bool aligned = ((size_t(p0) | size_t(q0) | size_t(q1)) & 15) == 0;
+  const int wide = aligned ? n / 8 * 8 : 0;
+  walk(Count<8>(), 0, wide);
+  walk(Count<1>(), wide, n);
 }

@@ -1,9 +1,15 @@
 // The primitives of the scalar language (minimx/ops/primitives.py) as CUDA functions, twins of csrc/cpu/scalar*.h; what
 // is put before every kernel of this folder. Compiled by NVRTC with -default-device (no __device__ is written) and
-// without contraction (--fmad=false), so that fused and unfused kernels agree. Includes only CUDA's 16-bit floats.
+// without contraction (--fmad=false), so that fused and unfused kernels agree. Includes only CUDA's 16-bit floats, and
+// not even those where MINIMX_NO_NARROW says that a text has none: half the time of a small compilation goes there.
 #pragma once
+#ifndef MINIMX_NO_NARROW
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
+#else
+struct __half;
+struct __nv_bfloat16;
+#endif
 
 using int8_t = signed char;
 using uint8_t = unsigned char;
@@ -57,12 +63,27 @@ template <class T>
 using Unsigned = typename UnsignedOf<sizeof(T)>::type;
 
 /// A 16-bit float as the float it stands for; other types as they are.
-inline float wide(Half x) { return __half2float(x); }
-inline float wide(BFloat16 x) { return __bfloat162float(x); }
 template <class T>
 T wide(T x) {
   return x;
 }
+/// `x` as a 16-bit float, rounded to nearest even; from a double once to Half, twice to BFloat16.
+template <class To, class From>
+To narrow(From x);
+
+#ifndef MINIMX_NO_NARROW
+inline float wide(Half x) { return __half2float(x); }
+inline float wide(BFloat16 x) { return __bfloat162float(x); }
+template <class To, class From>
+To narrow(From x) {
+  if constexpr (same<To, BFloat16>)
+    return __float2bfloat16_rn(static_cast<float>(x));
+  else if constexpr (same<From, double>)
+    return __double2half(x);
+  else
+    return __float2half_rn(static_cast<float>(x));
+}
+#endif
 
 /// A float as an integer, as the host has it: truncated; out of range and NaN are the lowest value.
 template <class Int, class Float>
@@ -79,13 +100,8 @@ To to(From x) {
     return x;
   } else if constexpr (is_narrow<From>) {
     return to<To>(wide(x));
-  } else if constexpr (same<To, Half>) {
-    if constexpr (same<From, double>)
-      return __double2half(x);
-    else
-      return __float2half_rn(static_cast<float>(x));
-  } else if constexpr (same<To, BFloat16>) {
-    return __float2bfloat16_rn(static_cast<float>(x));
+  } else if constexpr (is_narrow<To>) {
+    return narrow<To>(x);
   } else if constexpr (same<To, bool>) {
     return x != From(0);
   } else if constexpr (is_float<From> && is_int<To>) {
@@ -103,6 +119,27 @@ template <class T, int kCount>
 struct alignas(sizeof(T) * kCount < 16 ? sizeof(T) * kCount : 16) Pack {
   T at[kCount];
 };
+template <int kCount, class T>
+Pack<T, kCount> load(const T* p) {
+  return *reinterpret_cast<const Pack<T, kCount>*>(p);
+}
+template <int kCount, class T>
+void store(T* p, const Pack<T, kCount>& x) {
+  *reinterpret_cast<Pack<T, kCount>*>(p) = x;
+}
+
+/// A number as a type: what a generic lambda takes in place of a template argument.
+template <int kValue>
+struct Count {
+  static constexpr int value = kValue;
+};
+
+/// x / divisor for 0 <= x < 2^31, by a multiplication. `magic`: pointwise.py's magic(divisor).
+inline int divide(int x, int64_t magic) {
+  const uint32_t high =
+      static_cast<uint32_t>(static_cast<uint64_t>(static_cast<uint32_t>(x)) * static_cast<uint32_t>(magic) >> 32);
+  return static_cast<int>((high + static_cast<uint32_t>(x)) >> (magic >> 32));
+}
 
 namespace scalar {
 
