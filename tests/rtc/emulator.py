@@ -177,13 +177,13 @@ WAYS = (Way(False, 0xFF), Way(True, 0xA5))
 class Memory:
     """``size`` bytes between two pages that fault: up to the second, or (backwards) ``phase`` behind the first."""
 
-    def __init__(self, size: int, way: Way, phase: int = 0, what: str = "") -> None:
+    def __init__(self, size: int, way: Way, phase: int = 0, what: str = "", align: int = 1) -> None:
         self.size, self.way, self.what = size, way, what
         inner = -(-(size + phase) // PAGE) * PAGE or PAGE
         self.map = mmap.mmap(-1, inner + 2 * PAGE)
         self.inner = np.frombuffer(self.map, np.uint8)[PAGE:-PAGE]
         self.inner[:] = way.garbage
-        self.start = phase if way.backwards else inner - size
+        self.start = phase if way.backwards else (inner - size) // align * align
         self.bytes = self.inner[self.start : self.start + size]
         self.address = self.inner.ctypes.data + self.start
         self.first_page, self.last_page = self.inner.ctypes.data - PAGE, self.inner.ctypes.data + inner
@@ -218,7 +218,7 @@ class Placed(Memory):
         low, high = np.lib.array_utils.byte_bounds(array) if array.size else (array.ctypes.data,) * 2
         self.source = np.ctypeslib.as_array((ctypes.c_uint8 * (high - low)).from_address(low))
         self.array = array  # owns the source
-        super().__init__(high - low, way, low % 64 // array.itemsize * array.itemsize, what)
+        super().__init__(high - low, way, low % 16 // array.itemsize * array.itemsize, what)
         self.bytes[:] = self.source
         self.pointer = self.address + (array.ctypes.data - low)
 
@@ -257,7 +257,7 @@ def _run(recipe: recipes.Recipe, operands: Sequence[Any], state: tuple[int, int]
     places: list[Any] = []
     for i, x in enumerate(operands):
         places.append(Placed(x, way, f"operand {i}") if isinstance(x, np.ndarray) else _number(x))
-    scratch = Memory(-(-recipe.workspace // 256) * 256, way, what="the workspace")
+    scratch = Memory(recipe.workspace, way, what="the workspace", align=256)
     memories = [*(p for p in places if isinstance(p, Memory)), scratch]
     for launch in recipe.launches:
         _launch(launch, places, scratch, state, memories)
