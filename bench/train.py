@@ -121,7 +121,7 @@ def main() -> None:
     if args.tiny:
         args.batch, args.size, args.steps = 2, 32, 1
     if args.device != "cpu":
-        mx.device.allow_tf32(args.dtype == "tf32")
+        mx.device.library_settings(allow_tf32=args.dtype == "tf32", deterministic=False, autotune=True)
     rivals = {"minimx hybridized": ours(args, True), "minimx imperative": ours(args, False)}
     if import_torch() is not None:
         if args.device == "cpu":

@@ -13,7 +13,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from .errors import DeviceError
+from .config import settings
+from .errors import ArgumentError, DeviceError
 from .libraries import cuda_library_folders, import_core
 
 _core = import_core()
@@ -102,8 +103,34 @@ def cuda() -> Any:
         way_out = 'Build with MINIMX_CUDA=on, and `pip install "minimx[cuda13]"`; or use mx.cpu()'
         raise DeviceError("gpu", "a build with the CUDA part (minimx._cuda)", why, way_out) from None
     module.set_library_folders([str(folder) for folder in cuda_library_folders()])
+    _apply_library_settings(module)
     _core.set_gpu_backend(module.backend())
     return module
+
+
+_library_settings = {"allow_tf32": False, "deterministic": True, "autotune": False}
+
+
+def _apply_library_settings(module: Any) -> None:
+    module.set_library_settings(**_library_settings, cache_folder=str(settings.cache_dir / "plans"))
+
+
+def library_settings(**changes: bool) -> dict[str, bool]:
+    """How cuDNN and cuBLASLt may compute on GPUs; returns what was set before. Kernels keep what was set when they were
+    made, so set it before the first step.
+
+    allow_tf32: float32 products from 10-bit mantissas, some six times as fast (off: IEEE float32). deterministic: only
+    algorithms that give the same bits every time, where there is one. autotune: time cuDNN's candidates for each
+    convolution once, and remember the fastest on disk. Raises ArgumentError for other names.
+    """
+    unknown = changes.keys() - _library_settings.keys()
+    if unknown:
+        raise ArgumentError("library_settings", f"some of {', '.join(_library_settings)}", sorted(unknown), "Use those")
+    before = dict(_library_settings)
+    _library_settings.update(changes)
+    if num_gpus():
+        _apply_library_settings(cuda())
+    return before
 
 
 @functools.cache

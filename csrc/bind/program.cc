@@ -102,6 +102,12 @@ void add_program(py::module_& m) {
                                auto* f = dynamic_cast<const FusedKernel*>(k.kernel.get());
                                return f && f->compiled();
                              })
+      .def(
+          "capsule",
+          [](const PyKernelHandle& k) {
+            return py::capsule(new KernelPtr(k.kernel), [](void* p) { delete static_cast<KernelPtr*>(p); });
+          },
+          "For another module of minimx.")
       .def("set_function", [](const PyKernelHandle& k, uintptr_t address) {
         dynamic_cast<const FusedKernel&>(*k.kernel).set_function(reinterpret_cast<FusedKernel::Function>(address));
       });

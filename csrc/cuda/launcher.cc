@@ -10,16 +10,18 @@ namespace {
 
 constexpr unsigned kPlainShared = 48 << 10;  // bytes of shared memory that need no permission
 
-/// The kernel of that name, loaded once for all devices: a name is a digest of the text.
+/// The kernel of that name, loaded once for all devices: a name is a digest of the text. Cubins hold several kernels.
 CUkernel load(const std::string& cubin, const std::string& name) {
   static std::mutex mutex;
   static auto* loaded = new std::unordered_map<std::string, CUkernel>;
+  static auto* libraries = new std::unordered_map<std::string, CUlibrary>;
   std::lock_guard lock(mutex);
   CUkernel& kernel = (*loaded)[name];
   if (kernel) return kernel;
-  CUlibrary library = nullptr;
-  check(driver().cuLibraryLoadData(&library, cubin.data(), nullptr, nullptr, 0, nullptr, nullptr, 0),
-        ("cuLibraryLoadData of " + name).c_str());
+  CUlibrary& library = (*libraries)[cubin];
+  if (!library)
+    check(driver().cuLibraryLoadData(&library, cubin.data(), nullptr, nullptr, 0, nullptr, nullptr, 0),
+          ("cuLibraryLoadData of " + name).c_str());
   CUkernel found = nullptr;
   check(driver().cuLibraryGetKernel(&found, library, name.c_str()), ("cuLibraryGetKernel of " + name).c_str());
   return kernel = found;

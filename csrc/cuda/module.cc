@@ -5,6 +5,8 @@
 #include "cuda/backend.h"
 #include "cuda/device.h"
 #include "cuda/launcher.h"
+#include "cuda/libraries.h"
+#include "cuda/library_kernels.h"
 
 namespace minimx::cuda {
 namespace {
@@ -70,6 +72,69 @@ py::object make_kernel(const py::sequence& launches, size_t workspace_bytes) {
   return handed_over(make_recipe_kernel(specs, workspace_bytes));
 }
 
+// ---- kernels of the libraries --------------------------------------------------------------------------------------
+
+DType dtype_code(const std::string& name) {
+#define MINIMX_DTYPE(id, text, type, size) \
+  if (name == text) return DType::id;
+#include "generated/dtypes.inc"
+#undef MINIMX_DTYPE
+  throw Error(ErrorKind::kInternal, "kernel: expected a type minimx has, got '" + name + "'.");
+}
+
+/// (shape, dtype, element strides, is a number of the host)
+std::vector<Spec> specs_from(const py::sequence& list) {
+  std::vector<Spec> out;
+  for (py::handle h : list) {
+    py::sequence t = py::reinterpret_borrow<py::sequence>(h);
+    out.push_back({dtype_code(t[1].cast<std::string>()), Dims(t[0].cast<std::vector<int64_t>>()),
+                   Dims(t[2].cast<std::vector<int64_t>>()), "", t[3].cast<bool>()});
+  }
+  return out;
+}
+
+py::list specs_to(std::span<const Spec> specs) {
+  static auto* make = new py::object(py::module_::import("minimx.ops.table").attr("Spec"));
+  py::list out;
+  for (const Spec& s : specs)
+    out.append((*make)(py::tuple(py::cast(std::vector<int64_t>(s.shape.begin(), s.shape.end()))), dtype_name(s.dtype),
+                       py::tuple(py::cast(std::vector<int64_t>(s.strides.begin(), s.strides.end()))), s.scalar));
+  return out;
+}
+
+Attrs attrs_from(const py::dict& d) {
+  Attrs out;
+  for (auto [key, v] : d) {
+    const std::string name = key.cast<std::string>();
+    if (py::isinstance<py::str>(v))
+      out.values[name] = v.cast<std::string>();
+    else if (py::isinstance<py::int_>(v))  // bool too
+      out.values[name] = v.cast<int64_t>();
+    else if (py::isinstance<py::float_>(v))
+      out.values[name] = v.cast<double>();
+    else
+      out.values[name] = v.cast<std::vector<int64_t>>();
+  }
+  return out;
+}
+
+/// The way back to Python, for what the libraries leave to generated kernels.
+KernelPtr ask_kernel(const std::string& name, std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs,
+                     int device) {
+  py::gil_scoped_acquire gil;
+  py::dict named;
+  for (const auto& [key, value] : attrs.values) std::visit([&](const auto& v) { named[key.c_str()] = v; }, value);
+  py::object kernel = py::module_::import("minimx.rtc.cuda")
+                          .attr("kernel_for")(name, specs_to(ins), specs_to(outs), named, device);
+  return *kernel.attr("capsule")().cast<py::capsule>().get_pointer<KernelPtr>();
+}
+
+py::object make_library_kernel(const std::string& name, const py::sequence& ins, const py::sequence& outs,
+                               const py::dict& attrs, int device) {
+  const auto i = specs_from(ins), o = specs_from(outs);
+  return handed_over(name == "matmul" ? make_matmul(i, o, device) : make_conv(name, i, o, attrs_from(attrs), device));
+}
+
 /// "sm_90" for a device of compute capability 9.0.
 std::string arch(int id) {
   const Gpu& g = gpu(id);
@@ -130,6 +195,17 @@ PYBIND11_MODULE(_cuda, m) {
     return version;
   });
   m.def("make_kernel", make_kernel, py::arg("launches"), py::arg("workspace_bytes"));
+  m.def("make_library_kernel", make_library_kernel);
+  m.def("set_library_folders", set_library_folders);
+  m.def(
+      "set_library_settings",
+      [](bool allow_tf32, bool deterministic, bool autotune, const std::string& cache_folder) {
+        set_library_settings({allow_tf32, deterministic, autotune, cache_folder});
+      },
+      py::arg("allow_tf32"), py::arg("deterministic"), py::arg("autotune"), py::arg("cache_folder"));
+  m.def("cudnn_version", cudnn_version);
+  m.def("cublas_version", cublas_version);
+  set_kernel_maker(ask_kernel);
 }
 
 }  // namespace minimx::cuda

@@ -31,7 +31,9 @@ class FusedUpdate:
         self._last: list[dict[str, Any]] = []
 
     def run(self, rule: Callable, jobs: Sequence[Any], rescale: float, clip: float | None) -> None:
-        """Applies ``rule`` to every job (see Optimizer.apply), in place."""
+        """Applies ``rule`` to every job (see Optimizer.apply), in place. The jobs of a call are on one device."""
+        if not jobs:
+            return
         scalars = [{"rescale": rescale, **job.scalars} for job in jobs]
         if len(self._last) == len(scalars):
             for old, new in zip(self._last, scalars, strict=True):
