@@ -17,7 +17,7 @@
 // A launch folds elements [blockIdx.y * segment, ...) of every result and gives what it has to a Sink: results that are
 // finished, or accumulators that another launch joins. Follows collective.h.
 
-/// Operands of equal strides, one or two.
+/// Operands of equal strides, one or two. `Elements`: kCount neighbours of each; apply(j, f) is f of number j of them.
 template <class X, class... Y>
 struct Operands;
 
@@ -28,9 +28,9 @@ struct Operands<X> {
   template <int kCount>
   struct Elements {
     Pack<X, kCount> x;
-    template <class Rule, class A, class Index>
-    A step(const Rule& rule, A acc, int j, Index at, Index r) const {
-      return rule.step(acc, x.at[j], at, r);
+    template <class F>
+    auto apply(int j, const F& f) const {
+      return f(x.at[j]);
     }
   };
 
@@ -57,9 +57,9 @@ struct Operands<X, Y> {
   struct Elements {
     Pack<X, kCount> x;
     Pack<Y, kCount> y;
-    template <class Rule, class A, class Index>
-    A step(const Rule& rule, A acc, int j, Index at, Index r) const {
-      return rule.step(acc, x.at[j], y.at[j], at, r);
+    template <class F>
+    auto apply(int j, const F& f) const {
+      return f(x.at[j], y.at[j]);
     }
   };
 
@@ -134,16 +134,38 @@ void fold_rows(const Rule& rule, const Place& place, const Sink& sink, const Xs&
       for (Index k = begin + threadIdx.x * kPack; k < whole; k += blockDim.x * kPack) {
         const auto v = xs.template load_at<kPack>(place.along(k), aligned);
 #pragma unroll
-        for (int j = 0; j < kPack; ++j) part[j % kParts] = v.step(rule, part[j % kParts], j, k + j, r);
+        for (int j = 0; j < kPack; ++j) {
+          A& acc = part[j % kParts];
+          acc = v.apply(j, [&](auto... x) { return rule.step(acc, x..., Index(k + j), r); });
+        }
       }
       if constexpr (kPack > 1)
         for (Index k = whole + threadIdx.x; k < end; k += blockDim.x)
-          part[0] = xs.template load_at<1>(place.along(k), false).step(rule, part[0], 0, k, r);
+          part[0] = xs.template load_at<1>(place.along(k), false).apply(0, [&](auto... x) {
+            return rule.step(part[0], x..., k, r);
+          });
 #pragma unroll
       for (int j = 0; j < kParts; ++j) acc = rule.combine(acc, part[j]);
     }
     acc = over_row<kThreads>(acc, combine);
     if (threadIdx.x == 0 && r < results) sink.take(acc, r);
+  }
+}
+
+/// Joins acc[j] of the threads of one x, for the one with y = 0. Every thread of the block calls it; y is a power of
+/// two.
+template <int kPack, int kSlots, class A, class Combine>
+void over_columns(A (&part)[kPack][kSlots], A (&acc)[kPack], const Combine& combine) {
+  for (int half = blockDim.y / 2; half > 0; half /= 2) {  // the lower half of the threads y takes from the upper one
+    const int slot = threadIdx.y % half * blockDim.x + threadIdx.x;
+    __syncthreads();
+    if (threadIdx.y >= half && threadIdx.y < 2 * half)
+#pragma unroll
+      for (int j = 0; j < kPack; ++j) part[j][slot] = acc[j];
+    __syncthreads();
+    if (threadIdx.y < half)
+#pragma unroll
+      for (int j = 0; j < kPack; ++j) acc[j] = combine(acc[j], part[j][slot]);
   }
 }
 
@@ -166,20 +188,11 @@ void fold_columns(const Rule& rule, const Place& place, const Sink& sink, const 
       for (Index k = begin + threadIdx.y; k < end; k += blockDim.y) {
         const auto v = xs.template load_at<kPack>(place.along(k), aligned);
 #pragma unroll
-        for (int j = 0; j < kPack; ++j) acc[j] = v.step(rule, acc[j], j, k, r + j);
+        for (int j = 0; j < kPack; ++j)
+          acc[j] = v.apply(j, [&](auto... x) { return rule.step(acc[j], x..., k, Index(r + j)); });
       }
     }
-    for (int half = blockDim.y / 2; half > 0; half /= 2) {  // the lower half of the threads y takes from the upper one
-      const int slot = threadIdx.y % half * blockDim.x + threadIdx.x;
-      __syncthreads();
-      if (threadIdx.y >= half && threadIdx.y < 2 * half)
-#pragma unroll
-        for (int j = 0; j < kPack; ++j) part[j][slot] = acc[j];
-      __syncthreads();
-      if (threadIdx.y < half)
-#pragma unroll
-        for (int j = 0; j < kPack; ++j) acc[j] = rule.combine(acc[j], part[j][slot]);
-    }
+    over_columns(part, acc, [&](A a, A b) { return rule.combine(a, b); });
     if (threadIdx.y == 0 && r < results)
 #pragma unroll
       for (int j = 0; j < kPack; ++j) sink.take(acc[j], r + j);

@@ -1,9 +1,9 @@
 """Launches that fold many elements into few results, along any axes of operands of any strides.
 
-What is accumulated is a ``Rule``, in which order is said in fold.h: by rows, where neighbouring threads take elements of
-one result, or by columns, where they have neighbouring results. Where results are too few to keep the device busy the
-elements are cut into segments, one a block, whose accumulators a second launch joins. All is cut by shapes alone and
-joined in a fixed order, so that a result is the same bits every time. Read next: fold.h, reduce.py, argreduce.py.
+What is accumulated is a ``Rule``, in which order is said in fold.h: by rows, where neighbouring threads take elements
+of one result, or by columns, where they have neighbouring results. Where results are too few to keep the device busy
+the elements are cut into segments, one a block, whose accumulators a second launch joins. All is cut by shapes alone
+and joined in a fixed order, so that a result is the same bits every time. Read next: fold.h, reduce.py, argreduce.py.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The "reduce" kernel on a GPU: a row's init, step, combine and finish over any axes of an operand of any strides.
 
-The functions are the text that the CPU's build compiles (minimx/ops/emit_reduce.py); how elements are walked is fold.py.
-Elements are converted to the type that is accumulated ("dtype" of the attributes) as they are read.
+The functions are the text that the CPU's build compiles (minimx/ops/emit_reduce.py); fold.py walks the elements. They
+are converted to the type that is accumulated ("dtype" of the attributes) as they are read.
 """
 
 from __future__ import annotations
