@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import os
 import shutil
+import sys
 import threading
 import time
 import warnings
@@ -23,7 +24,6 @@ from ..config import settings
 from . import emit_host
 from .cache import Cache, digest
 from .compiler import Compiler, find_compiler
-from .cuda import compile as cuda
 from .group import Group
 from .text import kernel_name
 
@@ -261,9 +261,14 @@ def wait(timeout: float | None = None) -> bool:
 
     For benchmarks and tests: programs run unfused meanwhile, so nothing else needs it.
     """
-    return service.wait(timeout) and cuda.wait(timeout)
+    return service.wait(timeout) and (_nvrtc() is None or _nvrtc().wait(timeout))
+
+
+def _nvrtc() -> Any:
+    """The module cuda/compile.py, in a process that uses GPUs."""
+    return sys.modules.get("minimx.rtc.cuda.compile")
 
 
 def report() -> str:
     """What was compiled, by what, from where; for a failure the rows, options, numbered source and message."""
-    return "\n".join([service.report(), *cuda.report()])
+    return "\n".join([service.report(), *(_nvrtc().report() if _nvrtc() else [])])
