@@ -35,6 +35,8 @@ import numpy as np
 from minimx.ops.table import Spec
 from minimx.rtc.compiler import find_compiler
 from minimx.rtc.cuda import recipe as recipes
+from minimx.rtc.cuda.adaptors import ADAPTORS
+from minimx.rtc.cuda.factories import FACTORIES
 
 HERE = Path(__file__).parent
 PRELUDE = Path(recipes.__file__).with_name("prelude.h")
@@ -230,6 +232,7 @@ def run(recipe: recipes.Recipe, operands: Sequence[Any], state: tuple[int, int] 
         way: Way | None = None) -> None:  # fmt: skip
     """Runs the launches of a recipe on arrays (in place) and numbers: NumPy scalars, or pairs (number, dtype).
 
+    An array that is given twice is one array: an output that lies where an input does.
     way: one of WAYS; without it both are run and must agree. state: (seed, call) of random kernels.
     """
     prepare([recipe])
@@ -254,11 +257,10 @@ def run(recipe: recipes.Recipe, operands: Sequence[Any], state: tuple[int, int] 
 
 
 def _run(recipe: recipes.Recipe, operands: Sequence[Any], state: tuple[int, int], way: Way) -> None:
-    places: list[Any] = []
-    for i, x in enumerate(operands):
-        places.append(Placed(x, way, f"operand {i}") if isinstance(x, np.ndarray) else _number(x))
+    arrays = {id(x): Placed(x, way, f"operand {i}") for i, x in enumerate(operands) if isinstance(x, np.ndarray)}
+    places = [arrays[id(x)] if isinstance(x, np.ndarray) else _number(x) for x in operands]
     scratch = Memory(recipe.workspace, way, what="the workspace", align=256)
-    memories = [*(p for p in places if isinstance(p, Memory)), scratch]
+    memories = [*arrays.values(), scratch]
     for launch in recipe.launches:
         _launch(launch, places, scratch, state, memories)
         for memory in memories:
@@ -266,8 +268,8 @@ def _run(recipe: recipes.Recipe, operands: Sequence[Any], state: tuple[int, int]
                 memory.check()
             except EmulatorError as error:
                 raise EmulatorError(f"{launch.code.name}: {error}") from None
-    for p in places:
-        if isinstance(p, Placed) and p.array.flags.writeable:
+    for p in arrays.values():
+        if p.array.flags.writeable:
             p.source[:] = p.bytes
 
 
@@ -344,12 +346,18 @@ def c_strides(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(int(np.prod(shape[i + 1 :], dtype=np.int64)) for i in range(len(shape)))
 
 
+def resolved(name: str, ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict) -> tuple:
+    """(name, ins, outs, attrs) of the factory that is left when adaptors have shown operands in another way."""
+    while name in ADAPTORS:
+        name, ins, outs, attrs = ADAPTORS[name](ins, outs, attrs)
+    return name, ins, outs, attrs
+
+
 def made(name: str, ins: Sequence[Any], outs: Sequence[tuple], attrs: dict) -> recipes.Recipe:
     """The recipe of a factory for operands as ``launch`` takes them."""
-    from minimx.rtc.cuda import FACTORIES
-
     out_specs = [Spec(tuple(s), d, tuple(strides[0]) if strides else c_strides(s)) for s, d, *strides in outs]
-    return FACTORIES[name]([spec_of(x) for x in ins], out_specs, attrs)
+    name, *call = resolved(name, [spec_of(x) for x in ins], out_specs, attrs)
+    return FACTORIES[name](*call)
 
 
 def empty(shape: Sequence[int], dtype: str, strides: Sequence[int] | None = None) -> np.ndarray:

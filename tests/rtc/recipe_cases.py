@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from emulator import numpy_type
+from rtc.emulator import numpy_type
 from table_checks import generator, samples
 
 from minimx.ops.dtypes import ALL, FLOATS

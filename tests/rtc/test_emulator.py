@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import emulator
 import numpy as np
 import pytest
-from emulator import EmulatorError, run
+from rtc import emulator
+from rtc.emulator import EmulatorError, run
 
 from minimx.ops.dtypes import BY_NAME
 from minimx.rtc.compiler import find_compiler
