@@ -1,0 +1,311 @@
+"""Pooling over windows, 1d to 3d: operands, attributes and results as in csrc/cpu/dnnl_pool.cc and conv_plain.cc.
+
+    pool_fwd(x) -> y[, taps]     pool_bwd(dy[, taps]) -> dx     pool_gather(x, taps) -> y
+
+Taps are the places of maxima inside their windows, counted in C order. A thread makes one element of the result, or 16
+bytes of neighbouring channels where channels are the fastest axis of all operands; it reads all that this needs, so
+that nothing is added atomically: backward looks at the windows that cover an element. Windows are written into the
+text, sizes and strides (any) are arguments. Pooling over all of space is a reduction and not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+from ...errors import ArgumentError, ShapeError
+from ...ops.dtypes import BY_NAME
+from ...ops.table import Spec
+from .recipe import Argument, Code, Launch, Operand, Recipe, Value, blocks_for, code
+
+THREADS = 256
+UNROLLED = 16  # taps, at most, of windows whose loops are unrolled
+
+# Before it come T, Real (of sums), Tap, Index; kWidth (channels of a thread), kLast (from thread to thread they change
+# fastest), the window K0 K1 K2, its steps S0 S1 S2 and the padding P0 P1 P2; kMax, kInclude (padding counts), kTaps.
+# For padding, loops over windows read a place that counts for nothing: loads without a branch go out together.
+HEAD = """
+constexpr int kVolume = K0 * K1 * K2;
+constexpr int kUnroll = kVolume <= UNROLLED ? UNROLLED : 1;
+using Values = Pack<T, kWidth>;
+using Places = Pack<Tap, kWidth>;
+
+/// Sizes and strides (elements) of an operand (N, C, *three spatial axes).
+struct View {
+  Index n, c, d0, d1, d2;
+  Index sn, sc, s0, s1, s2;
+  Index at(const View& i) const { return i.n * sn + i.c * sc + i.d0 * s0 + i.d1 * s1 + i.d2 * s2; }
+  Index threads() const { return n * (c / kWidth) * d0 * d1 * d2; }
+  /// The element, or the first of the channels, that is the i-th thread's; only the sizes' fields are meant.
+  View element(Index i) const {
+    View e{};
+    if (kLast) e.c = i % (c / kWidth) * kWidth, i /= c / kWidth;
+    e.d2 = i % d2, i /= d2;
+    e.d1 = i % d1, i /= d1;
+    e.d0 = i % d0, i /= d0;
+    if (!kLast) e.c = i % c, i /= c;
+    e.n = i;
+    return e;
+  }
+};
+
+/// kWidth neighbours, at once where pointers are aligned (kWide).
+template <bool kWide, class V, class E>
+V load(const E* p) {
+  V v;
+  if constexpr (kWide) {
+    v = *reinterpret_cast<const V*>(p);
+  } else {
+    for (int j = 0; j < kWidth; ++j) v.at[j] = p[j];
+  }
+  return v;
+}
+template <bool kWide, class V, class E>
+void store(E* p, const V& v) {
+  if constexpr (kWide) {
+    *reinterpret_cast<V*>(p) = v;
+  } else {
+    for (int j = 0; j < kWidth; ++j) p[j] = v.at[j];
+  }
+}
+template <class V>
+bool aligned(const void* p) {
+  return (reinterpret_cast<size_t>(p) & (alignof(V) - 1)) == 0;
+}
+
+inline Index lesser(Index a, Index b) { return a < b ? a : b; }
+inline Index greater(Index a, Index b) { return a > b ? a : b; }
+
+/// Elements of a window along one axis that are not padding.
+inline Index inside(Index first, int k, Index size) {
+  return greater(0, lesser(first + k, size) - greater(first, 0));
+}
+/// What an element of a window counts in its mean. o: the window.
+inline Real share(const View& x, const View& o) {
+  if (kInclude) return Real(1) / Real(kVolume);
+  return Real(1) / Real(inside(o.d0 * S0 - P0, K0, x.d0) * inside(o.d1 * S1 - P1, K1, x.d1) *
+                        inside(o.d2 * S2 - P2, K2, x.d2));
+}
+"""
+
+FORWARD = """
+template <bool kWide>
+void pool(const T* x, T* y, Tap* taps, const View& vx, const View& vy, const View& vt, const View& o) {
+  const Index i0 = o.d0 * S0 - P0, i1 = o.d1 * S1 - P1, i2 = o.d2 * S2 - P2;
+  Real top[kWidth];  // the maximum, or the sum
+  int best[kWidth];
+#pragma unroll
+  for (int j = 0; j < kWidth; ++j) top[j] = 0, best[j] = -1;
+  const T* from = x + o.n * vx.sn + o.c * vx.sc;
+#pragma unroll kUnroll
+  for (int a = 0; a < K0; ++a)
+#pragma unroll kUnroll
+    for (int b = 0; b < K1; ++b)
+#pragma unroll kUnroll
+      for (int c = 0; c < K2; ++c) {
+        const Index d0 = i0 + a, d1 = i1 + b, d2 = i2 + c;
+        const bool there = d0 >= 0 && d0 < vx.d0 && d1 >= 0 && d1 < vx.d1 && d2 >= 0 && d2 < vx.d2;
+        const Values v = load<kWide, Values>(from + (there ? d0 * vx.s0 + d1 * vx.s1 + d2 * vx.s2 : 0));
+#pragma unroll
+        for (int j = 0; j < kWidth; ++j) {
+          const Real value = wide(v.at[j]);
+          if (!kMax)
+            top[j] += there ? value : Real(0);
+          else if (there && (best[j] < 0 || value > top[j] || value != value))
+            top[j] = value, best[j] = (a * K1 + b) * K2 + c;
+        }
+      }
+  const Real scale = kMax ? Real(1) : share(vx, o);
+  Values out;
+  Places places;
+#pragma unroll
+  for (int j = 0; j < kWidth; ++j) out.at[j] = to<T>(top[j] * scale), places.at[j] = static_cast<Tap>(best[j]);
+  store<kWide>(y + vy.at(o), out);
+  if constexpr (kTaps) store<kWide>(taps + vt.at(o), places);
+}
+"""
+
+BACKWARD = """
+/// The first window that covers element i along an axis; the last is (i + p) / s.
+inline Index first_window(Index i, int k, int s, int p) { return i + p < k ? 0 : (i + p - k) / s + 1; }
+
+template <bool kWide>
+void pool(const T* dy, T* dx, const Tap* taps, const View& vy, const View& vx, const View& vt, const View& i) {
+  const Index o0 = first_window(i.d0, K0, S0, P0), o1 = first_window(i.d1, K1, S1, P1),
+              o2 = first_window(i.d2, K2, S2, P2);
+  Real sum[kWidth] = {};
+  View o = i;
+#pragma unroll kUnroll
+  for (int a = 0; a < (K0 + S0 - 1) / S0; ++a)
+#pragma unroll kUnroll
+    for (int b = 0; b < (K1 + S1 - 1) / S1; ++b)
+#pragma unroll kUnroll
+      for (int c = 0; c < (K2 + S2 - 1) / S2; ++c) {
+        o.d0 = o0 + a, o.d1 = o1 + b, o.d2 = o2 + c;
+        const Index k0 = i.d0 + P0 - o.d0 * S0, k1 = i.d1 + P1 - o.d1 * S1, k2 = i.d2 + P2 - o.d2 * S2;
+        const bool there = k0 >= 0 && k1 >= 0 && k2 >= 0 && o.d0 < vy.d0 && o.d1 < vy.d1 && o.d2 < vy.d2;
+        if (!there) o.d0 = o.d1 = o.d2 = 0;
+        const Values g = load<kWide, Values>(dy + vy.at(o));
+        if constexpr (kMax) {
+          const Places places = load<kWide, Places>(taps + vt.at(o));
+          const int tap = static_cast<int>((k0 * K1 + k1) * K2 + k2);
+#pragma unroll
+          for (int j = 0; j < kWidth; ++j)
+            if (there && places.at[j] == tap) sum[j] += wide(g.at[j]);
+        } else {
+          const Real scale = share(vx, o);
+#pragma unroll
+          for (int j = 0; j < kWidth; ++j) sum[j] += there ? wide(g.at[j]) * scale : Real(0);
+        }
+      }
+  Values out;
+#pragma unroll
+  for (int j = 0; j < kWidth; ++j) out.at[j] = to<T>(sum[j]);
+  store<kWide>(dx + vx.at(i), out);
+}
+"""
+
+GATHER = """
+template <bool kWide>
+void pool(const T* x, T* y, const Tap* taps, const View& vx, const View& vy, const View& vt, const View& o) {
+  const Places places = load<kWide, Places>(taps + vt.at(o));
+  const T* from = x + o.n * vx.sn + o.c * vx.sc;
+  Values out;
+#pragma unroll
+  for (int j = 0; j < kWidth; ++j) {
+    const int tap = places.at[j];
+    const Index d0 = o.d0 * S0 - P0 + tap / (K1 * K2), d1 = o.d1 * S1 - P1 + tap / K2 % K1,
+                d2 = o.d2 * S2 - P2 + tap % K2;
+    const bool there = tap >= 0 && d0 >= 0 && d0 < vx.d0 && d1 >= 0 && d1 < vx.d1 && d2 >= 0 && d2 < vx.d2;
+    out.at[j] = there ? from[j * vx.sc + d0 * vx.s0 + d1 * vx.s1 + d2 * vx.s2] : to<T>(Real(0));
+  }
+  store<kWide>(y + vy.at(o), out);
+}
+"""
+
+KERNEL = """
+extern "C" __global__ void __launch_bounds__(256) KERNEL(const T* in, T* out, TAPS taps, PARAMETERS) {
+  const View vi{FIELDS_I}, vo{FIELDS_O}, vt{FIELDS_T};
+  const bool wide = kWidth > 1 && aligned<Values>(in) && aligned<Values>(out) && aligned<Places>(taps);
+  const Index n = vo.threads(), step = Index(gridDim.x) * 256;
+  for (Index i = Index(blockIdx.x) * 256 + threadIdx.x; i < n; i += step) {
+    if (wide)
+      pool<true>(in, out, taps, vi, vo, vt, vo.element(i));
+    else
+      pool<false>(in, out, taps, vi, vo, vt, vo.element(i));
+  }
+}
+"""
+
+
+def pool_fwd(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Recipe:
+    """(x) -> y[, taps]."""
+    taps = Operand(2) if len(outs) > 1 and attrs["kind"] == "max" else None
+    return _recipe(FORWARD, "forward", [*ins, *outs], attrs, (Operand(0), Operand(1)), taps)
+
+
+def pool_bwd(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Recipe:
+    """(dy[, taps]) -> dx."""
+    if attrs["kind"] == "max" and len(ins) < 2:
+        raise ArgumentError("pool_bwd", "the second result of pool_fwd as second operand of a max pool", "none",
+                            "Run pool_fwd with two outputs")  # fmt: skip
+    taps = Operand(1) if attrs["kind"] == "max" else None
+    return _recipe(BACKWARD, "backward", [*ins, *outs], attrs, (Operand(0), Operand(len(ins))), taps)
+
+
+def pool_gather(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Recipe:
+    """(x, taps) -> y."""
+    return _recipe(GATHER, "gather", [*ins, *outs], attrs, (Operand(0), Operand(2)), Operand(1))
+
+
+def _recipe(
+    body: str, name: str, specs: list[Spec], attrs: dict[str, Any], data: tuple[Operand, Operand], taps: Operand | None
+) -> Recipe:
+    """One launch. data: what is read and what is written; without taps, the pointer to the data is passed instead."""
+    source, result = (specs[o.index] for o in data)
+    places = specs[taps.index] if taps else None
+    _check(source, result, attrs)
+    if not prod(result.shape):
+        return Recipe(())
+    operands = [s for s in (source, result, places) if s]
+    width = _width(operands)
+    views = [_five(s) for s in (source, result, places or result)]
+    kernel = _code(body, name, operands, attrs, width, taps)
+    if not prod(source.shape):  # all is padding: reads go to memory that there is, and count for nothing
+        data, views[0] = (data[1], data[1]), [*views[0][:5], *[0] * 5]
+    counts = prod(result.shape) // width
+    args: tuple[Argument, ...] = (*data, taps or data[0], *(Value(v) for view in views for v in view))
+    return Recipe((Launch(kernel, (blocks_for(counts, THREADS), 1, 1), (THREADS, 1, 1), args),))
+
+
+def _check(source: Spec, result: Spec, attrs: dict[str, Any]) -> None:
+    space = len(source.shape) - 2
+    if not 1 <= space <= 3 or len(result.shape) != len(source.shape):
+        raise ShapeError("pool", "data (N, C, *spatial) of 1 to 3 spatial axes", source.shape, "Reshape")
+    if any(len(attrs[k]) != space for k in ("kernel", "stride", "pad")):
+        raise ArgumentError("pool", f"{space} numbers each of kernel, stride and pad", attrs, "Check the attributes")
+    if attrs["kind"] not in ("max", "avg_include", "avg_exclude"):
+        raise ArgumentError("pool", "kind 'max', 'avg_include' or 'avg_exclude'", attrs["kind"], "Use one of them")
+    if source.dtype != result.dtype or BY_NAME[source.dtype].kind != "f":
+        raise ArgumentError("pool", "data of one float type", (source.dtype, result.dtype), "Cast with astype")
+
+
+def _channels_fastest(spec: Spec) -> bool:
+    return (
+        spec.shape[1] > 1
+        and spec.strides[1] == 1
+        and all(n == 1 or s >= spec.shape[1] for n, s in zip(spec.shape[2:], spec.strides[2:], strict=True))
+    )
+
+
+def _width(operands: list[Spec]) -> int:
+    """Channels that a thread takes: 16 bytes of data where every operand has them side by side."""
+    width = 16 // BY_NAME[operands[0].dtype].size
+    strides = [s for o in operands for d, s in enumerate(o.strides) if d != 1 and o.shape[d] > 1]
+    divides = all(n % width == 0 for n in [operands[0].shape[1], *strides])
+    return width if divides and all(map(_channels_fastest, operands)) else 1
+
+
+def _three(values: Sequence[int], missing: int) -> list[int]:
+    return [missing] * (3 - len(values)) + list(values)
+
+
+def _five(spec: Spec) -> list[int]:
+    """Sizes and strides of (N, C) and three spatial axes."""
+    return [*spec.shape[:2], *_three(spec.shape[2:], 1), *spec.strides[:2], *_three(spec.strides[2:], 0)]
+
+
+def _code(body: str, name: str, operands: list[Spec], attrs: dict[str, Any], width: int, taps: Operand | None) -> Code:
+    """The text for these types, this window, this width."""
+    dtype = operands[0].dtype
+    reach = max(sum(abs(s) * (n - 1) for n, s in zip(o.shape, o.strides, strict=True)) for o in operands)
+    tap = BY_NAME[operands[2].dtype].ctype if taps else "uint8_t"
+    lines = [
+        f"using T = {BY_NAME[dtype].ctype};",
+        f"using Real = {BY_NAME[dtype].compute};",
+        f"using Tap = {tap};",
+        f"using Index = {'int' if max(reach, *(prod(o.shape) for o in operands)) < 1 << 30 else 'long long'};",
+    ]
+    constants: dict[str, int] = {"kWidth": width}
+    for letter, key, missing in (("K", "kernel", 1), ("S", "stride", 1), ("P", "pad", 0)):
+        constants |= {f"{letter}{i}": v for i, v in enumerate(_three(attrs[key], missing))}
+    flags = {"kLast": _channels_fastest(operands[1]), "kMax": attrs["kind"] == "max"}
+    flags |= {"kInclude": attrs["kind"] == "avg_include", "kTaps": taps is not None}
+    lines += [f"[[maybe_unused]] constexpr int {k} = {int(v)};" for k, v in constants.items()]
+    lines += [f"[[maybe_unused]] constexpr bool {k} = {str(v).lower()};" for k, v in flags.items()]
+    fields = {letter: [f"{letter}{k}" for k in range(10)] for letter in "iot"}
+    entry = KERNEL.replace("PARAMETERS", ", ".join(f"int64_t {f}" for group in fields.values() for f in group))
+    for letter, group in fields.items():
+        entry = entry.replace(f"FIELDS_{letter.upper()}", ", ".join(f"Index({f})" for f in group))
+    entry = entry.replace("TAPS", "Tap*" if body is FORWARD else "const Tap*")
+    return code(f"pool_{name}", "\n".join(lines) + HEAD.replace("UNROLLED", str(UNROLLED)) + body + entry)
+
+
+FACTORIES = {
+    "pool_fwd": pool_fwd,
+    "pool_bwd": pool_bwd,
+    "pool_fwd_plain": pool_fwd,
+    "pool_bwd_plain": pool_bwd,
+    "pool_gather": pool_gather,
+}
