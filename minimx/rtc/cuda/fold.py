@@ -237,7 +237,7 @@ def fold(name: str, rule: Rule, operands: Sequence[tuple[Argument, str]], kept: 
     cut = (cut_rows if rows else cut_columns)(kept, folded, itemsize)
     pointers = [pointer for pointer, _ in operands]
     if cut.segments == 1:
-        return Recipe((_launch(name, rule, types, pointers, kept, folded, cut, rows, None, False),))
+        return Recipe((_launch(name, rule, types, pointers, kept, folded, cut, rows, None, False),), scratch)
     partial, results = Scratch(scratch), count(kept)
     inner = [Axis(a.extent, math.prod(b.extent for b in kept[d + 1 :]), a.out) for d, a in enumerate(kept)]
     across = [Axis(cut.segments, results)]

@@ -92,7 +92,7 @@ def each(name: str, dtype: str, outer: int, n: int, inner: int, parameters: Sequ
     found = {"lane": ("at / n", "") if dense else ("at / (n * inner) * inner + at % inner", " + j"),
              "place": ("at % n", " + j") if dense else ("at / inner % n", "")}  # fmt: skip
     lines = [f"    const Index {name}0 = {first};\n    auto {name} = [=](int j) {{ return {name}0{moves}; }};"
-             for name, (first, moves) in found.items() if f"{name}(j)" in body]  # fmt: skip
+             for name, (first, moves) in found.items() if f"{name}(" in body]  # fmt: skip
     text += EACH.format(parameters=", ".join(p for p, _ in parameters), body="\n".join([*lines, body]))
     counts = (Value(v, _index(elements)) for v in (elements, n, inner))
     args = (*(a for _, a in parameters), *counts)
