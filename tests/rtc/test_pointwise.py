@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import itertools
 
 import numpy as np
 import pytest
@@ -30,10 +30,25 @@ def drawn(shape, dtype, how="whole"):
     return (values / 3 if "float" in dtype else values).astype(emulator.numpy_type(dtype))
 
 
-def agree(name, ins, out, attrs):
-    """Both ways of running a recipe give what the CPU gives."""
-    (got,), (want,) = emulator.launch(name, ins, [out], attrs), emulator.cpu(name, ins, [out], attrs)
-    np.testing.assert_array_equal(got.astype("float64"), want.astype("float64"), f"{name} {attrs} {out}", strict=True)
+def agree(*calls):
+    """Both ways of running each (name, ins, out, attrs) give what the CPU gives. All are compiled at once."""
+    recipes = [emulator.made(name, ins, [out], attrs) for name, ins, out, attrs in calls]
+    emulator.prepare(recipes)
+    for (name, ins, out, attrs), recipe in zip(calls, recipes, strict=True):
+        (got,) = emulator.launch(name, ins, [out], attrs, recipe=recipe)
+        (want,) = emulator.cpu(name, ins, [out], attrs)
+        said = f"{name} {attrs} of {[getattr(x, 'strides', x) for x in ins]} -> {out}"
+        np.testing.assert_array_equal(got.astype("float64"), want.astype("float64"), said, strict=True)
+
+
+def row(loop, dtype, *ins, shape, out=""):
+    """The call of an elementwise row."""
+    return ("elemwise", list(ins), (shape, out or dtype), {"loop": loop, "dtype": dtype})
+
+
+def cast(x, dtype, *strides):
+    """The call of a copy."""
+    return ("cast", [x], (x.shape, dtype, *strides), {})
 
 
 def text(name, ins, outs, attrs):
@@ -44,68 +59,54 @@ def text(name, ins, outs, attrs):
 HOW = ("whole", "transposed", "reversed", "sliced", "shown")
 
 
-@pytest.mark.parametrize("shape", [(), (1,), (7,), (1000,), (16, 48), (5, 7, 3), (2, 1, 3, 4, 8)])
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64", "int8", "int64"])
-def test_binary_rows_on_whole_arrays(shape, dtype):
-    ins = [drawn(shape, dtype), drawn(shape, dtype)]
-    agree("elemwise", ins, (shape, dtype), {"loop": "multiply", "dtype": dtype})
-    agree("elemwise", ins, (shape, "bool"), {"loop": "greater", "dtype": dtype})
+def test_rows_on_whole_arrays():
+    shapes = [(), (1,), (7,), (1000,), (16, 48), (5, 7, 3), (2, 1, 3, 4, 8)]
+    types = ["float32", "float16", "bfloat16", "float64", "int8", "int64"]
+    agree(*(row("multiply", t, drawn(s, t), drawn(s, t), shape=s) for s in shapes for t in types))
+    agree(*(row("greater", t, drawn(s, t), drawn(s, t), shape=s, out="bool") for s in shapes[3:5] for t in types))
 
 
-@pytest.mark.parametrize("a", HOW)
-@pytest.mark.parametrize("b", HOW)
 @pytest.mark.parametrize("shape", [(6, 5, 16), (3, 4, 5)])
-def test_operands_of_any_strides(a, b, shape):
-    for dtype in ("float32", "float16"):
-        ins = [drawn(shape, dtype, a), drawn(shape, dtype, b)]
-        agree("elemwise", ins, (shape, dtype), {"loop": "subtract", "dtype": dtype})
+def test_operands_of_any_strides(shape):
+    agree(*(row("subtract", t, drawn(shape, t, a), drawn(shape, t, b), shape=shape)
+            for a, b in itertools.product(HOW, HOW) for t in ("float16", "float32")[: 1 + (a == b)]))  # fmt: skip
 
 
-@pytest.mark.parametrize("shapes", [[(4, 6, 8), (8,)], [(4, 6, 8), (6, 1)], [(4, 6, 7), (7,)], [(4, 6, 7), (6, 1)],
-                                    [(1, 6, 1), (4, 1, 16)], [(3, 1), ()], [(1, 1), (5, 1)]])  # fmt: skip
-def test_broadcasting(shapes):
-    out = np.broadcast_shapes(*shapes)
-    for dtype in ("float32", "bfloat16", "uint8"):
-        agree("elemwise", [drawn(s, dtype) for s in shapes], (out, dtype), {"loop": "add", "dtype": dtype})
+def test_broadcasting():
+    pairs = [((4, 6, 8), (8,)), ((4, 6, 8), (6, 1)), ((4, 6, 7), (7,)), ((4, 6, 7), (6, 1)), ((1, 6, 1), (4, 1, 16)),
+             ((3, 1), ()), ((1, 1), (5, 1))]  # fmt: skip
+    agree(*(row("add", t, drawn(a, t), drawn(b, t), shape=np.broadcast_shapes(a, b))
+            for a, b in pairs for t in ("float32", "bfloat16", "uint8")))  # fmt: skip
 
 
 def test_operands_of_other_types_are_converted():
-    for types in (("float16", "float32", "float32"), ("int32", "float16", "float16"), ("bool", "int64", "int64")):
-        ins = [drawn((33, 8), types[0]), drawn((33, 8), types[1], "transposed")]
-        agree("elemwise", ins, ((33, 8), types[2]), {"loop": "add", "dtype": types[2]})
-    agree("elemwise", [drawn((9, 8), "float32")] * 2, ((9, 8), "float16"), {"loop": "add", "dtype": "float32"})
+    types = [("float16", "float32", "float32"), ("int32", "float16", "float16"), ("bool", "int64", "int64")]
+    agree(*(row("add", c, drawn((33, 8), a), drawn((33, 8), b, "transposed"), shape=(33, 8)) for a, b, c in types),
+          row("add", "float32", *[drawn((9, 8), "float32")] * 2, shape=(9, 8), out="float16"))  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int64", "uint8"])
-def test_numbers_come_by_value(dtype):
-    x = drawn((5, 40), dtype)
-    agree("elemwise", [x, (2.75, dtype)], (x.shape, dtype), {"loop": "multiply", "dtype": dtype})
-    agree("elemwise", [(3, dtype), (2, dtype)], ((), dtype), {"loop": "add", "dtype": dtype})
-    condition = drawn((40,), "bool")
-    agree("elemwise", [condition, x, (1, dtype)], (x.shape, dtype), {"loop": "where", "dtype": dtype})
-    assert "x1 =" not in text("elemwise", [x, (2, dtype)], [(x.shape, dtype)], {"loop": "add", "dtype": dtype})
-
-
-def test_outputs_of_any_strides():
-    for strides in ((1, 6), (64, 2), (16, 1)):
-        agree("elemwise", [drawn((6, 16), "float32"), drawn((16,), "float32")], ((6, 16), "float32", strides),
-              {"loop": "add", "dtype": "float32"}) if strides != (1, 6) else None  # fmt: skip
-        agree("cast", [drawn((6, 6), "float32")], ((6, 6), "float16", strides), {})
+def test_numbers_come_by_value():
+    calls = []
+    for t in ("float32", "float16", "bfloat16", "int64", "uint8"):
+        x = drawn((5, 40), t)
+        calls += [row("multiply", t, x, (2.75, t), shape=x.shape), row("add", t, (3, t), (2, t), shape=()),
+                  row("where", t, drawn((40,), "bool"), x, (1, t), shape=x.shape)]  # fmt: skip
+    agree(*calls)
+    name, ins, out, attrs = calls[0]
+    assert "x1 =" not in text(name, ins, [out], attrs)
 
 
 def test_unaligned_views_are_right():
-    for offset in (1, 3, 8):
-        ins = [drawn((4099 + offset,), "float16")[offset:], drawn((4099,), "float16")]
-        agree("elemwise", ins, ((4099,), "float16"), {"loop": "add", "dtype": "float16"})
+    agree(*(row("add", "float16", drawn((4099 + k,), "float16")[k:], drawn((4099,), "float16"), shape=(4099,))
+            for k in (1, 3, 8)))  # fmt: skip
 
 
 def test_grid_may_be_smaller_than_the_work(monkeypatch):
     monkeypatch.setattr(pointwise, "BLOCKS", 2)
     monkeypatch.setattr(copy, "BLOCKS", 2)
     x = drawn((90, 130), "float16")
-    agree("elemwise", [x, x], (x.shape, "float16"), {"loop": "add", "dtype": "float16"})
-    agree("elemwise", [x, drawn((90, 1), "float16")], (x.shape, "float16"), {"loop": "add", "dtype": "float16"})
-    agree("cast", [x.T], (x.T.shape, "float32"), {})
+    column = drawn((90, 1), "float16")
+    agree(*(row("add", "float16", x, y, shape=x.shape) for y in (x, column)), cast(x.T, "float32"))
 
 
 def test_large_arrays_count_in_64_bits(monkeypatch):
@@ -154,31 +155,27 @@ def test_division_by_multiplication(divisor):
 # ---- copies ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("a", ALL)
-@pytest.mark.parametrize("b", ALL)
-def test_casts_between_all_types(a, b):
-    agree("cast", [drawn((100,), a)], ((100,), b), {})
-    agree("cast", [drawn((40, 50), a, "transposed")], ((40, 50), b), {})
+def test_casts_between_all_types():
+    turned = [cast(drawn((40, 50), a, "transposed"), b) for a, b in zip(ALL, ALL[3:] + ALL[:3], strict=True)]
+    agree(*(cast(drawn((100,), a), b) for a, b in itertools.product(ALL, ALL)), *turned)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "bool"])
-@pytest.mark.parametrize("shape", [(2, 65, 70), (3, 8, 9, 33), (100, 8), (8, 200)])
-def test_layouts_are_transposed_by_tiles(dtype, shape):
-    last = np.moveaxis(drawn(shape, dtype), -1, 1) if len(shape) > 2 else drawn(shape, dtype).T
-    assert "__shared__" in text("cast", [last], [(last.shape, dtype)], {})
-    agree("cast", [last], (last.shape, dtype), {})
-    back = np.empty(last.shape, emulator.numpy_type(dtype)).transpose(np.argsort([-s for s in last.strides]))
-    assert math.prod(back.shape) == last.size
-    lying = tuple(s // last.itemsize for s in last.strides)
-    agree("cast", [np.ascontiguousarray(last)], (last.shape, dtype, lying), {})
+def test_layouts_are_transposed_by_tiles():
+    calls = []
+    for t, shape in itertools.product(("float16", "float64", "bool"), ((2, 65, 70), (3, 8, 9, 33), (100, 8), (8, 200))):
+        last = np.moveaxis(drawn(shape, t), -1, 1) if len(shape) > 2 else drawn(shape, t).T
+        assert "__shared__" in text("cast", [last], [(last.shape, t)], {})
+        calls += [cast(last, t), cast(np.ascontiguousarray(last), t, [s // last.itemsize for s in last.strides])]
+    agree(*calls)
 
 
-@pytest.mark.parametrize("how", HOW)
-@pytest.mark.parametrize("strides", [(512, 16, 1), (1, 8, 80), (1000, 50, 3), (16, 500, 1)])
-def test_copies_of_any_strides(how, strides):
-    for a, b in (("float32", "float32"), ("float16", "float32"), ("uint8", "bool")):
-        agree("cast", [drawn((8, 10, 16), a, how)], ((8, 10, 16), b, strides), {})
-    agree("cast", [drawn((10, 1), "float16")], ((8, 10, 16), "float16", strides), {})
+def test_copies_of_any_strides():
+    everywhere = ((512, 16, 1), (1, 8, 80), (1000, 50, 3), (16, 500, 1))
+    types = (("float32", "float32"), ("float16", "float32"), ("uint8", "bool"))
+    calls = [cast(drawn((8, 10, 16), a, how), b, strides)
+             for (how, strides), (a, b) in zip(itertools.product(HOW, everywhere), itertools.cycle(types))]  # fmt: skip
+    wide = drawn((10, 1), "float16")
+    agree(*calls, *(("cast", [wide], ((8, 10, 16), "float16", strides), {}) for strides in everywhere))
 
 
 def test_copies_that_convert_nothing_share_kernels():
