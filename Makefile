@@ -70,6 +70,7 @@ build: $(BUILD)/build.ninja  # compile the C++ part
 build-cuda: $(BUILD)/build.ninja $(VENV)/.cuda  # compile the C++ part with CUDA (fetches a gigabyte for NVIDIA's headers)
 	@$(BIN)/cmake -S . -B $(BUILD) -DMINIMX_CUDA=on > /dev/null
 	@$(BIN)/cmake --build $(BUILD) -j $(JOBS)
+	@$(BIN)/python -c "import minimx._cuda"
 
 wheel-cuda: $(VENV)/.made  # a wheel with the CUDA part, for any x86-64 machine with AVX2, in dist/
 	MINIMX_CUDA=on $(BIN)/pip wheel -q --no-deps -w dist -Ccmake.define.MINIMX_ARCH=x86-64-v3 .

@@ -27,6 +27,7 @@ _LAZY = {
     "serialization": "serialization",
     "graph": "graph",
     "rtc": "rtc",
+    "runtime": "runtime",
     "metric": "gluon.metric",
     "base": "errors",
     "context": "device",
@@ -39,6 +40,7 @@ if TYPE_CHECKING:  # the same, for editors and type checkers
     from . import device as context
     from . import gluon, graph, image, initializer, lr_scheduler, models, optimizer, rtc, serialization, typing, util
     from . import initializer as init
+    from . import runtime as runtime
     from .gluon import metric
 
 

@@ -104,7 +104,9 @@ def cuda() -> Any:
         raise DeviceError("gpu", "a build with the CUDA part (minimx._cuda)", why, way_out) from None
     module.set_library_folders([str(folder) for folder in cuda_library_folders()])
     _apply_library_settings(module)
-    _core.set_gpu_backend(module.backend())
+    with contextlib.suppress(DeviceError):  # no driver: why_no_gpu() has its words
+        if module.device_count():
+            _core.set_gpu_backend(module.backend())
     return module
 
 
