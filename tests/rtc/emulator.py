@@ -32,6 +32,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from minimx.ndarray import _core
 from minimx.ops.table import Spec
 from minimx.rtc.compiler import find_compiler
 from minimx.rtc.cuda import recipe as recipes
@@ -385,30 +386,37 @@ def launch(name: str, ins: Sequence[Any], outs: Sequence[tuple], attrs: dict | N
     return results
 
 
-def cpu(name: str, ins: Sequence[Any], outs: Sequence[tuple], attrs: dict | None = None,
-        state: tuple[int, int] | None = None) -> list[np.ndarray]:  # fmt: skip
+def cpu(
+    name: str,
+    ins: Sequence[Any],
+    outs: Sequence[tuple],
+    attrs: dict | None = None,
+    state: tuple[int, int] | None = None,
+) -> list[np.ndarray]:
     """Outputs of the CPU's kernel. state: (seed, call) of a random kernel, None for all others."""
-    import minimx as mx
-    from minimx.ndarray import _core
-
     arrays = [x if isinstance(x, np.ndarray) else _number(x).reshape(()) for x in ins]
+    specs = [[spec_of(x)[:3] for x in xs] for xs in (arrays, [empty(*o) for o in outs])]
+    return on_cpu(_core.make_kernel(name, *specs, attrs or {}), arrays, outs, state)
+
+
+def on_cpu(
+    kernel: Any, arrays: Sequence[np.ndarray], outs: Sequence[tuple], state: tuple[int, int] | None = None
+) -> list:
+    """Outputs of a ``_core.Kernel``, run as the one step of a program, which sees arrays as the bytes they lie in."""
     ranges = [np.lib.array_utils.byte_bounds(x) if x.size else (x.ctypes.data,) * 2 for x in arrays]
     flat = [np.ctypeslib.as_array((ctypes.c_uint8 * (high - low)).from_address(low)) for low, high in ranges]
     results = [empty(*o) for o in outs]
     sizes = [np.subtract(*np.lib.array_utils.byte_bounds(y)[::-1]).item() if y.size else 0 for y in results]
-    kernel = _core.make_kernel(name, [_tuple(spec_of(x)) for x in arrays], [_tuple(spec_of(y)) for y in results],
-                               attrs or {})  # fmt: skip
-    program = _core.Program(name, [((f.size,), "uint8") for f in flat], [False] * len(flat),
-                            [((n,), "uint8") for n in sizes], 0)  # fmt: skip
+    types = [[((n,), "uint8") for n in ns] for ns in ((f.size for f in flat), sizes)]
+    program = _core.Program("emulator", types[0], [False] * len(flat), types[1], 0)
     slots = [("in", i, x.ctypes.data - low) for i, (x, (low, _)) in enumerate(zip(arrays, ranges, strict=True))]
-    program.add_step(kernel, [*slots, *(("out", i, 0) for i in range(len(results)))], name, state is not None)
-    kept = mx.random.get_state()
-    mx.random.set_state(state or kept)
+    slots += [("out", i, 0) for i in range(len(results))]
+    program.add_step(kernel, slots, "emulator", state is not None)
+    kept = _core.random_state()
+    _core.set_random_state(*(state or kept))
     got = [y.asnumpy() for y in program.run([_core.borrow(f.copy(), "uint8") for f in flat], False)]
-    mx.random.set_state(kept)
-    return [np.lib.stride_tricks.as_strided(g.copy().view(y.dtype), y.shape, y.strides)
-            for g, y in zip(got, results, strict=True)]  # fmt: skip
-
-
-def _tuple(s: Spec) -> tuple:
-    return (s.shape, s.dtype, s.strides)
+    _core.set_random_state(*kept)
+    return [
+        np.lib.stride_tricks.as_strided(g.copy().view(y.dtype), y.shape, y.strides)
+        for g, y in zip(got, results, strict=True)
+    ]

@@ -96,11 +96,15 @@ def known(call: Call) -> bool:
 
 
 def chosen(row: str) -> list[str]:
-    """The types of a row that the quick suite takes: float32 where it has it, and another one."""
+    """The types of a row that the quick suite takes: float32 where it has it, another one, and float64 where that has a
+    kernel of its own.
+    """
     types = list(dtypes(row))
     first = "float32" if "float32" in types else types[0]
     others = [t for t in types if t != first]
-    return [first, *others[zlib.crc32(row.encode()) % len(others) :][:1]] if others else [first]
+    some = others[zlib.crc32(row.encode()) % len(others) :][:1] if others else []
+    plain = ["float64"] * any(part in row for part in ("pool", "convolution", "matmul"))
+    return list(dict.fromkeys([first, *some, *plain]))
 
 
 def calls_of(factories: set[str], every: bool) -> list[Call]:
