@@ -175,7 +175,7 @@ extern "C" __global__ void __launch_bounds__({threads}) KERNEL({parameters}) {{
 """
 
 
-def _offset(at: str, name: str, extents: str, axes: int) -> str:
+def offset(at: str, name: str, extents: str, axes: int) -> str:
     """Where position ``at`` along some axes is: ``at / extent1 * name0 + at % extent1 * name1``."""
     parts = []
     for d in range(axes):
@@ -208,8 +208,8 @@ def _launch(name: str, rule: Rule, types: Sequence[str], operands: Sequence[Argu
     text = FOLD + KERNEL.format(
         index="int" if index == "int32" else "int64_t", rule=rule.text, threads=THREADS, pack=cut.pack,
         members=f"Index {', '.join(n for n, _ in numbers)};" if numbers else "",
-        from_=_offset("r", "from", "kept", len(kept)), along=_offset("at", "along", "folded", len(folded)),
-        into=_offset("r", "into", "kept", len(kept)),
+        from_=offset("r", "from", "kept", len(kept)), along=offset("at", "along", "folded", len(folded)),
+        into=offset("r", "into", "kept", len(kept)),
         parameters=", ".join(p for p, _ in parameters), prepare="\n  ".join(prepare),
         rule_members=", ".join(member for _, member, _ in rule.members),
         place_members=", ".join(n for n, _ in numbers), order="rows" if rows else "columns",
