@@ -72,21 +72,15 @@ struct PyProgram {
     program->add_step(std::move(step));
   }
   py::list run(const py::sequence& ins, bool static_alloc, bool static_shape) {
-    std::vector<Array> arrays, outs;
+    std::vector<Array> arrays;
     for (py::handle x : ins) arrays.push_back(concrete(x, "program"));
     const size_t bytes = program->total_arena_bytes();
     if (static_alloc && !arena && bytes) arena = Storage::allocate(bytes, program->device);
     static auto* names = new std::map<std::string, int>;
     const char* kept = names->emplace(name, 0).first->first.c_str();
     const Ref<Storage> place = static_alloc ? arena : Ref<Storage>();
-    if (program->device.kind == Device::Kind::kCpu) {
-      outs = program->run(arrays, place, kept);
-    } else {  // launches take a while, and none of them needs Python
-      py::gil_scoped_release release;
-      outs = program->run(arrays, place, kept, static_alloc && static_shape);
-    }
     py::list out;
-    for (Array& a : outs) out.append(take(std::move(a)));
+    for (Array& a : program->run(arrays, place, kept, static_alloc && static_shape)) out.append(take(std::move(a)));
     return out;
   }
 };

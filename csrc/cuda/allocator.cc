@@ -46,11 +46,13 @@ DeviceBlock* Allocator::allocate(size_t bytes, StreamKind home, const char* name
       give_to_driver();
       data = take_from_driver(rounded, home);
     }
-    if (!data)
+    if (!data) {
+      if (pool_) driver().cuMemPoolTrimTo(pool_, 0);  // what it had gathered for the attempt
       throw Error(ErrorKind::kMemory, "array: expected " + mebibytes(bytes) + " free on gpu(" +
                                           std::to_string(gpu_.id()) + ") for " + name + ", got less. Arrays use " +
                                           mebibytes(info_.used) + ":" + largest_live() +
                                           "\nUse a smaller batch, or drop arrays that are not needed any more.");
+    }
     block = new DeviceBlock{data, rounded, name, static_cast<uint8_t>(gpu_.id()), home, 0};
     blocks_.insert(block);
   }

@@ -2,6 +2,8 @@
 #include "cuda/backend.h"
 
 #include "cuda/device.h"
+#include "cuda/foreign.h"
+#include "cuda/pinned.h"
 
 namespace minimx::cuda {
 namespace {
@@ -36,10 +38,23 @@ class CudaBackend : public Backend {
   void release(DeviceBlock* block) noexcept override { gpu(block->device).allocator().release(block); }
   MemoryInfo memory_info(int device) override { return gpu(device).allocator().info(); }
   void reset_peak_memory(int device) override { gpu(device).allocator().reset_peak(); }
-  void empty_cache(int device) override { gpu(device).allocator().empty(); }
+  void empty_cache(int device) override {
+    gpu(device).allocator().empty();
+    empty_pinned();
+  }
 
   StreamHandle stream(int device, StreamKind kind) override { return gpu(device).stream(kind); }
   void order(int device, StreamKind earlier, StreamKind later) override { gpu(device).order(earlier, later); }
+  void wait_for_stream(int device, StreamHandle earlier) override {
+    cuda::wait_for_stream(gpu(device), static_cast<CUstream>(earlier));
+  }
+  void make_stream_wait(int device, StreamHandle later) override {
+    cuda::make_stream_wait(gpu(device), static_cast<CUstream>(later));
+  }
+  std::function<void()> mark(int device, StreamKind kind) override { return cuda::mark(gpu(device), kind); }
+  void when_done(int device, std::function<void()> then) noexcept override {
+    cuda::when_done(gpu(device), std::move(then));
+  }
 
   void enqueue(const DeviceKernel& kernel, void* const* data, void* workspace, int device, StreamKind kind,
                const char* name, bool synchronous) override {
@@ -102,7 +117,10 @@ class CudaBackend : public Backend {
     graph.launch(g.stream(StreamKind::kCompute));
   }
 
-  void synchronize(int device) override { gpu(device).synchronize(); }
+  void synchronize(int device) override {
+    gpu(device).synchronize();
+    call_what_is_done();
+  }
   void synchronize(int device, StreamKind kind) override { gpu(device).synchronize(kind); }
 
  private:

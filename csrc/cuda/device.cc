@@ -1,7 +1,7 @@
 #include "cuda/device.h"
 
+#include <algorithm>
 #include <mutex>
-#include <vector>
 
 namespace minimx::cuda {
 namespace {
@@ -82,16 +82,19 @@ int device_count() {
 }
 
 Gpu& gpu(int id) {
-  static std::mutex mutex;
-  static auto* gpus = new std::vector<std::unique_ptr<Gpu>>(device_count());  // leaked: no CUDA at exit
-  driver();
-  if (id < 0 || id >= static_cast<int>(gpus->size()))
-    throw Error(ErrorKind::kDevice, "gpu: expected a number below " + std::to_string(gpus->size()) + ", got " +
+  constexpr int kMost = 64;
+  static std::atomic<Gpu*> started[kMost];  // never deleted: no CUDA at exit
+  driver();                                 // a forked child is told
+  if (id >= 0 && id < kMost)
+    if (Gpu* g = started[id].load(std::memory_order_acquire)) return *g;
+  const int count = std::min(device_count(), kMost);
+  if (id < 0 || id >= count)
+    throw Error(ErrorKind::kDevice, "gpu: expected a number below " + std::to_string(count) + ", got " +
                                         std::to_string(id) + ". Use mx.gpu(0).");
-  auto& slot = (*gpus)[id];
+  static std::mutex mutex;
   std::lock_guard lock(mutex);
-  if (!slot) slot = std::make_unique<Gpu>(id);
-  return *slot;
+  if (!started[id].load()) started[id].store(new Gpu(id), std::memory_order_release);
+  return *started[id].load();
 }
 
 }  // namespace minimx::cuda

@@ -1,10 +1,13 @@
 // The module minimx._cuda: hands the Backend to minimx._core, and kernels as capsules that _core adopts.
+#include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include "cuda/backend.h"
 #include "cuda/device.h"
+#include "cuda/foreign.h"
 #include "cuda/launcher.h"
+#include "cuda/pinned.h"
 #include "cuda/libraries.h"
 #include "cuda/library_kernels.h"
 
@@ -149,6 +152,12 @@ std::pair<size_t, size_t> memory(int id) {
   return {free, total};
 }
 
+/// Bytes of pinned memory as a NumPy array.
+py::array pinned(size_t bytes) {
+  void* p = allocate_pinned(bytes);
+  return py::array_t<uint8_t>(static_cast<py::ssize_t>(bytes), static_cast<uint8_t*>(p), py::capsule(p, release_pinned));
+}
+
 uintptr_t stream(int id, const std::string& kind) {
   const StreamKind k = kind == "compute"         ? StreamKind::kCompute
                        : kind == "copy"          ? StreamKind::kCopy
@@ -189,6 +198,15 @@ PYBIND11_MODULE(_cuda, m) {
         gpu(id).order(kind(earlier), kind(later));
       },
       "Makes one stream wait for what is on another now.");
+  m.def(
+      "wait_for_stream",
+      [](int id, uintptr_t earlier) { wait_for_stream(gpu(id), reinterpret_cast<CUstream>(earlier)); },
+      "The compute stream waits for what is on another library's stream now.");
+  m.def(
+      "make_stream_wait",
+      [](int id, uintptr_t later) { make_stream_wait(gpu(id), reinterpret_cast<CUstream>(later)); },
+      "Another library's stream waits for what is on the compute stream now.");
+  m.def("pinned", pinned, "An array of that many bytes in pinned main memory.");
   m.def("driver_version", [] {
     int version = 0;
     check(driver().cuDriverGetVersion(&version), "cuDriverGetVersion");

@@ -29,13 +29,17 @@ bool Array::contiguous() const { return is_contiguous(shape, strides); }
 
 bool Spec::contiguous() const { return layout.empty() && is_contiguous(shape, strides); }
 
-Array Array::empty(const Dims& shape, DType dtype, Device device) {
+Array Array::over(Ref<Storage> storage, const Dims& shape, DType dtype) {
   Array a;
   a.dtype = dtype;
   a.shape = shape;
   a.strides = shape.contiguous_strides();
-  a.storage = Storage::allocate(a.bytes(), device);
+  a.storage = std::move(storage);
   return a;
+}
+
+Array Array::empty(const Dims& shape, DType dtype, Device device) {
+  return over(Storage::allocate(static_cast<size_t>(shape.product()) * itemsize(dtype), device), shape, dtype);
 }
 
 void Scalar::store(DType t, void* out) const {

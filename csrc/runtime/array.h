@@ -40,6 +40,8 @@ struct Array {
   int trace_value = -1;
 
   static Array empty(const Dims& shape, DType dtype, Device device);
+  /// A C-contiguous array that begins where `storage` does.
+  static Array over(Ref<Storage> storage, const Dims& shape, DType dtype);
 
   int64_t size() const { return shape.product(); }
   size_t bytes() const { return static_cast<size_t>(size()) * itemsize(dtype); }

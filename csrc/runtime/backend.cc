@@ -16,11 +16,40 @@ struct Copy {
   Array from, to;
 };
 
+/// True for a copy that runs beside compute: from pinned memory into memory that is the copy stream's.
+bool runs_beside(const Array& from, const Array& to) {
+  return from.storage->pinned() && to.storage->home() == StreamKind::kCopy;
+}
+
 void copy_now(const Array& from, const Array& to) {
   const Device a = from.device(), b = to.device();
-  if (a.kind == Device::Kind::kGpu) from.storage->use_on(StreamKind::kCompute);
-  if (b.kind == Device::Kind::kGpu) to.storage->use_on(StreamKind::kCompute);
-  g_backend->copy(to.data(), b, from.data(), a, from.bytes(), StreamKind::kCompute);
+  const StreamKind stream = runs_beside(from, to) ? StreamKind::kCopy : StreamKind::kCompute;
+  if (a.kind == Device::Kind::kGpu) from.storage->use_on(stream);
+  if (b.kind == Device::Kind::kGpu) to.storage->use_on(stream);
+  g_backend->copy(to.data(), b, from.data(), a, from.bytes(), stream);
+}
+
+/// The copy is put on its stream by one operator; another holds the pinned array, as its reader, until the bytes are
+/// on the device, so that whoever writes to it next, or gets its memory next, comes after that.
+void transfer_pinned(const Array& from, const Array& to, engine::PushInfo info) {
+  struct Copied : engine::Var {
+    std::function<void()> wait;
+  };
+  auto copied = make_ref<Copied>();
+  engine::Var* reads[] = {from.var(), to.var()};
+  engine::Var* writes[] = {copied.get(), to.var()};
+  const Array source = from.detached();
+  engine::push(
+      [source, target = to.detached(), copied] {
+        copy_now(source, target);
+        const bool beside = runs_beside(source, target);
+        copied->wait = g_backend->mark(target.device().id, beside ? StreamKind::kCopy : StreamKind::kCompute);
+      },
+      {reads, to.covers_storage() ? size_t{1} : size_t{2}}, writes, info);
+  engine::Var* held[] = {from.var(), copied.get()};
+  info.name = "wait for a copy";
+  info.lane = engine::Lane::kHost;
+  engine::push([source, copied] { copied->wait(); }, held, {}, info);
 }
 
 }  // namespace
@@ -50,6 +79,10 @@ void transfer(const Array& from, const Array& to) {
   info.cost_ns = from.device().kind == Device::Kind::kCpu ? static_cast<double>(from.bytes()) / kCopyBytesPerNs : 0;
   info.bytes = from.bytes();
   info.lane = engine::Lane::kCompute;
+  if (from.storage->pinned()) {
+    info.cost_ns = 0;
+    return transfer_pinned(from, to, info);
+  }
   auto c = std::make_unique<Copy>(Copy{from.detached(), to.detached()});
   engine::push([c = std::move(c)] { copy_now(c->from, c->to); }, {reads, to.covers_storage() ? size_t{1} : size_t{2}},
                writes, info);
@@ -57,8 +90,13 @@ void transfer(const Array& from, const Array& to) {
 
 Array on_device(const Array& a, Device device) {
   if (a.device() == device) return a;
-  Array made = Array::empty(a.shape, a.dtype, device);
-  made.storage->set_device(device);
+  Array made;
+  if (a.storage->pinned() && device.kind == Device::Kind::kGpu && a.contiguous()) {
+    made = Array::over(Storage::allocate(a.bytes(), device, StreamKind::kCopy), a.shape, a.dtype);
+  } else {
+    made = Array::empty(a.shape, a.dtype, device);
+    made.storage->set_device(device);
+  }
   copy_into(a, made);
   return made;
 }
@@ -66,6 +104,7 @@ Array on_device(const Array& a, Device device) {
 void wait_for(const Array& a) {
   engine::wait_to_read(a.var());
   if (a.device().kind == Device::Kind::kCpu) return;
+  a.storage->use_on(StreamKind::kCompute);
   engine::BlockingScope blocking;
   g_backend->synchronize(a.device().id, StreamKind::kCompute);
 }

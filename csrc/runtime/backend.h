@@ -58,12 +58,20 @@ class Backend {
   virtual StreamHandle stream(int device, StreamKind kind) = 0;
   /// What is put on `later` from now on waits for all that is on `earlier` now.
   virtual void order(int device, StreamKind earlier, StreamKind later) = 0;
+  /// The compute stream waits for all that is on another library's stream of that device now.
+  virtual void wait_for_stream(int device, StreamHandle earlier) = 0;
+  /// Another library's stream waits for all that is on the compute stream now.
+  virtual void make_stream_wait(int device, StreamHandle later) = 0;
+  /// What, when called, waits for all that is on the stream now, and for nothing later.
+  virtual std::function<void()> mark(int device, StreamKind kind) = 0;
+  /// Calls `then` when all that is on the compute stream now is done: at once, or in a later call or wait.
+  virtual void when_done(int device, std::function<void()> then) noexcept = 0;
   /// Makes the calling thread's current context that of the device, then enqueues; throws what the driver reports. In
   /// synchronous mode (engine: naive policy, or sync()) it waits, so that errors name their operator.
   virtual void enqueue(const DeviceKernel& kernel, void* const* data, void* workspace, int device, StreamKind kind,
                        const char* name, bool synchronous) = 0;
   /// Copies between host and device, or on or between devices, on a stream. From pageable host memory it returns once
-  /// that memory may be changed; to host memory it returns when the bytes are there.
+  /// that memory may be changed, from pinned memory at once; to host memory it returns when the bytes are there.
   virtual void copy(void* to, Device to_device, const void* from, Device from_device, size_t bytes,
                     StreamKind kind) = 0;
   /// Captures what `enqueue` puts on the device's compute stream instead of running it. `reuse`, if not null, is a

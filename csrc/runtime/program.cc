@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "engine/core.h"
 #include "engine/parallel.h"
 #include "runtime/backend.h"
 #include "runtime/captured.h"
@@ -124,6 +125,7 @@ void Program::enqueue(const Call& call) const {
   for (const Array& a : call.outs) a.storage->use_on(StreamKind::kCompute), places.push_back(a.data());
   if (call.arena) call.arena->use_on(StreamKind::kCompute), places.push_back(call.arena->data());
   const std::array<uint64_t, 3> random{call.seed, call.first_call, 0};
+  engine::BlockingScope blocking;  // launches take a while, and none of them needs Python
   if (!call.fixed || engine::runs_at_once()) return execute(call, random);
   captured_->run(
       places, random_steps_ ? &random : nullptr, [&] { execute(call, random); },

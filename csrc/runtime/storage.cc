@@ -98,6 +98,7 @@ Ref<Storage> Storage::allocate(size_t bytes, Device device, StreamKind home) {
     s->bytes_ = bytes;
     s->device_ = device;
     s->block_ = block;
+    s->streams_ = uint8_t(1 << static_cast<int>(home));  // who had the block before may still be at work there
     return s;
   }
   size_t rounded = size_class(bytes);
@@ -120,18 +121,22 @@ Ref<Storage> Storage::allocate(size_t bytes, Device device, StreamKind home) {
   return s;
 }
 
-Ref<Storage> Storage::borrow(void* data, size_t bytes, Device device, std::function<void()> done, bool read_only) {
+Ref<Storage> Storage::borrow(void* data, size_t bytes, Device device, std::function<void()> done, bool read_only,
+                             bool pinned) {
   Ref<Storage> s(new Storage);
   s->data_ = data;
   s->bytes_ = bytes;
   s->device_ = device;
   s->read_only_ = read_only;
+  s->pinned_ = pinned;
   s->done_ = std::move(done);
   return s;
 }
 
 Storage::~Storage() {
-  if (done_) {
+  if (done_ && device_.kind == Device::Kind::kGpu) {
+    give_back_borrowed();
+  } else if (done_) {
     done_();
   } else if (block_) {
     block_->used_on = streams_.load(std::memory_order_relaxed);
@@ -139,6 +144,16 @@ Storage::~Storage() {
   } else if (data_) {
     Cache::get().give(data_, block_bytes_);
   }
+}
+
+StreamKind Storage::home() const { return block_ ? block_->home : StreamKind::kCompute; }
+
+void Storage::give_back_borrowed() noexcept {
+  try {
+    use_on(StreamKind::kCompute);
+  } catch (const Error&) {  // a lost device: nothing will run there any more
+  }
+  gpu_backend()->when_done(device_.id, std::move(done_));
 }
 
 void Storage::follow(uint8_t streams, StreamKind stream) {

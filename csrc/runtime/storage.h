@@ -33,8 +33,10 @@ class Storage : public engine::Var {
   /// Uninitialised memory, aligned to 64 bytes (on a GPU 256). Throws Error(kMemory) after emptying the caches in vain.
   /// On a GPU it is memory for work on stream `home`.
   static Ref<Storage> allocate(size_t bytes, Device device, StreamKind home = StreamKind::kCompute);
-  /// Memory of somebody else (NumPy, DLPack); `done` is called when the last owner is gone.
-  static Ref<Storage> borrow(void* data, size_t bytes, Device device, std::function<void()> done, bool read_only);
+  /// Memory of somebody else (NumPy, DLPack); `done` is called when the last owner is gone, on a GPU once its compute
+  /// stream has done what is on it by then. `pinned`: main memory from which a GPU copies by itself.
+  static Ref<Storage> borrow(void* data, size_t bytes, Device device, std::function<void()> done, bool read_only,
+                             bool pinned = false);
 
   void* data() const { return data_; }
   /// As asked for; the block may be larger.
@@ -43,6 +45,9 @@ class Storage : public engine::Var {
   /// Names another CPU number as home of a block that nobody else has seen yet: all CPU numbers are one memory.
   void set_device(Device device) { device_ = device; }
   bool read_only() const { return read_only_; }
+  bool pinned() const { return pinned_; }
+  /// The stream that memory of a GPU was allocated for.
+  StreamKind home() const;
   /// Counts writes after creation: the tape compares it to find saved arrays that were written to in place.
   uint32_t version() const { return version_.load(std::memory_order_relaxed); }
   void bump_version() { version_.fetch_add(1, std::memory_order_relaxed); }
@@ -61,11 +66,12 @@ class Storage : public engine::Var {
  private:
   Storage() = default;
   void follow(uint8_t streams, StreamKind stream);
+  void give_back_borrowed() noexcept;
 
   void* data_ = nullptr;
   size_t bytes_ = 0, block_bytes_ = 0;
   Device device_;
-  bool read_only_ = false;
+  bool read_only_ = false, pinned_ = false;
   std::atomic<uint32_t> version_{0};
   std::atomic<uint8_t> streams_{0};  // bit k: stream k used it since the others were last in step
   DeviceBlock* block_ = nullptr;     // set only on a GPU
