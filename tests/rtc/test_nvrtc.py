@@ -1,54 +1,105 @@
-"""All CUDA text compiles, on a machine without a GPU: the recipes of every row, type and view, for three architectures.
+"""All CUDA text compiles, on a machine without a GPU: every row in every type, and the fused groups of a dozen graphs.
 
-The calls are those that the emulator runs (recipe_cases.py); here NVRTC itself reads the text. The quick suite compiles
-one kernel of each name, for one architecture.
+The quick suite compiles everything for one architecture and a share for the others; ``slow`` every call that
+test_recipes.py makes, for all. What the kernels compute is tested there on the emulator, and on a GPU in tests/gpu.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from rtc.emulator import made
-from rtc.recipe_cases import calls, dtypes, rows
+from rtc.graphs import groups
+from rtc.recipe_cases import Call, calls, dtypes, rows
+from rtc.test_recipes import known
 
-import minimx as mx
+from minimx.config import settings
 from minimx.errors import MissingExtra
-from minimx.rtc.cuda import compile as cuda
-from minimx.rtc.cuda.adaptors import ADAPTORS
-from minimx.rtc.cuda.factories import FACTORIES
-from minimx.rtc.cuda.kernel import LIBRARY
+from minimx.rtc.cuda import compile as compiling
+from minimx.rtc.cuda import pointwise
+from minimx.rtc.cuda.recipe import Code, Recipe
+
+BATCH = 48  # kernels of one program: parsing the prelude costs as much as a kernel
+SHARES = 4  # texts are compiled in as many tests, none of which takes long
 
 
-@pytest.fixture
-def nvrtc(monkeypatch, tmp_path):
-    """A compile service with a fresh cache, where NVRTC and its headers are installed."""
-    monkeypatch.setitem(mx.settings.__dict__, "cache_dir", tmp_path)
-    service = cuda.Service()
-    monkeypatch.setattr(cuda, "service", service)
+@pytest.fixture(scope="module")
+def nvrtc() -> compiling.Nvrtc:
+    """NVRTC, without the cache on disk."""
     try:
-        if not service.nvrtc.include:
-            pytest.skip("needs the headers of nvidia-cuda-runtime")
+        found = compiling.Nvrtc()
     except MissingExtra as error:
         pytest.skip(str(error))
-    return service
+    if not found.include:
+        pytest.skip("needs the headers of nvidia-cuda-runtime")
+    return found
 
 
-def codes(every_view, types=lambda row: dtypes(row)):
-    """The texts of all recipes."""
-    found = [c for op in rows() for d in types(op.name) for c in calls(op.name, d, every_view)]
-    assert {c.factory for c in found} <= {*FACTORIES, *ADAPTORS, *LIBRARY}
-    recipes = [made(c.factory, c.ins, c.outs, c.attrs) for c in found if c.factory in FACTORIES]
-    return {launch.code.name: launch.code for r in recipes for launch in r.launches}
+def codes(recipes: Iterable[Recipe]) -> tuple[Code, ...]:
+    """Their texts, each once."""
+    return tuple({launch.code.name: launch.code for r in recipes for launch in r.launches}.values())
 
 
-def test_a_kernel_of_each_name_compiles(nvrtc):
-    every = codes(False, lambda row: dtypes(row)[-1:])
-    chosen = {name.rpartition("_")[0]: code for name, code in every.items()}
-    assert len(cuda.cubins(chosen.values(), "sm_90")) == len(chosen) > 100
+def of_calls(some: Iterable[Call]) -> tuple[Code, ...]:
+    """The texts of their recipes; calls of cuDNN and cuBLASLt have none."""
+    return codes(made(c.factory, c.ins, c.outs, c.attrs) for c in some if known(c))
+
+
+@functools.cache
+def of_rows() -> tuple[Code, ...]:
+    """The texts of every row in every type: elementwise rows for arrays that lie alike, others in two cases."""
+    return of_calls(c for op in rows() for d in dtypes(op.name)
+                    for c in calls(op.name, d)[: 1 if op.kind == "elemwise" else 2])  # fmt: skip
+
+
+@functools.cache
+def of_all_calls() -> tuple[Code, ...]:
+    """The texts of every call that test_recipes.py makes."""
+    return of_calls(c for op in rows() for d in dtypes(op.name) for c in calls(op.name, d, True))
+
+
+@functools.cache
+def of_graphs() -> tuple[Code, ...]:
+    """The texts of fused groups."""
+    return codes(pointwise.fused(x.group) for x in groups())
+
+
+def compile_all(nvrtc: compiling.Nvrtc, texts: tuple[Code, ...], arch: str) -> None:
+    """Raises with the compiler's words."""
+    narrow = [bool(compiling.NARROW.search(c.text)) for c in texts]
+    parts = [[c for c, n in zip(texts, narrow, strict=True) if n == which] for which in (False, True)]
+    batches = [part[i : i + BATCH] for part in parts for i in range(0, len(part), BATCH)]
+    with ThreadPoolExecutor(settings.num_threads) as pool:
+        for cubin in pool.map(lambda batch: nvrtc.run(compiling.source(batch), arch), batches):
+            assert cubin
+
+
+@pytest.mark.parametrize("share", range(SHARES))
+def test_rows(nvrtc, share):
+    compile_all(nvrtc, of_rows()[share::SHARES], "sm_90")
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_100"])
+def test_some_rows_for_other_architectures(nvrtc, arch):
+    compile_all(nvrtc, of_rows()[:: 3 * SHARES], arch)
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
+def test_graphs(nvrtc, arch):
+    compile_all(nvrtc, of_graphs(), arch)
+
+
+def test_an_error_is_told(nvrtc):
+    wrong = Code("wrong", 'extern "C" __global__ void wrong(float* x) { x[0] = no_such_thing(1); }')
+    with pytest.raises(Exception, match="no_such_thing"):
+        compile_all(nvrtc, (*of_graphs()[:3], wrong), "sm_90")
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("share", range(4 * SHARES))
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
-def test_everything_compiles(nvrtc, arch):
-    every = codes(True)
-    assert len(cuda.cubins(every.values(), arch)) == len(every) > 1000
+def test_every_call(nvrtc, arch, share):
+    compile_all(nvrtc, of_all_calls()[share :: 4 * SHARES], arch)
