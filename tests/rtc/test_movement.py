@@ -16,8 +16,7 @@ from emulator import cpu, launch, made, numpy_type, prepare
 
 from minimx.ops.table import Spec
 from minimx.rtc.compiler import find_compiler
-from minimx.rtc.cuda import gather, join, moving
-from minimx.rtc.cuda import put as putting
+from minimx.rtc.cuda import gather, join, lists, moving
 
 pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C++ compiler")
 
@@ -154,7 +153,7 @@ def test_put_by_modes_and_numbers(mode):
     yield ("put", ins, [((5, 4), "float32")], blocks(1, 5, 4, 1, mode=0, base=0, set=1))
 
 
-@pytest.mark.parametrize(("n", "count"), [(7, 3000), (70000, 2500), (300, 1025), (1, 200), (256, 1024)])
+@pytest.mark.parametrize(("n", "count"), [(7, 3000), (70000, 2500), (300, 1025), (1, 200), (256, 1024), (9, 33)])
 @together
 def test_put_sorts_over_blocks_and_passes(n, count):
     index = rng.integers(0, n, count)
@@ -169,7 +168,7 @@ def test_put_adds_in_the_order_of_the_indices():
     index = np.repeat(np.arange(10), 60)
     rng.shuffle(index)
     attrs = blocks(1, 10, 8, 600, mode=0)
-    assert np.bincount(index).max() <= putting.LONG
+    assert np.bincount(index).max() <= lists.LONG
     agree(("put", [v, index], [((1, 10, 8), "float32")], attrs))
     index[:500] = 3
     outs = [((1, 10, 8), "float32")]

@@ -178,7 +178,7 @@ def _ravel_text(axes: int, is_array: list[bool]) -> str:
     parameters += ["int64_t* y", "int64_t elements", *(f"int64_t n{d}" for d in range(1, axes))]
     parameters += [f"int64_t dim{k}" for k in n]
     parameters += [f"int64_t s{k}_{d}" for k in n if is_array[k] for d in range(axes)]
-    lines = ["int64_t rest = e, flat = 0;"]
+    lines = ["int64_t flat = 0;", *(["int64_t rest = e;"] if axes else [])]
     lines += [f"const int64_t at{d} = rest % n{d}; rest /= n{d};" for d in range(axes - 1, 0, -1)]
     lines += ["const int64_t at0 = rest;"] if axes else []
     for k in n:

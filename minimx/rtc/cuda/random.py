@@ -69,7 +69,6 @@ class Parameters:
     def __init__(self, ins: Sequence[Spec], shape: Sequence[int], ctype: str):
         arrays = [k for k, x in enumerate(ins) if not x.weak]
         lengths, strides = collapsed(shape, [broadcast_strides(ins[k].shape, ins[k].strides, shape) for k in arrays])
-        steps = dict(zip(arrays, strides, strict=True))
         varies = any(s for own in strides for s in own)
         declared = [f"{ctype} q{k}" if x.weak else f"const {ctype}* q{k}" for k, x in enumerate(ins)]
         self.extents: list[Value] = []
@@ -83,7 +82,7 @@ class Parameters:
             lines += [f"const int64_t at{d} = rest % n{d}; rest /= n{d};" for d in range(len(lengths) - 1, 0, -1)]
             lines += ["const int64_t at0 = rest;"]
         for k, x in enumerate(ins):
-            place = " + ".join(f"at{d} * s{k}_{d}" for d in range(len(lengths)) if steps[k][d]) if k in steps else ""
+            place = " + ".join(f"at{d} * s{k}_{d}" for d in range(len(lengths))) if varies and not x.weak else ""
             reads.append(f"q{k}" if x.weak else f"q{k}[{place or 0}]")
         body = "\n    ".join([*lines, f"return Values{{{{{', '.join(reads)}}}}};"])
         self.reader = f"const auto values_at = [&](int64_t i) -> Values {{\n    {body}\n  }};"
@@ -330,7 +329,8 @@ def dropout(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) ->
     text = PHILOX + STREAM + ALIGNED + DROPOUT % parts
     scale = Value(1 / (1 - p) if p < 1 else 0.0, "float64" if t.name == "float64" else "float32")
     threshold = Value(math.floor(p * (1 << 24) + 0.5))  # as lround
-    args = (State(), *map(Operand, range(3)), Value(elements), threshold, scale)
+    operands: list[Argument] = [Operand(k) for k in range(3)]
+    args = (State(), *operands, Value(elements), threshold, scale)
     grid = (blocks_for(elements, THREADS * wide), 1, 1)
     return Recipe((Launch(code("dropout", text), grid, (THREADS, 1, 1), args),))
 
