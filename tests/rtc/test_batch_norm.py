@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from rtc.emulator import cpu, launch, numpy_type
 
+from minimx.rtc.cuda import batch_norm
+
 TOLERANCE = {"float64": 1e-12, "float32": 2e-5, "float16": 4e-3, "bfloat16": 3e-2}
 SHAPES = [(3, 8, 5, 4), (2, 3, 7), (4, 12, 3, 3), (2, 20, 2, 3, 2), (37, 24), (5, 16, 1, 1), (300, 1, 4), (2, 300, 3)]
 
@@ -75,7 +77,7 @@ def test_train_and_infer(shape, dtype, last):
 
 @pytest.mark.parametrize("residual", [False, True])
 @pytest.mark.parametrize("last", [False, True])
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_relu_residual_and_their_gradients(shape, dtype, last, residual):
     x, dy, z = (drawn(shape, dtype, last, seed, shift=0) for seed in range(3))
@@ -141,8 +143,11 @@ def test_statistics_far_from_zero():
 
 
 @pytest.mark.parametrize("last", [False, True])
-def test_many_blocks(last):
-    """Data that several blocks share, in parts that come out uneven."""
+@pytest.mark.parametrize("most", [3, 400])
+def test_many_blocks(last, most, monkeypatch):
+    """Data that several blocks share, in parts that come out uneven; few blocks go round several times."""
+    monkeypatch.setattr(batch_norm, "SUM_BLOCKS", most)
+    monkeypatch.setattr(batch_norm, "APPLY_BLOCKS", most)
     x, (gamma, beta) = drawn((5, 40, 61, 23), "float16", last), vectors(40)
     outs = [(x.shape, "float16", strides(x)), ((40,), "float32"), ((40,), "float32")]
     got, want = (f("batch_norm_fwd_train", [x, gamma, beta], outs, {"eps": 1e-3}) for f in (launch, cpu))
