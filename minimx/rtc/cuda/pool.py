@@ -4,8 +4,9 @@
 
 Taps are the places of maxima inside their windows, counted in C order. A thread makes one element of the result, or 16
 bytes of neighbouring channels where channels are the fastest axis of all operands; it reads all that this needs, so
-that nothing is added atomically: backward looks at the windows that cover an element. Windows are written into the
-text, sizes and strides (any) are arguments. Pooling over all of space is a reduction and not here.
+that nothing is added atomically: backward looks at the windows that cover an element. Elements that windows share come
+from the caches, so each operand moves through memory once. Windows are written into the text, sizes and strides (any)
+are arguments. Pooling over all of space is a reduction and not here.
 """
 
 from __future__ import annotations
