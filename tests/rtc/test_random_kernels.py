@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
 import pytest
-from emulator import cpu, launch, made, numpy_type, prepare
+from emulator import cpu, launch, made, numpy_type, prepare, run
 
 from minimx.errors import MXError
 from minimx.rtc.compiler import find_compiler
 from minimx.rtc.cuda import random
+from minimx.rtc.cuda.recipe import Operand, Recipe, Value
 
 pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C++ compiler")
 
@@ -99,6 +101,18 @@ def test_dropout(dtype):
             got, want = (of("dropout", [view], outs, {"p": p}, state=STATE) for of in (launch, cpu))
             for g, w in zip(got, want, strict=True):
                 np.testing.assert_array_equal(g, w)
+
+
+def test_state_in_memory():
+    """Inside a captured graph the seed and the first call number lie on the device."""
+    numbers = [(0.0, "float32"), (1.0, "float32")]
+    recipe = made("draw", numbers, [((9,), "float32")], {"kind": "uniform"})
+    (one,) = recipe.launches
+    args = (Value(99), Value(2), Operand(3), *one.args[1:])  # in place of State(): seed, call, base
+    y, base = np.zeros(9, "float32"), np.array([STATE[0], STATE[1] - 2], "uint64")
+    run(Recipe((dataclasses.replace(one, args=args),)), [*numbers, y, base])
+    (want,) = cpu("draw", numbers, [((9,), "float32")], {"kind": "uniform"}, state=STATE)
+    np.testing.assert_array_equal(y, want)
 
 
 def test_philox():

@@ -129,6 +129,13 @@ struct Axis {
   }
 };
 
+// Makes all elements of a pack x.
+bool fill(Pack<T, kWide>& pack, T x) {
+#pragma unroll
+  for (int j = 0; j < kWide; ++j) pack.at[j] = x;
+  return true;
+}
+
 extern "C" __global__ void __launch_bounds__(256)
     KERNEL(%(v)s, %(base)s, T* y, Index rows, %(axes)s) {
   const Axis axes[] = {%(table)s};
@@ -158,6 +165,7 @@ extern "C" __global__ void __launch_bounds__(256)
       const Index c = p * kWide, k = c - last.start;
       Pack<T, kWide> made;
       const T* source = nullptr;  // of the whole pack, if it is one stretch of v or of base
+      bool ready = false;
       if (inside && last.step == 1 && k >= 0 && k + kWide <= last.region) {
         %(v_source)s
       } else if (!inside || (last.step == 1 && (k + kWide <= 0 || k >= last.region))) {
@@ -165,7 +173,7 @@ extern "C" __global__ void __launch_bounds__(256)
       }
       if (source && aligned<Pack<T, kWide>>(source)) {
         made = *reinterpret_cast<const Pack<T, kWide>*>(source);
-      } else {
+      } else if (!ready) {
 #pragma unroll
         for (int j = 0; j < kWide; ++j) made.at[j] = element(c + j);
       }
@@ -214,8 +222,11 @@ def paste_launch(
 def _reads(name: str, s: Source, at: str) -> dict[str, str]:
     """How the text of paste declares and reads a source; ``at``: where a stretch of it begins."""
     if s.strides is None:
-        return {name: f"T {name}", f"{name}_at": name, f"{name}_source": ";"}
-    stretch = f"if (last.{name} == 1) source = {name} + {at};"
+        return {name: f"T {name}", f"{name}_at": name, f"{name}_source": f"ready = fill(made, {name});"}
+    first = at.split(" + ")[0]
+    stretch = f"""\
+if (last.{name} == 1) source = {name} + {at};
+        if (last.{name} == 0) ready = fill(made, {name}[{first}]);"""
     return {name: f"const T* {name}", f"{name}_at": f"{name}[i]", f"{name}_source": stretch}
 
 
