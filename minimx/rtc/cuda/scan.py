@@ -49,6 +49,16 @@ class Lines(NamedTuple):
     along: Axis
 
 
+class Cut(NamedTuple):
+    """How a launch is divided. columns: a thread has a line; else the threads x of a block have one."""
+
+    columns: bool
+    threads: tuple[int, int]
+    blocks: int
+    segments: int
+    segment: int
+
+
 def lines_of(x: Spec, y: Spec, axis: int) -> Lines:
     """An operand that is flattened is contiguous: one line."""
     if len(x.shape) != len(y.shape) or not x.shape:
@@ -58,49 +68,56 @@ def lines_of(x: Spec, y: Spec, axis: int) -> Lines:
     return Lines(merged(axes[:axis] + axes[axis + 1 :]), axes[axis])
 
 
-def scan(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Recipe:
-    (x,), (y,) = ins, outs
-    axes, along = lines_of(x, y, attrs["axis"])
-    lines, n = count(axes), along.extent
-    if lines * n == 0:
-        return Recipe(())
-    columns = bool(axes) and (abs(axes[-1].out) < abs(along.out) or n < 16)
+def cut_lines(of: Lines) -> Cut:
+    """Lines side by side in memory, and short ones, are columns."""
+    lines, n = count(of.axes), of.along.extent
+    columns = bool(of.axes) and (abs(of.axes[-1].out) < abs(of.along.out) or n < 16)
     if columns:
         threads = (32 if lines < 64 * SMS else THREADS, 1)
-        blocks, least = blocks_for(lines, threads[0]), 16
+        blocks, least, tile, most = blocks_for(lines, threads[0]), 16, 1, 256
     else:
         threads = (32, THREADS // 32) if n <= 32 * ITEMS * 8 and lines > 1 else (THREADS, 1)
-        blocks, least = blocks_for(lines, threads[1]), 2 * THREADS * ITEMS
-    segments = max(1, min(ceil(BUSY, blocks), n // least, 256 if columns else 4096)) if blocks < FEW else 1
-    tile = 1 if columns else threads[0] * ITEMS
+        blocks, least, tile, most = blocks_for(lines, threads[1]), 2 * THREADS * ITEMS, threads[0] * ITEMS, 4096
+    segments = max(1, min(ceil(BUSY, blocks), n // least, most)) if blocks < FEW else 1
     segment = ceil(ceil(n, segments), tile) * tile
-    segments = ceil(n, segment)
+    return Cut(columns, threads, blocks, ceil(n, segment), segment)
 
+
+def _launch(x: Spec, y: Spec, attrs: dict[str, Any], of: Lines, cut: Cut, ends: bool) -> Launch:
+    """One pass; ``ends``: the one that finds the totals of segments."""
+    axes, along = of
     index = index_type(axes, [along])
     numbers = [(f"line{d}", a.extent) for d, a in enumerate(axes) if d]
     numbers += [(f"from{d}", a.stride) for d, a in enumerate(axes)] + [(f"into{d}", a.out) for d, a in enumerate(axes)]
-    sizes = [("lines", lines), ("n", n), ("segment", segment), ("step_in", along.stride), ("step_out", along.out)]
+    sizes = [("lines", count(axes)), ("n", along.extent), ("segment", cut.segment), ("step_in", along.stride),
+             ("step_out", along.out)]  # fmt: skip
     pointers: list[tuple[str, Argument]] = [("const X* x", Operand(0)), ("Y* y", Operand(1)), ("A* totals", Scratch(0))]
     parameters = pointers + [(f"Index {name}", Value(v, index)) for name, v in sizes + numbers]
     start, joined = RULES[attrs["loop"]]
-    dense = "true" if along.stride == 1 and along.out == 1 else "false"
+    told, dense = ("true" if flag else "false" for flag in (ends, along.stride == 1 and along.out == 1))
+    text = COLLECTIVE + KERNEL.format(
+        index="int" if index == "int32" else "int64_t", x=BY_NAME[x.dtype].ctype, y=BY_NAME[y.dtype].ctype,
+        a="int64_t" if attrs["dtype"] == "int64" else "double", start=start, joined=joined, scan=SCAN,
+        members=f"Index {', '.join(name for name, _ in numbers)};" if numbers else "",
+        from_=offset("line", "from", "line", len(axes)), into=offset("line", "into", "line", len(axes)),
+        threads=THREADS, parameters=", ".join(p for p, _ in parameters),
+        numbers=", ".join(name for name, _ in numbers),
+        function=f"scan_columns<{told}>" if cut.columns else f"scan_rows<{THREADS}, {ITEMS}, {told}, {dense}>",
+    )  # fmt: skip
+    name = attrs["loop"] + ("_ends" if ends else "")
+    args = tuple(a for _, a in parameters)
+    return Launch(code(name, text), (cut.blocks, cut.segments, 1), (*cut.threads, 1), args)
 
-    def launch(ends: bool) -> Launch:
-        told = "true" if ends else "false"
-        text = COLLECTIVE + KERNEL.format(
-            index="int" if index == "int32" else "int64_t", x=BY_NAME[x.dtype].ctype, y=BY_NAME[y.dtype].ctype,
-            a="int64_t" if attrs["dtype"] == "int64" else "double", start=start, joined=joined, scan=SCAN,
-            members=f"Index {', '.join(name for name, _ in numbers)};" if numbers else "",
-            from_=offset("line", "from", "line", len(axes)), into=offset("line", "into", "line", len(axes)),
-            threads=THREADS, parameters=", ".join(p for p, _ in parameters),
-            numbers=", ".join(name for name, _ in numbers),
-            function=f"scan_columns<{told}>" if columns else f"scan_rows<{THREADS}, {ITEMS}, {told}, {dense}>")  # fmt: skip
-        name = attrs["loop"] + ("_ends" if ends else "")
-        return Launch(code(name, text), (blocks, segments, 1), (*threads, 1), tuple(a for _, a in parameters))
 
-    if segments == 1:
-        return Recipe((launch(False),), 8)
-    return Recipe((launch(True), launch(False)), 8 * lines * segments)
+def scan(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Recipe:
+    (x,), (y,) = ins, outs
+    of = lines_of(x, y, attrs["axis"])
+    lines = count(of.axes)
+    if lines * of.along.extent == 0:
+        return Recipe(())
+    cut = cut_lines(of)
+    passes = (True, False) if cut.segments > 1 else (False,)
+    return Recipe(tuple(_launch(x, y, attrs, of, cut, ends) for ends in passes), 8 * lines * cut.segments)
 
 
 FACTORIES: dict[str, Factory] = {"scan": scan}
