@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <fstream>
 #include <limits>
 #include <map>
@@ -272,6 +273,8 @@ class ChoiceFile {
     if (folder.empty()) return;
     std::string name = "cudnn-" + cudnn_version() + "-" + gpu(device).name() + ".txt";
     std::replace_if(name.begin(), name.end(), [](char c) { return c == ' ' || c == '/'; }, '_');
+    std::error_code ignored;  // without a folder nothing is remembered
+    std::filesystem::create_directories(folder, ignored);
     path_ = folder + "/" + name;
   }
 
