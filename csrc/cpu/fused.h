@@ -20,7 +20,7 @@ int32_t minimx_zero = 0;
 /// float made an integer and a float again into trunc, which loses that -0.5 becomes 0 and not -0: hence minimx_zero.
 template <class To, class From>
 inline To to(From x) {
-  if constexpr (std::is_floating_point_v<From> && std::is_integral_v<To> && sizeof(To) >= 4)
+  if constexpr (!std::is_integral_v<From> && std::is_integral_v<To> && sizeof(To) >= 4)
     return convert<To>(x) + static_cast<To>(minimx_zero);
   else
     return convert<To>(x);
