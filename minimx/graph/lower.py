@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..ndarray import _core, _device_host_call, _device_kernel, _host_call
+from ..ndarray import _core, _device_host_call, _host_call
 from ..ops.arguments import c_strides
 from ..ops.dtypes import BY_NAME
 from ..ops.table import OPS, Plan, Spec
@@ -338,8 +338,13 @@ class Lowering:
             program.add_constant(data)
         for data in self.numbers:
             program.add_constant(data, True)
-        for s in self.steps:
-            program.add_step(s.kernel, [b.slot(offset) for b, offset in s.operands], s.name, s.random)
+        kernels = [s.kernel for s in self.steps]
+        if g.gpu >= 0:  # a graph's kernels are compiled together
+            from ..rtc.cuda import finished
+
+            kernels = finished(kernels)
+        for kernel, s in zip(kernels, self.steps, strict=True):
+            program.add_step(kernel, [b.slot(offset) for b, offset in s.operands], s.name, s.random)
         return program
 
 
@@ -352,9 +357,11 @@ def table_specs(specs: list[tuple]) -> list[Spec]:
 
 
 def _kernel(name: str, ins: list, outs: list, attrs: dict, gpu: int) -> Any:
-    """A bound kernel; equal ones are made once (a ResNet repeats its blocks)."""
+    """A bound kernel; equal ones are made once (a ResNet repeats its blocks). For a GPU it may be Pending."""
     if gpu >= 0:
-        return _device_kernel(name, table_specs(ins), table_specs(outs), attrs, gpu)
+        from ..rtc.cuda import wanted
+
+        return wanted(name, table_specs(ins), table_specs(outs), attrs, gpu)
     key = (name, tuple(ins), tuple(outs), repr(sorted(attrs.items())), _core.num_threads())
     if key not in _kernels:
         if len(_kernels) > 4096:

@@ -24,14 +24,14 @@ def fused_kernel(
     Specs are (shape, dtype, element strides, layout), operands that broadcast in their own smaller shape. The kernel
     works at once, member by member; compilation is asked for and never waited for. ``in_place``: outputs may lie where
     operands do, so members must leave them alone until all have run. ``gpu``: number of the GPU it is for, which runs
-    nothing but the compiled function.
+    nothing but the compiled function, and whose kernel may be Pending (cuda/kernel.py).
     """
     body = Body(node.body, [flat(s) for s in in_specs])
     group = group_of(body)
     if gpu >= 0:
-        from .cuda import fused_for
+        from .cuda import wanted_fused
 
-        return fused_for(group, in_specs, out_specs, gpu)
+        return wanted_fused(group, in_specs, out_specs, gpu)
     elements = math.prod(flat(out_specs[0])[0])
     members, temporaries, constants = bind(body, in_place)
     arrays = len(in_specs) + len(out_specs)

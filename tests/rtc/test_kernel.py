@@ -64,6 +64,18 @@ def test_equal_kernels_are_made_once(module):
     assert kernel_for("elemwise", [X], [X, X], {"loop": "negative", "dtype": "float32"}, 0) is not first
 
 
+def test_many_kernels_are_compiled_together(module, monkeypatch):
+    asked = []
+    monkeypatch.setattr(kernel, "cubins", lambda codes, arch: asked.append(codes) or {c.name: b"" for c in codes})
+    rows = ("negative", "exp", "negative", "sin")
+    many = [kernel.wanted("elemwise", [X], [X], {"loop": row, "dtype": "float32"}, 0) for row in rows]
+    assert all(isinstance(k, kernel.Pending) for k in many)
+    library = kernel.wanted("matmul", [X, X], [X], {}, 0)
+    made = kernel.finished([*many, library])
+    assert len(asked) == 1 and len(asked[0]) == 3 and made[0] is made[2] and made[4] is library
+    assert kernel.wanted("elemwise", [X], [X], {"loop": "exp", "dtype": "float32"}, 0) is made[1]
+
+
 def test_convolutions_go_to_the_library(module):
     attrs = {"kernel_name": "conv_fwd", "stride": (1, 1)}
     w, b, y = Spec((4, 1, 1, 3), "float32", (3, 3, 3, 1)), Spec((4,), "float32", (1,)), X._replace(shape=(2, 5, 6, 4))
@@ -106,7 +118,7 @@ def test_a_name_without_a_recipe_is_refused(module):
 
 
 def test_fused_groups(module):
-    from minimx.rtc.cuda import fused_for
+    from minimx.rtc.cuda import finished, wanted_fused
     from minimx.rtc.group import Group, Ref, Step
     from minimx.rtc.group import Operand as Lying
 
@@ -115,6 +127,6 @@ def test_fused_groups(module):
         (180,), (Lying("float32", (1,), 0),), (Step("exp", "float32", (x,), "float32"),), (Ref("t", 0, "float32"),), 1
     )
     spec = (X.shape, X.dtype, X.strides, "")
-    ((*_, args),), _ = fused_for(g, [spec], [spec], 0)
+    ((((*_, args),), _),) = finished([wanted_fused(g, [spec], [spec], 0)])
     assert args == [("p", 0, 0), ("p", 1, 0), ("v", 180, "int32")]
     assert mx.rtc.report()

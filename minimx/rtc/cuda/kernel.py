@@ -7,6 +7,7 @@ matmul.cc); everything else is a recipe, compiled (compile.py) and handed to csr
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ...device import cuda
@@ -26,12 +27,27 @@ MOST_KERNELS = 4096  # that are kept here; whoever uses one keeps it alive
 _kernels: dict[Any, Any] = {}
 
 
+@dataclass(frozen=True)
+class Pending:
+    """A kernel to be: its recipe is written, and waits to be compiled together with others by ``finished``."""
+
+    recipe: Recipe
+    specs: tuple[Spec, ...]  # of inputs, then outputs
+    device_id: int
+    key: Any  # in _kernels
+
+
 def kernel_for(name: str, ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any], device_id: int) -> Any:
     """The ``_core.Kernel`` of a factory on GPU ``device_id``. ins: what csrc/bind/rules.cc gives to CPU factories, with
     numbers of the host as ``weak``.
 
     Raises NotSupported where no recipe has the name, CompileError, and MissingExtra where a package is not installed.
     """
+    return finished([wanted(name, ins, outs, attrs, device_id)])[0]
+
+
+def wanted(name: str, ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any], device_id: int) -> Any:
+    """As ``kernel_for``, but maybe a Pending: whoever wants many kernels has them compiled together."""
     ins, outs = [given(s) for s in ins], [given(s) for s in outs]
     while name in ADAPTORS:
         name, ins, outs, attrs = ADAPTORS[name](ins, outs, attrs)
@@ -40,17 +56,29 @@ def kernel_for(name: str, ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict
     if name not in FACTORIES:
         raise NotSupported(name, "an operator that GPUs have", "one without a recipe", "Move its operands to mx.cpu()")
     key = (name, *ins, *outs, len(ins), repr(sorted(attrs.items())), device_id)
-    if key not in _kernels:
-        if len(_kernels) >= MOST_KERNELS:
-            _kernels.clear()
-        _kernels[key] = bind(FACTORIES[name](ins, outs, attrs), ins, outs, device_id)
-    return _kernels[key]
+    found = _kernels.get(key)
+    return found or Pending(FACTORIES[name](ins, outs, attrs), (*ins, *outs), device_id, key)
 
 
-def fused_for(group: Group, in_specs: Sequence[tuple], out_specs: Sequence[tuple], device_id: int) -> Any:
-    """The ``_core.Kernel`` of a fused group; data: the group's arrays, then its outputs."""
-    ins, outs = [given(s) for s in in_specs], [given(s) for s in out_specs]
-    return bind(pointwise.fused(group, ins, outs), ins, outs, device_id)
+def wanted_fused(group: Group, in_specs: Sequence[tuple], out_specs: Sequence[tuple], device_id: int) -> Any:
+    """The kernel of a fused group, maybe a Pending; data: the group's arrays, then its outputs."""
+    specs, key = tuple(given(s) for s in (*in_specs, *out_specs)), (group, device_id)
+    return _kernels.get(key) or Pending(pointwise.fused(group), specs, device_id, key)
+
+
+def finished(kernels: Sequence[Any]) -> list[Any]:
+    """The kernels, with those that are Pending compiled, all together, and bound."""
+    pending = {k.key: k for k in kernels if isinstance(k, Pending)}
+    done = {key: _kernels[key] for key in pending if key in _kernels}
+    for device_id in sorted({k.device_id for k in pending.values()}):
+        mine = {key: k for key, k in pending.items() if k.device_id == device_id and key not in done}
+        codes = [launch.code for k in mine.values() for launch in k.recipe.launches]
+        made = cubins(codes, cuda().arch(device_id)) if codes else {}
+        done |= {key: bind(k.recipe, k.specs, made) for key, k in mine.items()}
+    if len(_kernels) + len(done) > MOST_KERNELS:
+        _kernels.clear()
+    _kernels.update(done)
+    return [done[k.key] if isinstance(k, Pending) else k for k in kernels]
 
 
 def given(s: Sequence[Any]) -> Spec:
@@ -60,15 +88,13 @@ def given(s: Sequence[Any]) -> Spec:
     return Spec(shape, dtype, tuple(strides) if shape and strides else c_strides(shape), bool(weak))
 
 
-def bind(recipe: Recipe, ins: Sequence[Spec], outs: Sequence[Spec], device_id: int) -> Any:
-    """Compiles a recipe, or finds it compiled, and makes it a kernel that C++ launches."""
-    module, specs = cuda(), [*ins, *outs]
-    made = cubins([launch.code for launch in recipe.launches], module.arch(device_id)) if recipe.launches else {}
+def bind(recipe: Recipe, specs: Sequence[Spec], made: dict[str, bytes]) -> Any:
+    """A compiled recipe as a kernel that C++ launches. specs: of inputs, then outputs. made: cubins by name."""
     launches = [
         (made[x.code.name], x.code.name, x.grid, x.block, x.shared, [argument(a, specs) for a in x.args])
         for x in recipe.launches
     ]
-    return module.make_kernel(launches, recipe.workspace)
+    return cuda().make_kernel(launches, recipe.workspace)
 
 
 def argument(a: Argument, specs: Sequence[Spec]) -> tuple:
