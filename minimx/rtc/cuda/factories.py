@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
+from . import (
+    argreduce,
+    batch_norm,
+    copy,
+    cross_entropy,
+    fill,
+    gather,
+    join,
+    plain,
+    pointwise,
+    pool,
+    put,
+    random,
+    reduce,
+    row_norm,
+    scan,
+    softmax,
+    sort,
+)
 from .recipe import Factory
 
-FAMILIES = ("pointwise", "copy", "plain", "reduce", "argreduce", "scan", "sort", "softmax", "cross_entropy", "row_norm",
-            "batch_norm", "pool", "gather", "put", "join", "fill", "random")  # fmt: skip
-FACTORIES: dict[str, Factory] = {}
-for family in FAMILIES:
-    try:
-        FACTORIES |= import_module(f".{family}", __package__).FACTORIES
-    except (ImportError, AttributeError, SyntaxError):
-        continue
+FAMILIES = (
+    argreduce,
+    batch_norm,
+    copy,
+    cross_entropy,
+    fill,
+    gather,
+    join,
+    plain,
+    pointwise,
+    pool,
+    put,
+    random,
+    reduce,
+    row_norm,
+    scan,
+    softmax,
+    sort,
+)
+FACTORIES: dict[str, Factory] = {name: make for family in FAMILIES for name, make in family.FACTORIES.items()}

@@ -22,7 +22,7 @@ class Operand(NamedTuple):
     (``Spec.weak``) the value itself, in the type of its Spec.
     """
 
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index, which nobody calls
     offset: int = 0
 
 
