@@ -15,6 +15,7 @@ constexpr const char* kWayOut = " Run: pip install \"minimx[cuda13]\" (or [cuda1
 constexpr int kMajors[] = {13, 12};  // of CUDA, best first
 
 std::mutex g_mutex;
+bool g_has_runtime = false;
 
 std::vector<std::string>& folders() {
   static auto* list = new std::vector<std::string>;
@@ -49,12 +50,13 @@ std::vector<std::string> versioned(const std::string& stem, int major = 0) {
 }
 
 /// Opens what cuDNN and cudnn_frontend will open by its bare name: the loader then finds it already there, in whatever
-/// folder it lies. Missing ones are left to fail where they are needed, which is not in every plan.
+/// folder it lies. Without the first two some plans fail, which are then not chosen.
 void open_companions(int major) {
   open("cuBLASLt", versioned("libcublasLt", major), "cublasLtGetVersion");
   open("NVRTC", versioned("libnvrtc", major), "nvrtcVersion");
-  if (auto runtime = open("CUDA runtime", versioned("libcudart", major), "cudaRuntimeGetVersion"))
-    setenv("CUDNN_FRONTEND_CUDART_LIB_NAME", runtime->path().c_str(), 0);
+  const auto runtime = open("CUDA runtime", versioned("libcudart", major), "cudaRuntimeGetVersion");
+  g_has_runtime = runtime.has_value();
+  if (runtime) setenv("CUDNN_FRONTEND_CUDART_LIB_NAME", runtime->path().c_str(), 0);
 }
 
 std::optional<Library> open_cudnn() {
@@ -85,11 +87,14 @@ std::string dotted(size_t major, size_t minor, size_t patch) {
   return std::to_string(major) + "." + std::to_string(minor) + "." + std::to_string(patch);
 }
 
-std::string searched() {
-  std::string text;
-  const std::lock_guard lock(g_mutex);
-  for (const std::string& folder : folders()) text += folder + ", ";
-  return text + "the loader's path";
+[[noreturn]] void missing(const std::string& name, const std::string& file) {
+  std::string searched;
+  {
+    const std::lock_guard lock(g_mutex);
+    for (const std::string& folder : folders()) searched += folder + ", ";
+  }
+  throw Error(ErrorKind::kDevice,
+              name + ": expected " + file + ", got none in " + searched + "the loader's path." + kWayOut);
 }
 
 }  // namespace
@@ -109,16 +114,14 @@ void set_library_folders(std::vector<std::string> list) {
 
 const Library& cudnn() {
   const Library* library = find_cudnn();
-  if (!library)
-    throw Error(ErrorKind::kDevice, "cuDNN: expected libcudnn.so.9, got none in " + searched() + "." + kWayOut);
+  if (!library) missing("cuDNN", "libcudnn.so.9");
+  if (!g_has_runtime) missing("cuDNN", "libcudart.so of its CUDA version");
   return *library;
 }
 
 const Library& cublas_lt() {
   const Library* library = find_cublas_lt();
-  if (!library)
-    throw Error(ErrorKind::kDevice,
-                "cuBLASLt: expected libcublasLt.so.13 or .12, got none in " + searched() + "." + kWayOut);
+  if (!library) missing("cuBLASLt", "libcublasLt.so.13 or .12");
   return *library;
 }
 
