@@ -18,7 +18,7 @@ from ...ops.table import Spec
 from .collective import COLLECTIVE, SMS, THREADS, ceil, pack_of, power_of_two
 from .recipe import Argument, Launch, Recipe, Scratch, Value, blocks_for, code
 
-BUSY = 8 * SMS  # blocks that keep the device busy
+BUSY = 4 * SMS  # blocks that keep the device busy
 FEW = 2 * SMS  # with fewer than that elements are cut into segments
 LONGEST = 512  # elements that one accumulator takes, so that the errors of sums stay small
 SHORT_RUN = 16  # elements of one result in a row; fewer are read across neighbouring results instead
@@ -134,18 +134,18 @@ def cut_rows(kept: Sequence[Axis], folded: Sequence[Axis], itemsize: int) -> Cut
         x *= 2
     y = min(THREADS // x, max(power_of_two(results), 32 // x))
     blocks = blocks_for(results, y)
-    n = segments(elements, blocks, 4 * x * pack, x * min(pack, 4)) if x == THREADS else 1
+    n = segments(elements, blocks, 2 * x * pack, x * min(pack, 4)) if x == THREADS else 1
     each = ceil(ceil(elements, n), x * pack) * x * pack
     return Cut((x, y), blocks, max(1, ceil(elements, each or 1)), max(each, 1), pack)
 
 
-def cut_columns(kept: Sequence[Axis], folded: Sequence[Axis], itemsize: int) -> Cut:
+def cut_columns(kept: Sequence[Axis], folded: Sequence[Axis], itemsize: int, widest: int = 32) -> Cut:
     results, elements = count(kept), count(folded)
     pack = 1
     if kept[-1:] and kept[-1].stride == 1:
         pack = pack_of(itemsize, math.gcd(kept[-1].extent, *(a.stride for a in (*kept[:-1], *folded))))
     packs = ceil(results, pack)
-    x = min(32, power_of_two(packs))
+    x = min(widest, power_of_two(packs))
     y = min(THREADS // x, power_of_two(ceil(elements, 4)))
     x = min(THREADS // y, power_of_two(packs))
     blocks = blocks_for(packs, x)
@@ -242,7 +242,7 @@ def fold(name: str, rule: Rule, operands: Sequence[tuple[Argument, str]], kept: 
     inner = [Axis(a.extent, math.prod(b.extent for b in kept[d + 1 :]), a.out) for d, a in enumerate(kept)]
     across = [Axis(cut.segments, results)]
     inner = merged(inner)
-    last = cut_columns(inner, across, 16)._replace(segments=1, segment=cut.segments)
+    last = cut_columns(inner, across, 16, 8)._replace(segments=1, segment=cut.segments)
     first = _launch(name, rule, types, pointers, kept, folded, cut, rows, partial, False)
     second = _launch(f"{name}_join", rule, ["Rule::A"], [partial], inner, across, last, False, None, True)
     return Recipe((first, second), scratch + cut.segments * results * rule.size)

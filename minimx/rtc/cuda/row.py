@@ -67,7 +67,10 @@ def held_rows(name: str, dtype: str, rows: int, n: int, operands: int, parameter
     pack, most = pack_of(d.size, n), HELD // operands // (2 if dtype == "float64" else 1)
     packs = n // pack
     x = min(32, power_of_two(ceil(packs, 4)))
-    while x < WIDEST and (ceil(packs, x) * pack > most or (x < min(THREADS, packs) and rows * x < SMS * 512)):
+    while x < WIDEST and x < packs:
+        enough = most // (1 + (x >= 32))  # fewer where a row has several warps anyway: more blocks fit then
+        if ceil(packs, x) * pack <= enough and (x >= THREADS or rows * x >= SMS * 512):
+            break
         x *= 2
     held = power_of_two(ceil(packs, x))
     if held * pack > most:

@@ -270,8 +270,8 @@ def _dparameters(f: Flags) -> Recipe:
 
 def row_norm_bwd(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Recipe:
     f = Flags.of(ins[0], attrs)
-    made = [_dx(f)] if f.rows * f.n else []
-    made += [_dparameters(f)] if f.parameters else []
+    made = [_dparameters(f)] if f.parameters else []
+    made += [_dx(f)] if f.rows * f.n else []
     launches: list[Launch] = [launch for r in made for launch in r.launches]
     return Recipe(tuple(launches), max((r.workspace for r in made), default=0))
 
