@@ -50,11 +50,11 @@ class Nvrtc:
 
     def __init__(self) -> None:
         try:
-            import cuda.core as core
             from cuda.bindings import nvrtc
+            from cuda.core import Program, ProgramOptions
         except ImportError as error:
             raise missing("the package cuda-core, to compile kernels for a GPU", error) from None
-        self.core = core
+        self.program, self.options = Program, ProgramOptions
         try:
             _, *version = nvrtc.nvrtcVersion()
         except Exception as error:  # the loader of cuda-pathfinder has its own
@@ -64,14 +64,15 @@ class Nvrtc:
 
     def run(self, text: str, arch: str) -> bytes:
         """The cubin of a text. Raises what cuda-core raises, with the compiler's words."""
-        options = self.core.ProgramOptions(std="c++17", arch=arch, fma=False, device_as_default_execution_space=True,
-                                           include_path=self.include or None)  # fmt: skip
-        return bytes(self.core.Program(text, "c++", options).compile("cubin").code)
+        options = self.options(std="c++17", arch=arch, fma=False, device_as_default_execution_space=True,
+                               include_path=self.include or None)  # fmt: skip
+        return bytes(self.program(text, "c++", options).compile("cubin").code)
 
 
 def missing(what: str, error: BaseException) -> MissingExtra:
     """The error that names the extra to install."""
-    return MissingExtra("minimx.rtc.cuda", what, f"{type(error).__name__} ({str(error).splitlines()[0]})", EXTRA)
+    first = str(error).partition("\n")[0]
+    return MissingExtra("minimx.rtc.cuda", what, f"{type(error).__name__} ({first})", EXTRA)
 
 
 def include_folders() -> list[str]:
