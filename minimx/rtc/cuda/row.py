@@ -68,7 +68,7 @@ def held_rows(name: str, dtype: str, rows: int, n: int, operands: int, parameter
     packs = n // pack
     x = min(32, power_of_two(ceil(packs, 4)))
     while x < WIDEST and x < packs:
-        enough = most // (1 + (x >= 32))  # fewer where a row has several warps anyway: more blocks fit then
+        enough = most // (1 + (x > 32))  # fewer where a row has several warps anyway: more blocks fit then
         if ceil(packs, x) * pack <= enough and (x >= THREADS or rows * x >= SMS * 512):
             break
         x *= 2
