@@ -8,14 +8,13 @@
 
 #include <algorithm>
 #include <array>
-#include <filesystem>
-#include <fstream>
 #include <limits>
 #include <map>
 #include <mutex>
 #include <sstream>
 
 #include "cuda/backend.h"
+#include "cuda/choices.h"
 #include "cuda/device.h"
 #include "cuda/libraries.h"
 #include "cuda/library_kernels.h"
@@ -214,8 +213,10 @@ class Candidates {
     return -1;
   }
   /// Adds an engine by what an earlier process chose.
-  bool add(int64_t engine, const std::unordered_map<fe::KnobType_t, int64_t>& knobs) {
-    if (!supported_ || graph_->create_execution_plan(engine, knobs).is_bad()) return false;
+  bool add(const EngineChoice& choice) {
+    std::unordered_map<fe::KnobType_t, int64_t> knobs;
+    for (const auto& [knob, value] : choice.knobs) knobs[static_cast<fe::KnobType_t>(knob)] = value;
+    if (!supported_ || graph_->create_execution_plan(choice.engine, knobs).is_bad()) return false;
     count_ = graph_->get_execution_plan_count();
     return count_ > 0;
   }
@@ -264,46 +265,6 @@ PlanPtr first_plan(const ConvProblem& p, int64_t limit, int device) {
 
 // --- timing, and remembering what it found
 // -----------------------------------------------------------------------------
-
-/// Chosen engines as lines "problem | engine knob:value ...", one file for each version of cuDNN and kind of device.
-class ChoiceFile {
- public:
-  explicit ChoiceFile(int device) {
-    const std::string folder = library_settings().cache_folder;
-    if (folder.empty()) return;
-    std::string name = "cudnn-" + cudnn_version() + "-" + gpu(device).name() + ".txt";
-    std::replace_if(name.begin(), name.end(), [](char c) { return c == ' ' || c == '/'; }, '_');
-    std::error_code ignored;  // without a folder nothing is remembered
-    std::filesystem::create_directories(folder, ignored);
-    path_ = folder + "/" + name;
-  }
-
-  /// Engine and knobs; false where the problem is not in the file. The last line of a problem counts.
-  bool find(const std::string& problem, int64_t& engine, std::unordered_map<fe::KnobType_t, int64_t>& knobs) const {
-    std::ifstream file(path_);
-    std::string line, chosen;
-    while (std::getline(file, line))
-      if (line.compare(0, problem.size() + 3, problem + " | ") == 0) chosen = line.substr(problem.size() + 3);
-    std::istringstream words(chosen);
-    if (!(words >> engine)) return false;
-    int64_t knob, value;
-    for (char colon; words >> knob >> colon >> value;) knobs[static_cast<fe::KnobType_t>(knob)] = value;
-    return true;
-  }
-
-  void append(const std::string& problem, const Graph& graph, int64_t index) const {
-    int64_t engine = 0;
-    std::unordered_map<fe::KnobType_t, int64_t> knobs;
-    if (path_.empty() || graph.get_engine_and_knobs_at_index(index, engine, knobs).is_bad()) return;
-    std::ostringstream line;
-    line << problem << " | " << engine;
-    for (const auto& [knob, value] : knobs) line << " " << static_cast<int64_t>(knob) << ":" << value;
-    std::ofstream(path_, std::ios::app) << line.str() + "\n";  // one write: lines of two processes do not mix
-  }
-
- private:
-  std::string path_;
-};
 
 /// Device memory for the length of a scope. Its contents are whatever was there: the time does not depend on them.
 class Buffer {
@@ -375,21 +336,26 @@ int64_t fastest(Candidates& candidates, const ConvProblem& p, int device) {
   return best;
 }
 
+EngineChoice choice_of(const Graph& graph, int64_t index) {
+  EngineChoice choice;
+  std::unordered_map<fe::KnobType_t, int64_t> knobs;
+  check(graph.get_engine_and_knobs_at_index(index, choice.engine, knobs));
+  for (const auto& [knob, value] : knobs) choice.knobs.emplace_back(static_cast<int64_t>(knob), value);
+  return choice;
+}
+
 PlanPtr tuned_plan(const ConvProblem& p, int64_t limit, int device) {
   const ChoiceFile file(device);
-  const std::string problem = p.str();
-  int64_t engine = 0;
-  std::unordered_map<fe::KnobType_t, int64_t> knobs;
-  if (file.find(problem, engine, knobs)) {
+  if (EngineChoice choice; file.find(p.str(), choice)) {
     Candidates known(p, limit, device);
-    if (known.add(engine, knobs))
+    if (known.add(choice))
       if (const int64_t index = known.next(); index >= 0)
         return std::make_shared<GraphPlan>(known.take(), index, p, device);
   }
   Candidates candidates(p, limit, device);
   const int64_t index = fastest(candidates, p, device);
   if (index < 0) return nullptr;
-  file.append(problem, candidates.graph(), index);
+  file.append(p.str(), choice_of(candidates.graph(), index));
   return std::make_shared<GraphPlan>(candidates.take(), index, p, device);
 }
 

@@ -1,3 +1,4 @@
+// Finding and opening: the folders given by minimx/libraries.py first, then the loader's own path.
 #include "cuda/libraries.h"
 
 #include <dlfcn.h>

@@ -1,3 +1,4 @@
+// Settings, the way to other kernels of the device, and the small ones that conv.cc and matmul.cc put around their own.
 #include "cuda/library_kernels.h"
 
 #include <algorithm>

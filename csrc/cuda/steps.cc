@@ -1,3 +1,4 @@
+// Temporaries lie one after another; the steps' scratch memory follows them.
 #include "cuda/steps.h"
 
 #include <algorithm>
