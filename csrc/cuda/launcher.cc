@@ -36,10 +36,10 @@ class RecipeKernel : public DeviceKernel {
       std::copy_n(s.block, 3, l.block);
       for (const Argument& a : s.arguments) {
         const bool state = a.kind == Argument::Kind::kState;
-        l.parameters += state ? 3 : 1;
+        l.words += state ? 3 : 1;
         random_ = random_ || state;
       }
-      most_ = std::max(most_, l.parameters);
+      most_ = std::max(most_, l.words);
       launches_.push_back(std::move(l));
     }
   }
@@ -57,26 +57,37 @@ class RecipeKernel : public DeviceKernel {
     const auto* state = static_cast<const uint64_t*>(random_ ? data[0] : nullptr);
     void* const* operands = data + random_;
     for (const Launch& l : launches_) {
-      size_t n = 0;
+      size_t words = 0, parameters = 0;
+      int members = 0;  // of a table, still to come: they share its parameter
+      auto add = [&](uint64_t value) {
+        if (members)
+          --members;
+        else
+          places[parameters++] = &values[words];
+        values[words++] = value;
+      };
       for (const Argument& a : l.arguments) {
         switch (a.kind) {
           case Argument::Kind::kPointer:
-            values[n++] = reinterpret_cast<uint64_t>(operands[a.index]) + a.offset;
+            add(reinterpret_cast<uint64_t>(operands[a.index]) + a.offset);
             break;
           case Argument::Kind::kScalar:
-            places[n++] = operands[a.index];
-            continue;
+            places[parameters++] = operands[a.index];
+            break;
           case Argument::Kind::kScratch:
-            values[n++] = reinterpret_cast<uint64_t>(workspace) + a.offset;
+            add(reinterpret_cast<uint64_t>(workspace) + a.offset);
             break;
           case Argument::Kind::kValue:
-            values[n++] = a.value;
+            add(a.value);
             break;
           case Argument::Kind::kState:
-            for (int k = 0; k < 3; ++k, ++n) values[n] = state[k], places[n] = &values[n];
-            continue;
+            for (int k = 0; k < 3; ++k) add(state[k]);
+            break;
+          case Argument::Kind::kTable:
+            places[parameters++] = &values[words];
+            members = a.index;
+            break;
         }
-        places[n - 1] = &values[n - 1];
       }
       check(driver().cuLaunchKernel(reinterpret_cast<CUfunction>(l.kernel), l.grid[0], l.grid[1], l.grid[2], l.block[0],
                                     l.block[1], l.block[2], l.shared, static_cast<CUstream>(stream), places, nullptr),
@@ -89,7 +100,7 @@ class RecipeKernel : public DeviceKernel {
     CUkernel kernel;
     unsigned grid[3], block[3], shared;
     std::vector<Argument> arguments;
-    size_t parameters;
+    size_t words;  // of 8 bytes, for all arguments
   };
   std::vector<Launch> launches_;
   size_t workspace_bytes_, most_ = 0;

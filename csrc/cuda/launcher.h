@@ -9,8 +9,8 @@ namespace minimx::cuda {
 
 /// Where a parameter of a launch comes from; see minimx/rtc/cuda/recipe.py.
 struct Argument {
-  enum class Kind : uint8_t { kPointer, kScalar, kScratch, kValue, kState } kind;
-  int index = 0;       // of the operand (kPointer, kScalar)
+  enum class Kind : uint8_t { kPointer, kScalar, kScratch, kValue, kState, kTable } kind;
+  int index = 0;       // of the operand (kPointer, kScalar); how many of the next are its members (kTable)
   int64_t offset = 0;  // bytes (kPointer, kScratch)
   uint64_t value = 0;  // the bytes of the number (kValue)
 };

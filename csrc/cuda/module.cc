@@ -42,7 +42,7 @@ uint64_t number(const py::handle& value, const std::string& dtype) {
   throw Error(ErrorKind::kInternal, "launch: expected a number of a type with a C equivalent, got '" + dtype + "'.");
 }
 
-/// ("p", index, offset), ("s", index, dtype), ("w", offset), ("v", number, dtype) or ("r",).
+/// ("p", index, offset), ("s", index, dtype), ("w", offset), ("v", number, dtype), ("r",), or ("t", n) before the n members of a table.
 Argument argument(const py::tuple& t) {
   const char kind = t[0].cast<std::string>().at(0);
   switch (kind) {
@@ -54,6 +54,8 @@ Argument argument(const py::tuple& t) {
       return {Argument::Kind::kScratch, 0, t[1].cast<int64_t>(), 0};
     case 'v':
       return {Argument::Kind::kValue, 0, 0, number(t[1], t[2].cast<std::string>())};
+    case 't':
+      return {Argument::Kind::kTable, t[1].cast<int>(), 0, 0};
     case 'r':
       return {Argument::Kind::kState, 0, 0, 0};
     default:

@@ -234,12 +234,15 @@ class Lowering:
                 return
 
     def add_step(self, step: Step) -> None:
-        """Appends a step and notes when its blocks are in use."""
-        at = len(self.steps)
-        for block, _ in step.operands:
-            block.first = at if block.first < 0 else block.first
-            block.last = at
+        """Appends a step."""
         self.steps.append(step)
+
+    def note_uses(self) -> None:
+        """Notes when each block is in use."""
+        for at, step in enumerate(self.steps):
+            for block, _ in step.operands:
+                block.first = at if block.first < 0 else block.first
+                block.last = at
 
     # ---- the whole
     # ------------------------------------------------------------------------------------------------------
@@ -319,6 +322,11 @@ class Lowering:
     def finish(self, outs: list[Value]) -> Any:
         """Plans the memory and hands everything to C++."""
         g = self.graph
+        if g.gpu >= 0:
+            from .together import together
+
+            self.steps = together(self.steps)
+        self.note_uses()
         buffers = []
         for b in self.blocks:
             if b.kind == "arena" and b.first >= 0:

@@ -31,13 +31,18 @@ struct KernelEntry {
   const char* name;
   void (*call)(void** args);
   int count;
-  const char* kinds;                // of its parameters: p a pointer, f a float, i an integer or bool
-  const unsigned char* sizes;       // of its parameters, in bytes
+  const char* kinds;                // of its parameters: p a pointer, f a float, i an integer or bool, s a struct
+  const unsigned char* sizes;       // of its parameters, in bytes; of a struct in words of 8
   char *shared_begin, *shared_end;  // its __shared__ arrays
 };
 
 template <class T>
 struct KindOf {
+  static constexpr char value = 's';
+};
+template <class T>
+  requires std::is_arithmetic_v<T>
+struct KindOf<T> {
   static constexpr char value = (static_cast<T>(0.5) != static_cast<T>(0)) && sizeof(T) > 1 ? 'f' : 'i';
 };
 template <class T>
@@ -58,7 +63,7 @@ struct KernelOf;
 template <class... Ps, void (*kFunction)(Ps...)>
 struct KernelOf<kFunction> {
   static constexpr char kKinds[] = {KindOf<Ps>::value..., 0};
-  static constexpr unsigned char kSizes[] = {sizeof(Ps)..., 0};
+  static constexpr unsigned char kSizes[] = {(KindOf<Ps>::value == 's' ? sizeof(Ps) / 8 : sizeof(Ps))..., 0};
   static void call(void** args) {
     int i = 0;
     // Braces evaluate from left to right.

@@ -16,6 +16,7 @@ machine itself: emulator.h; CUDA's words: include/.
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import functools
 import hashlib
 import mmap
@@ -292,6 +293,9 @@ def _arguments(launch: recipes.Launch, places: list, scratch: Memory, state: tup
             out.append(np.array([scratch.address + a.offset], np.uintp))
         elif isinstance(a, recipes.Value):
             out.append(_number((a.value, a.dtype)))
+        elif isinstance(a, recipes.Table):
+            members = _arguments(dataclasses.replace(launch, args=a.members), places, scratch, state)
+            out.append(np.frombuffer(b"".join(m.tobytes() for m in members), np.dtype((np.void, 8 * len(members)))))
         else:
             out += [np.array([s], np.uint64) for s in state] + [np.array([0], np.uintp)]
     return out
@@ -301,9 +305,9 @@ def _check_arguments(launch: recipes.Launch, library: ctypes.CDLL, index: int, a
     """Arguments must be as many, and of the kinds and sizes, that the kernel's parameters are."""
     library.kernel_kinds.restype = library.kernel_sizes.restype = ctypes.c_char_p
     kinds, sizes = library.kernel_kinds(index).decode(), library.kernel_sizes(index)
-    got = ["p" if a.dtype == np.uintp and s == "p" else "f" if a.dtype.kind in "fV" else "i"
+    got = ["s" if s == "s" else "p" if a.dtype == np.uintp and s == "p" else "f" if a.dtype.kind in "fV" else "i"
            for a, s in zip(args, kinds, strict=False)]  # fmt: skip
-    pairs = [f"{k}{s}" for k, s in zip(kinds, sizes, strict=True)]
+    pairs = [f"{k}{s * 8 if k == 's' else s}" for k, s in zip(kinds, sizes, strict=True)]
     if len(args) != len(kinds) or [f"{g}{a.itemsize}" for g, a in zip(got, args, strict=True)] != pairs:
         rule = ", ".join(pairs)
         raise EmulatorError(f"{launch.code.name}: expected arguments ({rule}) (kind and bytes of each parameter), got "

@@ -70,10 +70,13 @@ def stages_of(g: Graph, spaces: dict[Node, Space]) -> dict[Node, int]:
     """Stage of every node: edges inside a space keep it, all others raise it. Random nodes keep their order."""
     stages: dict[Node, int] = {}
     producers = g.producers()
+    given = {*g.inputs, *g.constants}  # and looks at them: there before anything runs
     last_random: Node | None = None
     for n in g.nodes:
         stage = 0
-        for p in {producers[v] for v in n.values if v in producers}:
+        if n not in spaces and n.body is None and OPS[n.op].kind == "view" and all(v in given for v in n.values):
+            given.update(n.outputs)
+        for p in {producers[v] for v in n.values if v in producers and v not in given}:
             stage = max(stage, stages[p] + (not _joined(p, n, spaces)))
         if _is_random(n):
             stage = max(stage, 0 if last_random is None else stages[last_random] + 1)

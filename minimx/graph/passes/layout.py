@@ -115,14 +115,18 @@ class _Assignment:
         return {i for i, x in enumerate(n.inputs) if isinstance(x, Value)}, {0}
 
     def following(self, n: Node) -> str:
-        """The layout a node should run in: that of its first blocked operand, if it can take it."""
+        """The layout a node should run in: that of its first blocked operand, if it can take it.
+
+        A ReLU's bitmask is in the order of x, so there x alone decides, forward and backward.
+        """
         if n.op not in FOLLOWERS and n.op != "batch_norm_relu" and not self.is_pointwise(n):
             return ""
         if n.attrs.get("axis", 1) != 1 or n.attrs.get("layout") not in (None, "NCHW"):
             return ""
         data, made = self.data_of(n)
         values = [n.inputs[i] for i in sorted(data)]
-        layout = next((self.main[v] for v in values if isinstance(v, Value) and self.main[v]), "")
+        deciding = values[:1] if n.op in ("batch_norm_relu", "batch_norm_relu_grad") else values
+        layout = next((self.main[v] for v in deciding if isinstance(v, Value) and self.main[v]), "")
         block = _block(layout)
         fits = (
             all(v.shape[1] % block == 0 for v in (*values, *(n.outputs[i] for i in made)) if isinstance(v, Value))

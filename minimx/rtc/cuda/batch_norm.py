@@ -1,8 +1,9 @@
 """Batch normalisation with ReLU and residual add inside: operands, attributes and results as in csrc/cpu/batch_norm.cc.
 
 What moves through memory, in units of the data: forward reads x for the sums; reads x (and z), writes y. Backward reads
-x and dy for the sums; reads x and dy, writes dx (and dz). The bitmask of the ReLU is a bit an element. Nothing else is
-of that size: the sums of parts of the data, and what becomes of them in one small kernel between the two passes.
+x and dy for the sums; reads x and dy, writes dx (and dz). A gradient in two parts: reads x, dy and more, writes g, for
+the sums; reads x and g, writes dx. The bitmask of the ReLU is a bit an element. Nothing else is of that size: the sums
+of parts of the data, and what becomes of them in one small kernel between the two passes.
 
 Channels-last and C order are worked on as they are; an operand in any other order first gets a dense twin in scratch
 memory. Not here: the running statistics (the rows update them). Read next: the kernels in batch_norm_text.py.
@@ -74,7 +75,7 @@ def batch_norm_infer(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str,
 
 
 def batch_norm_bwd(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Recipe:
-    """(x, dy, mean, var, gamma[, mask]) -> dx, dgamma, dbeta[, dz]."""
+    """(x, dy, mean, var, gamma[, mask[, more]]) -> dx, dgamma, dbeta[, dz]; ``more`` is added to dy. Not on the CPU."""
     if empty := _zeros(ins, outs):
         return empty
     b = _Builder(ins, outs, attrs)
@@ -86,9 +87,15 @@ def batch_norm_bwd(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, A
             "Pass the mask and set relu",
         )
     x, dy, mask = b.read(0), b.read(1), b.mask(5) if len(ins) > 5 else Operand(0)
-    dx, dgamma, dbeta = len(ins), len(ins) + 1, len(ins) + 2
+    more = b.read(6) if len(ins) > 6 else None
+    dx, dgamma, dbeta, dz = range(len(ins), len(ins) + 4)
     shared = {"mask": len(ins) > 5, "residual": len(outs) > 3}
-    partial, parts = b.sums(text.BACKWARD, (x, dy, mask, Operand(2)), {"Mean": 2}, b.stride(2), shared["mask"])
+    out = b.write(dx)
+    residual = b.write(dz) if shared["residual"] else b.data() if more else out
+    kept = (more, residual) if more else ()
+    partial, parts = b.sums(text.BACKWARD, (x, dy, mask, Operand(2)), {"Mean": 2}, b.stride(2), shared["mask"], kept)
+    if more:  # the pass for the sums has left what is behind the ReLU
+        dy, shared = residual, {"mask": False, "residual": False}
     coefficients = b.coefficients(3)
     types = {"Mean": 2, "Var": 3, "Gamma": 4, "DGamma": dgamma, "DBeta": dbeta}
     b.finish(
@@ -98,8 +105,7 @@ def batch_norm_bwd(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, A
         (parts, b.rows, b.channels, b.length, *map(b.stride, types.values())),
         parts,
     )
-    out = b.write(dx)
-    b.apply(text.BACKWARD, (x, dy, mask, out, b.write(dx + 3) if shared["residual"] else out, coefficients), **shared)
+    b.apply(text.BACKWARD, (x, dy, mask, out, residual if shared["residual"] else out, coefficients), **shared)
     return b.recipe()
 
 
@@ -167,6 +173,10 @@ class _Builder:
     def coefficients(self, count: int) -> Scratch:
         return self.scratch(count * self.padded * self.real_bytes)
 
+    def data(self) -> Scratch:
+        """Room for as much as x."""
+        return self.scratch(prod(self.shape) * self.itemsize)
+
     def read(self, i: int) -> Argument:
         """Operand ``i`` as dense data of x's type: itself, or a twin that is filled first."""
         spec = self.specs[i]
@@ -174,7 +184,7 @@ class _Builder:
             raise ShapeError("batch_norm", f"data {self.shape}", spec.shape, "Broadcast it first")
         if spec.dtype == self.dtype and self.dense(spec):
             return Operand(i)
-        twin = self.scratch(prod(spec.shape) * self.itemsize)
+        twin = self.data()
         self.launches.append(self.move(Operand(i), twin, spec, (spec.dtype, self.dtype), True))
         return twin
 
@@ -183,7 +193,7 @@ class _Builder:
         spec = self.specs[i]
         if spec.dtype == self.dtype and self.dense(spec):
             return Operand(i)
-        twin = self.scratch(prod(spec.shape) * self.itemsize)
+        twin = self.data()
         self.after.append(self.move(twin, Operand(i), spec, (self.dtype, spec.dtype), False))
         return twin
 
@@ -244,12 +254,22 @@ class _Builder:
         return (across, blocks_for(self.rows, tall * groups, max(1, most // across)), 1), (wide, tall, 1)
 
     def sums(
-        self, step: str, pointers: tuple[Argument, ...], types: dict[str, int], mean_stride: int, masked: bool = False
+        self,
+        step: str,
+        pointers: tuple[Argument, ...],
+        types: dict[str, int],
+        mean_stride: int,
+        masked: bool = False,
+        kept: tuple[Argument, ...] = (),
     ) -> tuple[Scratch, int]:
-        """The pass that adds up each channel's parts. Returns where the sums are, (2, parts, padded), and parts."""
-        groups = self.groups(2 if step is text.BACKWARD else 1)
-        body = text.HEAD + step + (text.SUM_LANES if self.lanes else text.SUM_RUNS) + text.SUM_KERNEL
-        kernel = self.code("sums", body, types, groups, relu=False, residual=False, mask=masked)
+        """The pass that adds up each channel's parts. Returns where the sums are, (2, parts, padded), and parts.
+
+        kept: the second part of the gradient, and where the whole goes.
+        """
+        groups = self.groups((2 if step is text.BACKWARD else 1) + bool(kept))
+        walk = text.KEEP + (text.SUM_LANES if self.lanes else text.SUM_RUNS)
+        body = text.HEAD + step + walk + text.SUM_KERNEL
+        kernel = self.code("sums", body, types, groups, relu=False, residual=False, mask=masked, more=bool(kept))
         if self.lanes:
             grid, block = self.geometry(groups, SUM_BLOCKS)
         else:
@@ -258,7 +278,7 @@ class _Builder:
             grid, block = (self.channels, parts, 1), (THREADS, 1, 1)
         partial = self.scratch(2 * grid[1] * self.padded * self.real_bytes)
         sizes = map(Value, (self.rows, self.channels, self.length, mean_stride))
-        self.launches.append(Launch(kernel, grid, block, (*pointers, partial, *sizes)))
+        self.launches.append(Launch(kernel, grid, block, (*pointers, partial, *(kept or pointers[:1] * 2), *sizes)))
         return partial, grid[1]
 
     def finish(
@@ -285,7 +305,7 @@ class _Builder:
         """The elementwise pass; ``pointers`` are the kernel's."""
         groups = self.groups(2 if step is text.BACKWARD or residual else 1)
         body = text.HEAD + step + (text.APPLY_LANES if self.lanes else text.APPLY_RUNS) + text.APPLY_KERNEL
-        kernel = self.code("apply", body, {}, groups, relu=relu, residual=residual, mask=mask)
+        kernel = self.code("apply", body, {}, groups, relu=relu, residual=residual, mask=mask, more=False)
         if self.lanes:
             grid, block = self.geometry(groups, APPLY_BLOCKS)
         else:

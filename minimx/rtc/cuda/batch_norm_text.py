@@ -11,7 +11,7 @@ byte ``element / 8`` in runs.
 from __future__ import annotations
 
 # Before it come types and constants (batch_norm.py, code): T of the data, Real of sums, Index, Mean; kGroups, kBlocks,
-# kLanes, kRelu, kMask, kResidual.
+# kLanes, kRelu, kMask, kResidual, kMore.
 HEAD = """
 using Eight = Pack<T, 8>;
 
@@ -22,6 +22,7 @@ struct Data {
   uint8_t* mask;
   T* out;       // y, or dx
   T* residual;  // dz
+  const T* more;  // what is added to dy
   const Mean* mean;
   Index mean_stride;
   Index rows, channels, length;
@@ -65,6 +66,7 @@ struct Step {
     x = load<kWide>(d.x + at, count);
     if constexpr (kResidual) z = load<kWide>(d.other + at, count);
   }
+  T kept(int) const { return to<T>(Real(0)); }
   static Real shift(const Data& d, int channel) { return wide(d.x[channel * d.length]); }
   void add(int j, Real shift, Real& s, Real& q) const {
     const Real v = wide(x.at[j]) - shift;
@@ -89,20 +91,27 @@ struct Step {
 };
 """
 
-# With g the gradient behind the ReLU: dx = a * g + (b * x + c) and dz = g. Sums of g and g * (x - mean).
+# With g the gradient behind the ReLU: dx = a * g + (b * x + c) and dz = g. Sums of g and g * (x - mean). Where the
+# gradient comes in two parts, dy and more, the pass for the sums adds them up, and writes g for the pass behind it.
 BACKWARD = """
 struct Step {
   static constexpr int kCoefficients = 3;  // a, b, c
-  Eight x, dy;
+  Eight x, dy, more;
   unsigned passed;
 
   template <bool kWide>
   void fetch(const Data& d, Index at, Index mask_at, int count) {
     x = load<kWide>(d.x + at, count);
     dy = load<kWide>(d.other + at, count);
+    if constexpr (kMore) more = load<kWide>(d.more + at, count);
     if constexpr (kMask) passed = d.mask[mask_at];
   }
-  Real gradient(int j) const { return !kMask || (passed >> j & 1) ? Real(wide(dy.at[j])) : Real(0); }
+  Real gradient(int j) const {
+    if (kMask && !(passed >> j & 1)) return Real(0);
+    if constexpr (kMore) return Real(wide(to<T>(wide(dy.at[j]) + wide(more.at[j]))));
+    return Real(wide(dy.at[j]));
+  }
+  T kept(int j) const { return to<T>(gradient(j)); }
   static Real shift(const Data& d, int channel) { return to<Real>(d.mean[channel * d.mean_stride]); }
   void add(int j, Real shift, Real& s, Real& q) const {
     const Real g = gradient(j);
@@ -122,6 +131,22 @@ struct Step {
     if constexpr (kResidual) store<kWide>(d.residual + at, dz, count);
   }
 };
+"""
+
+# Of a sum of gradients, what the pass for the sums leaves: elements [first, last) of eight.
+KEEP = """
+template <bool kWide>
+void keep(const Data& d, const Step& step, Index at, int first, int last) {
+  Eight g;
+#pragma unroll
+  for (int j = 0; j < 8; ++j) g.at[j] = step.kept(j);
+  if constexpr (kWide) {
+    store<true>(d.residual + at, g, 8);
+  } else {
+    for (int j = 0; j < 8; ++j)
+      if (j >= first && j < last) d.residual[at + j] = g.at[j];
+  }
+}
 """
 
 # Lanes: thread (x, y) of a block keeps eight channels and goes down the rows, blockDim.y apart; blockIdx.x is the block
@@ -148,6 +173,7 @@ void add_up(const Data& d, Real (&s)[8], Real (&q)[8]) {
       if (row + k * step < d.rows) {
 #pragma unroll
         for (int j = 0; j < 8; ++j) v[k].add(j, shift[j], s[j], q[j]);
+        if constexpr (kMore) keep<kWide>(d, v[k], (row + k * step) * channels + channel, 0, count);
       }
   }
 }
@@ -199,6 +225,14 @@ void add_up(const Data& d, Real (&s)[8], Real (&q)[8]) {
 #pragma unroll
       for (int j = 0; j < 8; ++j)
         if (j >= first[k] && j < last[k]) v[k].add(j, shift, s[j], q[j]);
+      if constexpr (kMore) {
+        const Index row = (i + k * step) / each, at = (row * d.channels + channel) * d.length - first[k];
+        if (first[k] <= 0 && last[k] >= 8)
+          keep<kWide>(d, v[k], at, 0, 8);
+        else
+          keep<false>(d, v[k], at, first[k] < 0 ? 0 : static_cast<int>(first[k]),
+                      last[k] > 8 ? 8 : static_cast<int>(last[k]));
+      }
     }
   }
 }
@@ -221,12 +255,12 @@ inline void leave(const Data& d, const Real (&s)[8], const Real (&q)[8], Real* p
 
 SUM_KERNEL = """
 extern "C" __global__ void __launch_bounds__(256, kBlocks)
-KERNEL(const T* x, const T* dy, const uint8_t* mask, const Mean* mean, Real* partial, int64_t rows, int64_t channels,
-       int64_t length, int64_t mean_stride) {
-  const Data d{x, dy, const_cast<uint8_t*>(mask), nullptr, nullptr, mean, Index(mean_stride),
+KERNEL(const T* x, const T* dy, const uint8_t* mask, const Mean* mean, Real* partial, const T* more, T* sum,
+       int64_t rows, int64_t channels, int64_t length, int64_t mean_stride) {
+  const Data d{x, dy, const_cast<uint8_t*>(mask), nullptr, sum, more, mean, Index(mean_stride),
                Index(rows), Index(channels), Index(length)};
   Real s[8] = {}, q[8] = {};
-  if ((!kLanes || channels % 8 == 0) && aligned(x) && aligned(dy))
+  if ((!kLanes || channels % 8 == 0) && aligned(x) && aligned(dy) && aligned(more) && aligned(sum))
     add_up<true>(d, s, q);
   else
     add_up<false>(d, s, q);
@@ -320,7 +354,7 @@ APPLY_KERNEL = """
 extern "C" __global__ void __launch_bounds__(256, kBlocks)
 KERNEL(const T* x, const T* other, uint8_t* mask, T* out, T* residual, const Real* coefficients, int64_t rows,
        int64_t channels, int64_t length) {
-  const Data d{x, other, mask, out, residual, nullptr, 0, Index(rows), Index(channels), Index(length)};
+  const Data d{x, other, mask, out, residual, nullptr, nullptr, 0, Index(rows), Index(channels), Index(length)};
   if ((!kLanes || channels % 8 == 0) && aligned(x) && aligned(other) && aligned(out) && aligned(residual))
     apply<true>(d, coefficients);
   else

@@ -6,7 +6,8 @@ matmul.cc); everything else is a recipe, compiled (compile.py) and handed to csr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,8 @@ from . import pointwise
 from .adaptors import ADAPTORS
 from .compile import cubins
 from .factories import FACTORIES
-from .recipe import Argument, Operand, Recipe, Scratch, Value
+from .many import many
+from .recipe import Argument, Operand, Recipe, Scratch, Table, Value
 
 LIBRARY = frozenset({"conv_fwd", "conv_bwd_data", "conv_bwd_weights", "matmul"})
 MOST_KERNELS = 4096  # that are kept here; whoever uses one keeps it alive
@@ -29,12 +31,14 @@ _kernels: dict[Any, Any] = {}
 
 @dataclass(frozen=True)
 class Pending:
-    """A kernel to be: its recipe is written, and waits to be compiled together with others by ``finished``."""
+    """A kernel to be, which waits to be compiled together with others by ``finished``."""
 
-    recipe: Recipe
+    write: Callable[[], Recipe]
     specs: tuple[Spec, ...]  # of inputs, then outputs
+    outputs: int  # how many of them
     device_id: int
     key: Any  # in _kernels
+    group: Group | None = None  # of a fused kernel
 
 
 def kernel_for(name: str, ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any], device_id: int) -> Any:
@@ -56,14 +60,23 @@ def wanted(name: str, ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str
     if name not in FACTORIES:
         raise NotSupported(name, "an operator that GPUs have", "one without a recipe", "Move its operands to mx.cpu()")
     key = (name, *ins, *outs, len(ins), repr(sorted(attrs.items())), device_id)
-    found = _kernels.get(key)
-    return found or Pending(FACTORIES[name](ins, outs, attrs), (*ins, *outs), device_id, key)
+    write = functools.partial(FACTORIES[name], ins, outs, attrs)
+    return Pending(write, (*ins, *outs), len(outs), device_id, key)
 
 
 def wanted_fused(group: Group, in_specs: Sequence[tuple], out_specs: Sequence[tuple], device_id: int) -> Any:
-    """The kernel of a fused group, maybe a Pending; data: the group's arrays, then its outputs."""
-    specs, key = tuple(given(s) for s in (*in_specs, *out_specs)), (group, device_id)
-    return _kernels.get(key) or Pending(pointwise.fused(group), specs, device_id, key)
+    """The kernel of a fused group, a Pending; data: the group's arrays, then its outputs."""
+    specs = tuple(given(s) for s in (*in_specs, *out_specs))
+    write = functools.partial(pointwise.fused, group)
+    return Pending(write, specs, len(out_specs), device_id, (group, device_id), group)
+
+
+def wanted_many(fused: Sequence[Pending]) -> Pending:
+    """One kernel for many fused groups that differ in their extent only; data: that of the first, of the second, ..."""
+    groups, device_id = tuple(k.group for k in fused if k.group is not None), fused[0].device_id
+    specs = tuple(s for k in fused for s in k.specs)
+    outputs = sum(k.outputs for k in fused)
+    return Pending(functools.partial(many, groups), specs, outputs, device_id, (groups, device_id))
 
 
 def finished(kernels: Sequence[Any]) -> list[Any]:
@@ -72,12 +85,13 @@ def finished(kernels: Sequence[Any]) -> list[Any]:
     done = {key: _kernels[key] for key in pending if key in _kernels}
     for device_id in sorted({k.device_id for k in pending.values()}):
         mine = {key: k for key, k in pending.items() if k.device_id == device_id and key not in done}
-        codes = [launch.code for k in mine.values() for launch in k.recipe.launches]
+        recipes = {key: k.write() for key, k in mine.items()}
+        codes = [launch.code for r in recipes.values() for launch in r.launches]
         made = cubins(codes, cuda().arch(device_id)) if codes else {}
-        done |= {key: bind(k.recipe, k.specs, made) for key, k in mine.items()}
-    if len(_kernels) + len(done) > MOST_KERNELS:
-        _kernels.clear()
-    _kernels.update(done)
+        if len(_kernels) + len(mine) > MOST_KERNELS:
+            _kernels.clear()
+        for key, r in recipes.items():  # another thread may have made it meanwhile: both then use one
+            done[key] = _kernels.setdefault(key, bind(r, mine[key].specs, made))
     return [done[k.key] if isinstance(k, Pending) else k for k in kernels]
 
 
@@ -91,14 +105,25 @@ def given(s: Sequence[Any]) -> Spec:
 def bind(recipe: Recipe, specs: Sequence[Spec], made: dict[str, bytes]) -> Any:
     """A compiled recipe as a kernel that C++ launches. specs: of inputs, then outputs. made: cubins by name."""
     launches = [
-        (made[x.code.name], x.code.name, x.grid, x.block, x.shared, [argument(a, specs) for a in x.args])
+        (made[x.code.name], x.code.name, x.grid, x.block, x.shared, arguments(x.args, specs))
         for x in recipe.launches
     ]
     return cuda().make_kernel(launches, recipe.workspace)
 
 
+def arguments(args: Iterable[Argument], specs: Sequence[Spec]) -> list[tuple]:
+    """What csrc/cuda/module.cc reads: one tuple an argument, and ("t", n) before the n members of a table."""
+    out = []
+    for a in args:
+        if isinstance(a, Table):
+            out += [("t", len(a.members)), *(argument(m, specs) for m in a.members)]
+        else:
+            out.append(argument(a, specs))
+    return out
+
+
 def argument(a: Argument, specs: Sequence[Spec]) -> tuple:
-    """What csrc/cuda/module.cc reads: ("p", operand, offset), ("s", operand, dtype), ("w", offset), ("v", number,
+    """("p", operand, offset), ("s", operand, dtype), ("w", offset), ("v", number,
     dtype) or ("r",) for the three of the random state.
     """
     if isinstance(a, Operand):

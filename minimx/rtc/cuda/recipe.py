@@ -45,7 +45,13 @@ class State(NamedTuple):
     """
 
 
-Argument = Operand | Scratch | Value | State
+class Table(NamedTuple):
+    """One argument: a struct by value, whose members are these, 8 bytes each (pointers and ``int64`` numbers)."""
+
+    members: tuple[Operand | Scratch | Value, ...]
+
+
+Argument = Operand | Scratch | Value | State | Table
 
 
 class Code(NamedTuple):

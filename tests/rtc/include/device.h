@@ -14,6 +14,7 @@
 #define __align__(n) alignas(n)
 #define __launch_bounds__(...)
 #define __grid_constant__
+#define __grid_constant__
 
 struct dim3 {
   unsigned x, y, z;

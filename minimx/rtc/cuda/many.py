@@ -1,0 +1,93 @@
+"""One launch for many arrays: equal pointwise groups, each over arrays of its own, as one kernel over a table of them.
+
+An optimizer updates a hundred and more parameters by the same rule. A launch each would cost more than the work of most;
+here a block looks up which of the arrays its number falls to (multi-tensor apply, as NVIDIA's Apex has it). Which steps
+of a graph may run together: minimx/graph/together.py.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+
+from .. import text
+from ..group import Group
+from . import recipe
+from .pointwise import PARAMETER_BYTES, THREADS, Walk
+from .recipe import Launch, Operand, Recipe, Table, Value
+
+PACKS = 4  # that a thread takes of its block's part of an array
+
+
+def joinable(g: Group) -> bool:
+    """True if a kernel over the group needs no indices: one row of elements, operands that lie so or are one number."""
+    return len(g.shape) == 1 and g.shape[0] > 0 and all(o.strides in ((1,), (0,)) for o in g.inputs)
+
+
+def most(g: Group) -> int:
+    """How many arrays' worth of arguments a kernel takes."""
+    return PARAMETER_BYTES // (8 * Members(g).words)
+
+
+class Members(Walk):
+    """The walk of one block through its part of one array of the table."""
+
+    def __init__(self, group: Group) -> None:
+        super().__init__(group)
+        self.index = "int64_t"  # one text for all sizes
+        self.words = len(self.lanes) + 2  # of a member of the table
+
+    @property
+    def tile(self) -> int:
+        """Elements of a block."""
+        return THREADS * self.count * PACKS
+
+    def source_of(self, count: int) -> str:
+        """The rows' functions and the kernel over ``count`` arrays."""
+        fields = [f"  {'const ' if x in self.loads else ''}{x.type}* {x.name};" for x in self.lanes]
+        names = [f"  {'const ' if x in self.loads else ''}{x.type}* const {x.name} = t.{x.name};" for x in self.lanes]
+        lines = [f"// {', '.join(self.group.rows)}, for {count} sets of arrays",
+                 "struct Member {", *fields, "  int64_t n, first;  // elements, and the first block", "};",
+                 f"struct Table {{\n  Member at[{count}];\n}};",
+                 f'extern "C" __global__ void __launch_bounds__({THREADS}) KERNEL(const __grid_constant__ Table table) {{',
+                 f"  int low = 0, high = {count};  // the member whose blocks this one is among", 
+                 "  while (high - low > 1) {",
+                 "    const int middle = (low + high) / 2;",
+                 "    (table.at[middle].first <= int64_t(blockIdx.x) ? low : high) = middle;",
+                 "  }",
+                 "  const Member& t = table.at[low];", *names,
+                 f"  const int64_t from = (int64_t(blockIdx.x) - t.first) * {self.tile};",
+                 f"  const int64_t n = t.n < from + {self.tile} ? t.n : from + {self.tile};"]  # fmt: skip
+        lines += [f"  const {x.type} x{x.name[1:]} = *{x.name};" for x in self.loads if x.how == "same"]
+        lines += ["  const auto walk = [&](auto pack, int64_t begin, int64_t end) {",
+                  "    constexpr int kCount = decltype(pack)::value;",
+                  "    for (int64_t at = begin + threadIdx.x * kCount; at < end; at += blockDim.x * kCount) {"]  # fmt: skip
+        lines += [line if line.startswith("#") else "      " + line for line in self._pack()]
+        wrapped = [part for line in lines for part in textwrap.wrap(line, 118, subsequent_indent="    ") or [""]]
+        kernel = "\n".join([*(wrapped if max(map(len, lines)) > 118 else lines), "    }", "  };", *self._calls(), "}"])
+        return text.functions([self.group]) + "\n" + kernel + "\n"
+
+    def _calls(self) -> list[str]:
+        if self.count == 1:
+            return ["  walk(Count<1>(), from, n);"]
+        pointers = " | ".join(f"size_t({x.name})" for x in self._wide())
+        return [f"  const bool aligned = (({pointers}) & 15) == 0;",
+                f"  const int64_t wide = aligned ? from + (n - from) / {self.count} * {self.count} : from;",
+                f"  walk(Count<{self.count}>(), from, wide);",
+                "  walk(Count<1>(), wide, n);"]  # fmt: skip
+
+
+def many(groups: Sequence[Group]) -> Recipe:
+    """The one launch over all of the groups, which differ in their extent only; operands: those of the first (arrays,
+    then outputs), those of the second, and so on.
+    """
+    walk = Members(groups[0])
+    per_group = groups[0].arrays + len(groups[0].outputs)
+    members: list[recipe.Argument] = []
+    blocks = 0
+    for i, g in enumerate(groups):
+        members += [Operand(i * per_group + x.operand.slot) for x in walk.lanes]
+        members += [Value(g.shape[0]), Value(blocks)]
+        blocks += -(-g.shape[0] // walk.tile)
+    code = recipe.code("many", walk.source_of(len(groups)))
+    return Recipe((Launch(code, (blocks, 1, 1), (THREADS, 1, 1), (Table(tuple(members)),)),))
