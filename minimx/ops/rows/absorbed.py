@@ -8,22 +8,28 @@ from __future__ import annotations
 
 from ..kinds.kernel import kernel
 from ..table import OPS, Plan
+from .norm import batch_plan
 
 
 @kernel(against="batch_norm_train, add, relu")
-def batch_norm_relu(x, gamma, beta, z=None, /, eps=1e-5, mask_bytes=0):
+def batch_norm_relu(x, gamma, beta, z=None, /, eps=1e-5, axis=1, mask_bytes=0):
     """(y, mean, var, mask): y = relu(batch_norm(x) + z); mask has a bit for each positive element of y."""
     outs = [(x.shape, x.dtype), (gamma.shape, "float32"), (gamma.shape, "float32"), ((mask_bytes,), "uint8")]
-    return Plan(outs, "batch_norm_fwd_train", {"eps": float(eps), "relu": 1})
+    plan = batch_plan("batch_norm_fwd_train", x, axis, eps, outs)
+    plan.attrs["relu"] = 1
+    return plan
 
 
-@kernel(against="relu.grad0, batch_norm_grad")
-def batch_norm_relu_grad(x, dy, mean, var, gamma, mask, /, eps=1e-5, residual=False):
-    """(dx, dgamma, dbeta[, dz]) of batch_norm_relu; dz is dy where y was positive, the gradient of z."""
+@kernel(against="add, relu.grad0, batch_norm_grad")
+def batch_norm_relu_grad(x, dy, mean, var, gamma, mask, more=None, /, eps=1e-5, axis=1, residual=False):
+    """(dx, dgamma, dbeta[, dz]) of batch_norm_relu for dy + more; dz is that where y was positive, the gradient of z.
+
+    The mask tells elements by where x lies in memory: x must be here as it was in the forward run. more: GPUs only.
+    """
     outs = [(x.shape, x.dtype), (gamma.shape, gamma.dtype), (gamma.shape, gamma.dtype)]
-    return Plan(
-        outs + [(x.shape, x.dtype)] * residual, "batch_norm_bwd", {"eps": float(eps), "relu": 1, "global_stats": 0}
-    )
+    plan = batch_plan("batch_norm_bwd", x, axis, eps, outs + [(x.shape, x.dtype)] * residual)
+    plan.attrs |= {"relu": 1, "global_stats": 0}
+    return plan
 
 
 @kernel(against="convolution, relu")
