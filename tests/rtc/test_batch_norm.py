@@ -102,6 +102,25 @@ def test_relu_residual_and_their_gradients(shape, dtype, last, residual):
         assert (got[3] == dy).all()
 
 
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_gradient_in_two_parts(shape, dtype, last, residual):
+    """As if the parts had been added before: sums to their last digits, as the order is another, dz to the last bit."""
+    x, dy, more = (drawn(shape, dtype, last, seed, shift=0) for seed in range(3))
+    (gamma, beta), vector = vectors(shape[1]), (shape[1:2], "float32")
+    whole, attrs = (shape, dtype, strides(x)), {"eps": 1e-3, "relu": 1, "global_stats": 0}
+    outs = [whole, vector, vector, ((mask_bytes(shape),), "uint8")]
+    _, mean, var, mask = launch("batch_norm_fwd_train", [x, gamma, beta], outs, attrs)
+    outs = [whole, vector, vector] + [whole] * residual
+    got = launch("batch_norm_bwd", [x, dy, mean, var, gamma, mask, more], outs, attrs)
+    want = launch("batch_norm_bwd", [x, dy + more, mean, var, gamma, mask], outs, attrs)
+    for a, b, what in zip(got[:3], want[:3], ("dx", "dgamma", "dbeta"), strict=True):
+        close(a, b, dtype, what)
+    assert not residual or (got[3] == want[3]).all()
+
+
 @pytest.mark.parametrize("global_stats", [0, 1])
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -153,6 +172,16 @@ def test_many_blocks(last, most, monkeypatch):
     got, want = (f("batch_norm_fwd_train", [x, gamma, beta], outs, {"eps": 1e-3}) for f in (launch, cpu))
     for a, b in zip(got, want, strict=True):
         close(a, b, "float16")
+    dy, more, (_, mean, var) = drawn(x.shape, "float16", last, 1), drawn(x.shape, "float16", last, 2), got
+    (mask,) = launch("batch_norm_fwd_train", [x, gamma, beta],
+                     [*outs, ((mask_bytes(x.shape),), "uint8")], {"eps": 1e-3, "relu": 1})[3:]  # fmt: skip
+    attrs = {"eps": 1e-3, "relu": 1}
+    outs += outs[:1]
+    got = launch("batch_norm_bwd", [x, dy, mean, var, gamma, mask, more], outs, attrs)
+    want = launch("batch_norm_bwd", [x, dy + more, mean, var, gamma, mask], outs, attrs)
+    for a, b in zip(got, want, strict=True):
+        close(a, b, "float16")
+    assert (got[3] == want[3]).all()
 
 
 def test_no_elements():
