@@ -159,6 +159,7 @@ void add_program(py::module_& m) {
       .def("add_step", &PyProgram::add_step)
       .def("run", &PyProgram::run, py::arg("ins"), py::arg("static_alloc"), py::arg("static_shape") = false)
       .def_property_readonly("cost_ns", [](const PyProgram& p) { return p.program->cost_ns(); })
+      .def_property_readonly("captured_graphs", [](const PyProgram& p) { return p.program->captured_graphs(); })
       .def_property_readonly("arena_bytes", [](const PyProgram& p) { return p.program->arena_bytes; })
       .def_property_readonly("steps", [](const PyProgram& p) {
         std::vector<std::string> names;

@@ -41,6 +41,11 @@ void CapturedRuns::run(const std::vector<const void*>& places, const std::array<
   gpu_backend()->launch(*entry->graph, device_.id, "graph");
 }
 
+size_t CapturedRuns::size() {
+  std::lock_guard lock(mutex_);
+  return entries_.size();
+}
+
 /// Makes room for one more; returns the graph that had to go, if one had to.
 std::unique_ptr<DeviceGraph> CapturedRuns::room() {
   if (entries_.size() < kGraphs) return nullptr;

@@ -21,6 +21,9 @@ class CapturedRuns {
   void run(const std::vector<const void*>& places, const std::array<uint64_t, 3>* random,
            const std::function<void()>& plain, const std::function<void(uint64_t)>& work);
 
+  /// Graphs that are kept now.
+  size_t size();
+
  private:
   struct Entry {
     std::vector<const void*> places;

@@ -66,6 +66,8 @@ void Program::add_step(Step step) {
   steps_.push_back(std::move(step));
 }
 
+size_t Program::captured_graphs() const { return captured_ ? captured_->size() : 0; }
+
 size_t Program::total_arena_bytes() const {
   return device.kind == Device::Kind::kCpu ? arena_bytes : aligned(arena_bytes) + workspace_;
 }

@@ -50,6 +50,8 @@ class Program : public RefCounted {
   /// takes an arena to reuse.
   std::vector<Array> run(std::span<const Array> ins, const Ref<Storage>& arena, const char* name,
                          bool fixed = false) const;
+  /// Device graphs that were captured of runs, and are kept.
+  size_t captured_graphs() const;
   /// Bytes that `arena` must have.
   size_t total_arena_bytes() const;
 
