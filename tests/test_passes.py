@@ -80,19 +80,18 @@ def dense(layout="NCHW"):
     return net
 
 
-def trained(net, hybrid, layout="NCHW", dtype="float32", device=None):
+def trained(net, hybrid, layout="NCHW", dtype="float32"):
     """The net, and what a training step leaves: its value, gradients and running statistics."""
     mx.random.seed(3)
-    device = device or mx.cpu()
-    x = data(layout).astype(dtype).to_device(device)
-    net.initialize(mx.init.Xavier(), force_reinit=True, device=device)
+    x = data(layout).astype(dtype)
+    net.initialize(mx.init.Xavier(), force_reinit=True)
     net.cast(dtype)
     net(x)
     net.hybridize(hybrid)
     x.attach_grad()
     with autograd.record():
         y = net(x)
-    y.backward(mx.np.random.normal(size=y.shape).astype(dtype).to_device(device))
+    y.backward(mx.np.random.normal(size=y.shape).astype(dtype))
     parameters = net.collect_params()
     left = {n: p.data() if p.grad_req == "null" else p.grad() for n, p in parameters.items()}
     return net, {k: v.astype("float32").asnumpy() for k, v in {"y": y, "x": x.grad, **left}.items()}
