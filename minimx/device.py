@@ -53,23 +53,24 @@ class Device:
         return (self.device_type, self.device_id)
 
     def __enter__(self) -> Device:
+        before = _core.current_device()
         _core.set_device(*checked(self, "with device").key)
-        _current().append(self)
+        _outer().append(before)
         return self
 
     def __exit__(self, *_: object) -> None:
-        _current().pop()
-        _core.set_device(*_current()[-1].key)
+        _core.set_device(*_outer().pop())
 
 
 Context = Device
 _local = threading.local()
 
 
-def _current() -> list[Device]:
-    if not hasattr(_local, "stack"):
-        _local.stack = [Device("cpu", 0)]
-    return _local.stack
+def _outer() -> list[tuple[str, int]]:
+    """The devices that were current outside this thread's ``with device:`` blocks. The current one is _core's."""
+    if not hasattr(_local, "outer"):
+        _local.outer = []
+    return _local.outer
 
 
 def cpu(device_id: int = 0) -> Device:
@@ -86,8 +87,10 @@ cpu_pinned = cpu
 
 
 def current_device() -> Device:
-    """The device that new arrays go to: the innermost ``with device:``, else cpu(0)."""
-    return _current()[-1]
+    """The device that new arrays go to: the innermost ``with device:``, else cpu(0). Inside an operator that is made of
+    others, and in a traced graph or a walk back, it is that of its arrays.
+    """
+    return Device(*_core.current_device())
 
 
 current_context = current_device

@@ -1,7 +1,8 @@
 """From rows to functions: every row becomes one callable, and np, npx, nd and the methods are those names of it.
 
-An operator's callable is a C object (csrc/bind/function.cc); a composite's is its own Python function; a dynamic host
-row's runs NumPy at once, since its shape depends on the values.
+An operator's callable is a C object (csrc/bind/function.cc); a composite's is its own Python function, behind a C
+object that makes the device of its arrays the current one (csrc/bind/composite.cc); a dynamic host row's runs NumPy or
+CuPy at once, since its shape depends on the values.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from . import autograd
+import numpy
+
+from . import autograd, interop
 from . import device as _device
 from . import ndarray as _array
 from .errors import GraphError
@@ -33,20 +36,29 @@ def _dynamic(row: Host) -> Callable[..., Any]:
                 "a data-dependent one",
                 "Do not hybridize this block, or use a mask",
             )
-        import numpy
-
         bound = signature.bind(*args, **kwargs)
         bound.apply_defaults()
-        operands = [_array._map(_array.asnumpy, bound.arguments[p.name]) for p in row.operands]
+        operands = [bound.arguments[p.name] for p in row.operands]
         attrs = {p.name: bound.arguments[p.name] for p in row.attributes}
-        made = row.body(numpy, *operands, **attrs)
-        return tuple(map(_array.asarray, made)) if isinstance(made, tuple) else _array.asarray(made)
+        home = next((x.device for x in operands if isinstance(x, _array.ndarray)), _device.current_device())
+        made = NotImplemented
+        if home.device_type == "gpu":
+            made = interop.run_dynamic(row, operands, attrs, home.device_id)
+        return _on_numpy(row, operands, attrs, home) if made is NotImplemented else made
 
     return function
 
 
+def _on_numpy(row: Host, operands: list, attrs: dict[str, Any], home: _device.Device) -> Any:
+    made = row.body(numpy, *(_array._map(_array.asnumpy, x) for x in operands), **attrs)
+    with home:
+        return tuple(map(_array.asarray, made)) if isinstance(made, tuple) else _array.asarray(made)
+
+
 def _placed(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-    """A creation function also takes device= and ctx=."""
+    """A creation function also takes device= and ctx=, which win over the devices of its arrays."""
+    row = OPS[name]
+    plain = row.function if isinstance(row, Composite) else function
 
     @functools.wraps(function)
     def create(*args: Any, device: Any = None, ctx: Any = None, **kwargs: Any) -> Any:
@@ -54,7 +66,7 @@ def _placed(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         if home is None:
             return function(*args, **kwargs)
         with _device.checked(home, name):
-            return function(*args, **kwargs)
+            return plain(*args, **kwargs)
 
     create.__signature__ = describe.signature(OPS[name])  # type: ignore[attr-defined]
     return create
@@ -66,15 +78,14 @@ def make(name: str) -> Callable[..., Any]:
         raise AttributeError(f"operator: expected a row of the table, got {name!r}. See `python -m minimx.ops`.")
     row: Op = OPS[name]
     if isinstance(row, Composite):
-        function: Callable[..., Any] = row.function
+        function: Callable[..., Any] = _core.make_composite(row.function)
     elif isinstance(row, Host) and row.dynamic:
         function = _dynamic(row)
     else:
         function = _core.make_function(name)
     function.__name__ = name
     function.__doc__ = describe.documentation(row)
-    if not isinstance(row, Composite):
-        function.__signature__ = describe.signature(row)  # type: ignore[attr-defined]
+    function.__signature__ = row.signature() if isinstance(row, Composite) else describe.signature(row)  # type: ignore[attr-defined]
     return function
 
 
@@ -82,7 +93,7 @@ def make(name: str) -> Callable[..., Any]:
 def public(name: str) -> Callable[..., Any]:
     """The callable as users get it: functions without array operands take a device."""
     function = getattr(f, name)
-    return _placed(function, name) if describe.creates(OPS[name]) else function
+    return _placed(function, name) if describe.places(OPS[name]) else function
 
 
 def names(space: str) -> dict[str, Callable[..., Any]]:

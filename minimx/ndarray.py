@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy
 
 from . import device as _device
-from . import errors
+from . import errors, interop
 from .libraries import import_core
 from .ops.dtypes import BY_NAME, DTYPES
 from .ops.keys import canonical_key
@@ -46,18 +46,22 @@ def dtype_name(dtype: Any, default: str = "float32") -> str:
 
 
 def array(obj: Any, dtype: Any = None, device: Any = None, ctx: Any = None, copy: bool = True) -> ndarray:
-    """A new array with the values of ``obj`` (numbers, nested lists, NumPy or minimx arrays).
+    """A new array with the values of ``obj`` (numbers, nested lists, arrays of minimx, NumPy or other libraries).
 
     dtype: by default that of ``obj`` if it is an array, else float32 (integers and bools of Python: float32 too, as
-    in Gluon). Raises ShapeError for ragged lists, DTypeError for other objects.
+    in Gluon). device: by default that of an array of minimx or on a GPU, else the current one. Raises ShapeError for
+    ragged lists, DTypeError for other objects.
 
     >>> array([[1, 2], [3, 4]]).shape
     (2, 2)
     """
     home = _device.checked(device if device is not None else ctx, "np.array")
+    if not isinstance(obj, ndarray) and interop.on_gpu(obj):
+        obj = interop.from_dlpack(obj)
     if isinstance(obj, ndarray):
         name = _core.dtype_name(obj) if dtype is None else dtype_name(dtype)
-        return placed(f.copy(obj) if name == _core.dtype_name(obj) else f.cast(obj, name), home)
+        made = f.copy(obj) if name == _core.dtype_name(obj) else f.cast(obj, name)
+        return made if device is None and ctx is None else placed(made, home)
     typed = hasattr(obj, "dtype")
     host = _to_numpy(obj)
     name = dtype_name(dtype, _own_type(host) if typed else "float32")
@@ -70,11 +74,16 @@ def placed(x: Any, home: _device.Device) -> Any:
 
 
 def asarray(obj: Any, dtype: Any = None, device: Any = None, ctx: Any = None) -> ndarray:
-    """``obj`` as an array; no copy if it is one of that type already, and none of a NumPy array's memory where
-    possible.
+    """``obj`` as an array; no copy if it is one of that type and on that device already, and none of the memory of
+    another library's array where possible. What it is made of on the host goes to the current device.
     """
+    if not isinstance(obj, ndarray) and interop.on_gpu(obj):
+        obj = interop.from_dlpack(obj)
+    wanted = device if device is not None else ctx
     if isinstance(obj, ndarray) and (dtype is None or dtype_name(dtype) == _core.dtype_name(obj)):
-        return obj
+        return obj if wanted is None else to_device(obj, wanted)
+    if _device.checked(wanted, "np.asarray").device_type == "gpu":
+        return array(obj, dtype, wanted)
     if isinstance(obj, numpy.ndarray) and dtype is None and _own_type(obj) == obj.dtype.name and obj.dtype.isnative:
         if all(s % obj.itemsize == 0 for s in obj.strides):
             return _core.borrow(obj, obj.dtype.name)
@@ -88,11 +97,13 @@ def from_dlpack(x: Any, device: Any = None, copy: bool | None = None) -> ndarray
     >>> from_dlpack(numpy.arange(3.0)).dtype
     dtype('float64')
     """
-    _device.checked(device, "np.from_dlpack")
     if isinstance(x, ndarray):
-        return f.copy(x) if copy else x
-    host = numpy.from_dlpack(x)
-    return array(host) if copy else asarray(host)
+        y = f.copy(x) if copy else x
+    elif isinstance(x, numpy.ndarray):
+        y = array(x) if copy else asarray(x)
+    else:
+        y = f.copy(interop.from_dlpack(x)) if copy else interop.from_dlpack(x)
+    return y if device is None else to_device(y, device)
 
 
 def shares_memory(a: ndarray, b: ndarray) -> bool:
@@ -134,7 +145,7 @@ def _operand(obj: Any, strict: bool) -> Any:
     """
     if isinstance(obj, numpy.generic):
         return array(obj)
-    if isinstance(obj, numpy.ndarray):
+    if isinstance(obj, numpy.ndarray) or interop.on_gpu(obj):
         return asarray(obj)
     if isinstance(obj, (list, tuple)):
         return array(obj)
@@ -159,11 +170,13 @@ def _index_get(x: ndarray, key: Any) -> ndarray:
 def _index_set(x: ndarray, key: Any, value: Any) -> None:
     if not isinstance(value, (ndarray, float, int)):
         value = asarray(value)
+    if isinstance(value, ndarray) and not x._traced and not value._traced and value.device != x.device:
+        value = _move(value, x.device, False)
     if isinstance(value, ndarray) and (_core.is_tracing() or _core.shares_memory(x, value)):
         _core.wrote_through(x, value)  # y[:1] *= 10 ends in y[:1] = view
     basic = canonical_key(key)
     if basic in ((...,), ((None, None, None),)) and x.ndim:
-        value = value if isinstance(value, ndarray) else array(value, x.dtype)
+        value = value if isinstance(value, ndarray) else array(value, x.dtype, x.device)
         changed = value if value.shape == x.shape else f.broadcast_to(value, x.shape)
     else:
         changed = f.index_set(x, key, value) if basic is None else f.slice_set(x, value, basic)
@@ -179,6 +192,7 @@ def _repr(x: ndarray) -> str:
         prefix="array(",
     )
     extra = "" if _core.dtype_name(x) in ("float32", "bool") else f", dtype={_core.dtype_name(x)}"
+    extra += f", device={x.device}" if x.device.device_type == "gpu" else ""
     if x.size == 0 and x.shape != (0,):
         extra = f", shape={x.shape}{extra}"
     return f"array({text}{extra})"
@@ -389,10 +403,6 @@ def _array_protocol(self: ndarray, dtype: Any = None, copy: bool | None = None) 
     return host.copy() if copy else host
 
 
-def _dlpack(self: ndarray, **kwargs: Any) -> Any:
-    return _array_protocol(self).__dlpack__(**kwargs)
-
-
 def _array_ufunc(self: ndarray, ufunc: Any, method: str, *args: Any, **kwargs: Any) -> Any:
     """numpy.add(x, y) on minimx arrays stays in minimx where it has the function."""
     from . import np
@@ -420,8 +430,10 @@ def _map(function: Callable, x: Any) -> Any:
     return type(x)(_map(function, v) for v in x) if isinstance(x, (list, tuple)) else x
 
 
-def _rebuild(host: numpy.ndarray) -> ndarray:
-    return array(host)
+def _rebuild(host: numpy.ndarray, kind: str = "cpu", number: int = 0) -> ndarray:
+    """An array from its pickle: on the device where it was, or on the CPU where there is no such device."""
+    there = kind == "cpu" or number < _device.num_gpus()
+    return array(host, device=_device.Device(kind, number) if there else _device.cpu())
 
 
 def _reshape(self: ndarray, *shape: Any, order: str = "C") -> ndarray:
@@ -465,8 +477,10 @@ _METHODS: dict[str, Any] = {
     "__array__": _array_protocol,
     "__array_ufunc__": _array_ufunc,
     "__array_function__": _array_function,
-    "__dlpack__": _dlpack,
-    "__dlpack_device__": lambda self: (1, 0),
+    "__dlpack__": interop.dlpack,
+    "__dlpack_device__": interop.dlpack_device,
+    "__cuda_array_interface__": property(interop.cuda_array_interface),
+    "__cupy_get_ndarray__": property(interop.cupy_getter),
     "reshape": _reshape,
     "transpose": _transpose,
     "__iter__": _iterate,
@@ -477,7 +491,7 @@ _METHODS: dict[str, Any] = {
     "__contains__": _contains,
     "as_np_ndarray": _as_self,
     "as_nd_ndarray": _as_self,
-    "__reduce__": lambda self: (_rebuild, (asnumpy(self),)),
+    "__reduce__": lambda self: (_rebuild, (asnumpy(self), *self.device.key)),
     "__deepcopy__": lambda self, memo: f.copy(self),
     "__copy__": lambda self: f.copy(self),
     "tobytes": tobytes,

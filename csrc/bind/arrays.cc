@@ -2,6 +2,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include "bind/borrow.h"
 #include "bind/rules.h"
 #include "bind/submodules.h"
 #include "runtime/backend.h"
@@ -19,31 +20,21 @@ Array& checked(py::handle x) {
   return array_of(x.ptr());
 }
 
-/// An array over NumPy's memory, which stays alive as long as the array does.
-py::object borrow(py::array source, const std::string& dtype) {
-  Array a;
-  a.dtype = dtype_code(py::str(dtype));
-  int64_t size = itemsize(a.dtype), low = 0, high = size;
+/// An array over NumPy's memory, which stays alive as long as the array does. `pinned`: it is pinned memory.
+py::object borrow(py::array source, const std::string& dtype, bool pinned) {
+  const DType type = dtype_code(py::str(dtype));
+  Dims shape, strides;
   for (py::ssize_t i = 0; i < source.ndim(); ++i) {
-    a.shape.push_back(source.shape(i));
-    if (source.strides(i) % size)
+    if (source.strides(i) % itemsize(type))
       throw Error(
           ErrorKind::kValue,
           "from_numpy: expected strides that are multiples of the element size, got others. Copy the array first.");
-    a.strides.push_back(source.strides(i) / size);
-    int64_t reach = std::max<int64_t>(source.shape(i) - 1, 0) * source.strides(i);
-    (reach < 0 ? low : high) += reach;
+    shape.push_back(source.shape(i));
+    strides.push_back(source.strides(i) / itemsize(type));
   }
-  char* base = static_cast<char*>(const_cast<void*>(source.data()));
-  a.offset = -low / size;
-  PyObject* owner = source.ptr();
-  Py_INCREF(owner);
-  auto done = [owner] {
-    if (!Py_IsInitialized()) return;
-    with_gil([&] { Py_DECREF(owner); });
-  };
-  a.storage = Storage::borrow(base + low, static_cast<size_t>(high - low), {}, done, !source.writeable());
-  return take(std::move(a));
+  void* first = const_cast<void*>(source.data());
+  const bool read_only = !source.writeable();
+  return take(borrowed(first, type, shape, strides, {}, dropping(source.release().ptr()), read_only, pinned));
 }
 
 /// kind: "cpu" or "gpu".
@@ -54,23 +45,16 @@ Device device_from(const std::string& kind, int id) {
 /// An array over memory of a GPU that another library owns; `owner` stays alive as long as the array does.
 py::object borrow_device(uintptr_t address, const std::vector<int64_t>& shape, const std::string& dtype,
                          const std::vector<int64_t>& strides, int id, py::object owner, bool read_only) {
-  Array a;
-  a.dtype = dtype_code(py::str(dtype));
-  a.shape = Dims(shape);
-  a.strides = Dims(strides);
-  int64_t low = 0, high = 1;
-  for (int i = 0; i < a.shape.size(); ++i) {
-    const int64_t reach = std::max<int64_t>(a.shape[i] - 1, 0) * a.strides[i];
-    (reach < 0 ? low : high) += reach;
-  }
-  const int64_t size = itemsize(a.dtype);
-  a.offset = -low;
-  PyObject* kept = owner.release().ptr();
-  auto done = [kept] {
-    if (Py_IsInitialized()) with_gil([&] { Py_DECREF(kept); });
-  };
-  char* base = reinterpret_cast<char*>(address) + low * size;
-  a.storage = Storage::borrow(base, static_cast<size_t>((high - low) * size), device_from("gpu", id), done, read_only);
+  backend_of(device_from("gpu", id));
+  return take(borrowed(reinterpret_cast<void*>(address), dtype_code(py::str(dtype)), Dims(shape), Dims(strides),
+                       device_from("gpu", id), dropping(owner.release().ptr()), read_only));
+}
+
+/// Device memory that another library gets from us: bytes that know their owner.
+py::object device_bytes(size_t bytes, int id) {
+  const char* before = std::exchange(allocating_operator, "another library");
+  Array a = Array::empty(Dims{static_cast<int64_t>(bytes)}, DType::kUInt8, device_from("gpu", id));
+  allocating_operator = before;
   return take(std::move(a));
 }
 
@@ -85,7 +69,9 @@ py::object empty(const std::vector<int64_t>& shape, const std::string& dtype) {
 }  // namespace
 
 void add_arrays(py::module_& m) {
-  m.def("borrow", borrow);
+  m.def("borrow", borrow, py::arg("source"), py::arg("dtype"), py::arg("pinned") = false);
+  m.def("is_pinned", [](py::handle x) { return concrete(x, "is_pinned").storage->pinned(); });
+  m.def("device_bytes", device_bytes);
   m.def("empty", empty);
   m.def("bits", [](py::handle x) {  // 16-bit floats as int16, sharing memory
     Array a = concrete(x, "bits").detached();
@@ -127,6 +113,10 @@ void add_arrays(py::module_& m) {
         if (kind == "gpu") backend_of(mode().device);
       },
       "Where this thread's operators without array operands put their results.");
+  m.def("current_device", [] {
+    const Device d = mode().device;
+    return std::make_pair(d.kind == Device::Kind::kGpu ? "gpu" : "cpu", static_cast<int>(d.id));
+  });
   m.def("borrow_device", borrow_device);
   m.def(
       "address",
@@ -144,18 +134,21 @@ void add_arrays(py::module_& m) {
     py::gil_scoped_release release;
     backend_of({Device::Kind::kGpu, static_cast<uint8_t>(id)}).synchronize(id);
   });
-  m.def("memory_info", [](const std::string& kind, int id) {
-    MemoryInfo i = memory_info(device_from(kind, id));
-    py::dict d;
-    d["used"] = i.used, d["cached"] = i.cached, d["peak"] = i.peak;
-    return d;
-  }, py::arg("kind") = "cpu", py::arg("id") = 0);
-  m.def("reset_peak_memory",
-        [](const std::string& kind, int id) { reset_peak_memory(device_from(kind, id)); },
-        py::arg("kind") = "cpu", py::arg("id") = 0);
-  m.def("empty_memory_cache",
-        [](const std::string& kind, int id) { empty_memory_cache(device_from(kind, id)); },
-        py::arg("kind") = "cpu", py::arg("id") = 0);
+  m.def(
+      "memory_info",
+      [](const std::string& kind, int id) {
+        MemoryInfo i = memory_info(device_from(kind, id));
+        py::dict d;
+        d["used"] = i.used, d["cached"] = i.cached, d["peak"] = i.peak;
+        return d;
+      },
+      py::arg("kind") = "cpu", py::arg("id") = 0);
+  m.def(
+      "reset_peak_memory", [](const std::string& kind, int id) { reset_peak_memory(device_from(kind, id)); },
+      py::arg("kind") = "cpu", py::arg("id") = 0);
+  m.def(
+      "empty_memory_cache", [](const std::string& kind, int id) { empty_memory_cache(device_from(kind, id)); },
+      py::arg("kind") = "cpu", py::arg("id") = 0);
   m.def("random_state", [] { return std::make_pair(random_state().seed, random_state().call); });
   m.def("set_random_state", [](uint64_t seed, uint64_t call) { random_state() = {seed, call}; });
 }

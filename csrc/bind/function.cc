@@ -2,7 +2,10 @@
 // Arguments are sorted into operands and attributes by the row's parameters; attributes are interned, so that a
 // repeated call hashes at most one small tuple.
 
+#include <algorithm>
+
 #include "bind/object.h"
+#include "runtime/backend.h"
 
 namespace minimx::bind {
 namespace {
@@ -61,7 +64,9 @@ void sort_arguments(const PyOp& op, PyObject* const* args, size_t n, PyObject* n
   }
 }
 
-void add_sequence(const PyOp& op, PyObject* x, std::vector<Operand>& ins, std::vector<py::object>& keep) {
+/// `keep` owns the sequence or the rows, `made` what becomes of its elements that are no arrays.
+void add_sequence(const PyOp& op, PyObject* x, std::vector<Operand>& ins, std::vector<py::object>& keep,
+                  std::vector<py::object>& made) {
   if (is_ndarray(x)) {  // a list of its rows, as NumPy has it
     Py_ssize_t rows = PyObject_Length(x);
     if (rows < 0) throw py::error_already_set();
@@ -69,7 +74,7 @@ void add_sequence(const PyOp& op, PyObject* x, std::vector<Operand>& ins, std::v
       PyObject* row = PySequence_GetItem(x, i);
       if (!row) throw py::error_already_set();
       keep.push_back(py::reinterpret_steal<py::object>(row));
-      to_operand(row, ins.emplace_back(), keep);
+      to_operand(row, ins.emplace_back(), made);
     }
     return;
   }
@@ -77,7 +82,7 @@ void add_sequence(const PyOp& op, PyObject* x, std::vector<Operand>& ins, std::v
   if (!fast) throw py::error_already_set();
   keep.push_back(py::reinterpret_steal<py::object>(fast));
   for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(fast); ++i)
-    to_operand(PySequence_Fast_GET_ITEM(fast, i), ins.emplace_back(), keep);
+    to_operand(PySequence_Fast_GET_ITEM(fast, i), ins.emplace_back(), made);
 }
 
 PyObject* results(std::vector<Array>& outs, PyObject* into) {
@@ -116,7 +121,7 @@ PyObject* call(PyObject* self, PyObject* const* args, size_t nargsf, PyObject* n
     PyObject* out = nullptr;
     sort_arguments(op, args, PyVectorcall_NARGS(nargsf), names, values, out);
     std::vector<Operand> ins;
-    std::vector<py::object> keep;
+    std::vector<py::object> keep, made;
     PyObject* attributes[kMaxParameters];
     int n_attributes = 0;
     ins.reserve(op.parameters.size());
@@ -125,10 +130,11 @@ PyObject* call(PyObject* self, PyObject* const* args, size_t nargsf, PyObject* n
       if (!p.is_operand)
         attributes[n_attributes++] = values[i];
       else if (p.arrays)
-        add_sequence(op, values[i], ins, keep);
+        add_sequence(op, values[i], ins, keep, made);
       else
-        to_operand(values[i], ins.emplace_back(), keep);
+        to_operand(values[i], ins.emplace_back(), made);
     }
+    if (!made.empty()) bring_together(ins, made);
     std::vector<Array> into = arrays_to_fill(op, out), outs;
     invoke(op, intern_attributes(op, attributes), ins, outs, into);
     return results(outs, out);
@@ -199,6 +205,27 @@ bool to_operand(PyObject* x, Operand& out, std::vector<py::object>& keep, bool s
     return to_operand(a, out, keep, strict);
   }
   return true;
+}
+
+void bring_together(std::span<const Operand> ins, std::span<py::object> made) {
+  auto is_made = [&](const Operand& x) {
+    return std::ranges::any_of(
+        made, [&](const py::object& m) { return is_ndarray(m.ptr()) && x.array == &array_of(m.ptr()); });
+  };
+  for (const Operand& x : ins) {
+    if (!x.is_array() || is_made(x)) continue;
+    const Device home = x.array->device();
+    for (py::object& m : made) {
+      if (!is_ndarray(m.ptr())) continue;
+      Array& a = array_of(m.ptr());
+      if (!a.storage || a.device() == home) continue;
+      if (a.device().shares_memory(home))
+        a.storage->set_device(home);
+      else
+        a = on_device(a.detached(), home);
+    }
+    return;
+  }
 }
 
 }  // namespace minimx::bind

@@ -51,8 +51,10 @@ PYBIND11_MODULE(_core, m) {
   register_cpu_kernels();
   add_ndarray_type(m);
   add_function_type(m);
+  add_composite_type(m);
   add_rules(m);
   add_arrays(m);
+  add_dlpack(m);
   add_autograd(m);
   add_trace(m);
   add_program(m);

@@ -38,6 +38,7 @@ PyObject* call_op(PyOp& op, PyObject* const* args, int n, PyObject* into = nullp
   std::vector<py::object> keep;
   for (int i = 0; i < n; ++i)
     if (!to_operand(args[i], ins[i], keep, false)) Py_RETURN_NOTIMPLEMENTED;
+  if (!keep.empty()) bring_together({ins, static_cast<size_t>(n)}, keep);
   std::vector<Array> outs;
   if (!into) {
     invoke(op, nullptr, {ins, static_cast<size_t>(n)}, outs);

@@ -40,9 +40,10 @@ inline Array& concrete(py::handle x, const char* where) {
 
 /// A new Python ndarray that holds `a`. Returns null with an error set if there is no memory.
 PyObject* wrap(Array a);
-/// Makes the ndarray type and the OpFunction type and adds them to the module.
+/// Make the ndarray type and those of operators and composites, and add them to the module.
 void add_ndarray_type(py::module_& m);
 void add_function_type(py::module_& m);
+void add_composite_type(py::module_& m);
 
 /// Attributes with their Python values, in the order of the row's attribute parameters.
 class PyAttrs : public AttrSet {
@@ -90,6 +91,8 @@ R guard(R failed, F&& f) noexcept {
 /// An operand from any Python object: ndarray, number, None, or what mx.np.asarray takes (then `keep` owns it).
 /// Returns false if `x` cannot be one and `strict` is off.
 bool to_operand(PyObject* x, Operand& out, std::vector<py::object>& keep, bool strict = true);
+/// Moves what to_operand made of objects of the host (`made`) to where the call's other arrays are.
+void bring_together(std::span<const Operand> ins, std::span<py::object> made);
 
 /// Python callables and objects that minimx.ndarray hands over once.
 struct Hooks {
@@ -97,11 +100,11 @@ struct Hooks {
   PyObject* index_get = nullptr;  // index_get(x, key) for keys that are not basic
   PyObject* index_set = nullptr;  // index_set(x, key, value)
   PyObject* repr = nullptr;
-  PyObject* dtypes = nullptr;     // tuple: numpy dtype by code
-  PyObject* canonical = nullptr;  // canonical(attribute value) -> hashable
-  PyObject* device = nullptr;     // device(kind, id) -> Device object
-  PyObject* errors = nullptr;     // the module minimx.errors
-  PyObject* host_call = nullptr;  // host_call(row, attrs, present) -> f(ins, outs) over NumPy arrays
+  PyObject* dtypes = nullptr;            // tuple: numpy dtype by code
+  PyObject* canonical = nullptr;         // canonical(attribute value) -> hashable
+  PyObject* device = nullptr;            // device(kind, id) -> Device object
+  PyObject* errors = nullptr;            // the module minimx.errors
+  PyObject* host_call = nullptr;         // host_call(row, attrs, present) -> f(ins, outs) over NumPy arrays
   PyObject* device_kernel = nullptr;     // device_kernel(name, ins, outs, attrs, device id) -> Kernel
   PyObject* device_host_call = nullptr;  // device_host_call(row, attrs, present, ins, outs, id) -> f(addresses, stream)
 };

@@ -200,6 +200,8 @@ class ProgramBuilder {
 Ref<GradProgram> ask_gradient(Plan& plan, std::span<const Operand> ins, uint64_t mask) {
   using Arg = GradProgram::Arg;
   auto trace = make_ref<Trace>();
+  for (const Operand& x : ins)
+    if (x.is_array()) trace->device = x.array->device();
   ProgramBuilder builder;
   auto input = [&](const Dims& shape, DType t, bool weak, Arg arg) {
     Array a = trace->input(shape, t, weak);
@@ -283,6 +285,7 @@ Ref<const AttrSet> cast_attributes(DType t) {
 
 TraceScope::TraceScope(Trace* trace) : saved_(mode()) {
   mode().trace = trace;
+  mode().device = trace->device;
   mode().recording = true;
 }
 TraceScope::~TraceScope() { mode() = saved_; }
@@ -447,9 +450,9 @@ void add_rules(py::module_& m) {
   core_ops().cast_attrs = cast_attributes;
   m.def("set_hooks", [](const py::dict& h) {
     auto take = [&](const char* name) { return py::object(h[name]).release().ptr(); };
-    g_hooks = {take("asarray"),   take("index_get"), take("index_set"), take("repr"),     take("dtypes"),
-               take("canonical"), take("device"),    take("errors"),    take("host_call"),
-               take("device_kernel"), take("device_host_call")};
+    g_hooks = {take("asarray"),   take("index_get"),     take("index_set"),       take("repr"),
+               take("dtypes"),    take("canonical"),     take("device"),          take("errors"),
+               take("host_call"), take("device_kernel"), take("device_host_call")};
   });
 }
 

@@ -52,9 +52,7 @@ class CudaBackend : public Backend {
     cuda::make_stream_wait(gpu(device), static_cast<CUstream>(later));
   }
   std::function<void()> mark(int device, StreamKind kind) override { return cuda::mark(gpu(device), kind); }
-  void when_done(int device, std::function<void()> then) noexcept override {
-    cuda::when_done(gpu(device), std::move(then));
-  }
+  void when_done(int device, std::function<void()> then) noexcept override { cuda::when_done(device, std::move(then)); }
 
   void enqueue(const DeviceKernel& kernel, void* const* data, void* workspace, int device, StreamKind kind,
                const char* name, bool synchronous) override {
@@ -74,7 +72,8 @@ class CudaBackend : public Backend {
   void copy(void* to, Device to_device, const void* from, Device from_device, size_t bytes, StreamKind kind) override {
     if (!bytes) return;
     const bool from_gpu = from_device.kind == Device::Kind::kGpu, to_gpu = to_device.kind == Device::Kind::kGpu;
-    if (from_gpu && to_gpu && from_device.id != to_device.id) return copy_between(to, to_device.id, from, from_device.id, bytes);
+    if (from_gpu && to_gpu && from_device.id != to_device.id)
+      return copy_between(to, to_device.id, from, from_device.id, bytes);
     Gpu& g = gpu(to_gpu ? to_device.id : from_device.id);
     g.use();
     CUstream s = g.stream(kind);
@@ -129,10 +128,9 @@ class CudaBackend : public Backend {
     Gpu &source = gpu(from_id), &target = gpu(to_id);
     wait_across(source, target);
     target.use();
-    target.check_work(
-        driver().cuMemcpyPeerAsync(address(to), target.context(), address(from), source.context(), bytes,
-                                   target.stream(StreamKind::kCompute)),
-        "a copy between GPUs");
+    target.check_work(driver().cuMemcpyPeerAsync(address(to), target.context(), address(from), source.context(), bytes,
+                                                 target.stream(StreamKind::kCompute)),
+                      "a copy between GPUs");
     wait_across(target, source);  // who writes the source next waits until it has been read
   }
 

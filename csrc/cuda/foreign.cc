@@ -58,16 +58,19 @@ std::function<void()> mark(Gpu& gpu, StreamKind kind) {
   return [event = std::make_shared<const Event>(gpu, gpu.stream(kind))] { event->wait(); };
 }
 
-void when_done(Gpu& gpu, std::function<void()> then) noexcept {
+void when_done(int gpu_id, std::function<void()> then) noexcept {
+  bool now = true;
   try {
-    auto event = std::make_shared<const Event>(gpu, gpu.stream(StreamKind::kCompute));
-    if (!event->done()) {
+    Gpu& g = gpu(gpu_id);
+    auto event = std::make_shared<const Event>(g, g.stream(StreamKind::kCompute));
+    now = event->done();
+    if (!now) {
       std::lock_guard lock(waiting_mutex());
-      all_waiting().push_back({event, std::move(then)});
+      all_waiting().push_back({event, then});
     }
   } catch (const Error&) {  // a lost device, a forked child or the end of the process: nothing runs there any more
   }
-  if (then) then();
+  if (now) then();
   call_what_is_done();
 }
 

@@ -1,4 +1,5 @@
-// Streams of other libraries (CuPy, PyTorch, JAX), and memory of theirs: who waits for whom, and what may be let go when.
+// Streams of other libraries (CuPy, PyTorch, JAX), and memory of theirs: who waits for whom, and what may be let go
+// when.
 #pragma once
 #include <functional>
 
@@ -16,7 +17,7 @@ std::function<void()> mark(Gpu& gpu, StreamKind kind);
 
 /// Calls `then` when what is on the compute stream now is done: at once if it is, else in a later call of this or of
 /// call_what_is_done.
-void when_done(Gpu& gpu, std::function<void()> then) noexcept;
+void when_done(int gpu_id, std::function<void()> then) noexcept;
 /// Calls what has waited long enough.
 void call_what_is_done() noexcept;
 

@@ -7,9 +7,9 @@
 #include "cuda/device.h"
 #include "cuda/foreign.h"
 #include "cuda/launcher.h"
-#include "cuda/pinned.h"
 #include "cuda/libraries.h"
 #include "cuda/library_kernels.h"
+#include "cuda/pinned.h"
 
 namespace minimx::cuda {
 namespace {
@@ -42,7 +42,8 @@ uint64_t number(const py::handle& value, const std::string& dtype) {
   throw Error(ErrorKind::kInternal, "launch: expected a number of a type with a C equivalent, got '" + dtype + "'.");
 }
 
-/// ("p", index, offset), ("s", index, dtype), ("w", offset), ("v", number, dtype), ("r",), or ("t", n) before the n members of a table.
+/// ("p", index, offset), ("s", index, dtype), ("w", offset), ("v", number, dtype), ("r",), or ("t", n) before the n
+/// members of a table.
 Argument argument(const py::tuple& t) {
   const char kind = t[0].cast<std::string>().at(0);
   switch (kind) {
@@ -59,15 +60,16 @@ Argument argument(const py::tuple& t) {
     case 'r':
       return {Argument::Kind::kState, 0, 0, 0};
     default:
-      throw Error(ErrorKind::kInternal, std::string("launch: expected an argument of a known kind, got '") + kind + "'.");
+      throw Error(ErrorKind::kInternal,
+                  std::string("launch: expected an argument of a known kind, got '") + kind + "'.");
   }
 }
 
 py::object make_kernel(const py::sequence& launches, size_t workspace_bytes) {
   std::vector<LaunchSpec> specs;
   for (py::handle h : launches) {
-    auto [cubin, name, grid, block, shared, args] =
-        h.cast<std::tuple<std::string, std::string, std::array<unsigned, 3>, std::array<unsigned, 3>, unsigned, py::list>>();
+    auto [cubin, name, grid, block, shared, args] = h.cast<
+        std::tuple<std::string, std::string, std::array<unsigned, 3>, std::array<unsigned, 3>, unsigned, py::list>>();
     LaunchSpec s{std::move(cubin), std::move(name), {}, {}, shared, {}};
     std::copy_n(grid.begin(), 3, s.grid);
     std::copy_n(block.begin(), 3, s.block);
@@ -129,8 +131,8 @@ KernelPtr ask_kernel(const std::string& name, std::span<const Spec> ins, std::sp
   py::gil_scoped_acquire gil;
   py::dict named;
   for (const auto& [key, value] : attrs.values) std::visit([&](const auto& v) { named[key.c_str()] = v; }, value);
-  py::object kernel = py::module_::import("minimx.rtc.cuda")
-                          .attr("kernel_for")(name, specs_to(ins), specs_to(outs), named, device);
+  py::object kernel =
+      py::module_::import("minimx.rtc.cuda").attr("kernel_for")(name, specs_to(ins), specs_to(outs), named, device);
   return *kernel.attr("capsule")().cast<py::capsule>().get_pointer<KernelPtr>();
 }
 
@@ -157,16 +159,18 @@ std::pair<size_t, size_t> memory(int id) {
 /// Bytes of pinned memory as a NumPy array.
 py::array pinned(size_t bytes) {
   void* p = allocate_pinned(bytes);
-  return py::array_t<uint8_t>(static_cast<py::ssize_t>(bytes), static_cast<uint8_t*>(p), py::capsule(p, release_pinned));
+  return py::array_t<uint8_t>(static_cast<py::ssize_t>(bytes), static_cast<uint8_t*>(p),
+                              py::capsule(p, release_pinned));
 }
 
 uintptr_t stream(int id, const std::string& kind) {
   const StreamKind k = kind == "compute"         ? StreamKind::kCompute
                        : kind == "copy"          ? StreamKind::kCopy
                        : kind == "communication" ? StreamKind::kCommunication
-                                                 : throw Error(ErrorKind::kValue, "stream: expected 'compute', 'copy' or "
-                                                                                  "'communication', got '" +
-                                                                                      kind + "'. Use one of them.");
+                                                 : throw Error(ErrorKind::kValue,
+                                                               "stream: expected 'compute', 'copy' or "
+                                                               "'communication', got '" +
+                                                                   kind + "'. Use one of them.");
   return reinterpret_cast<uintptr_t>(gpu(id).stream(k));
 }
 
@@ -175,7 +179,7 @@ uintptr_t stream(int id, const std::string& kind) {
 PYBIND11_MODULE(_cuda, m) {
   m.doc() = "The CUDA part of minimx: driver, memory, streams, launches, cuDNN and cuBLASLt.";
   static py::object errors = py::module_::import("minimx.errors");
-  py::register_exception_translator([](std::exception_ptr p) {
+  py::register_local_exception_translator([](std::exception_ptr p) {  // local: _core has one of its own
     try {
       if (p) std::rethrow_exception(p);
     } catch (const Error& e) {
@@ -205,8 +209,7 @@ PYBIND11_MODULE(_cuda, m) {
       [](int id, uintptr_t earlier) { wait_for_stream(gpu(id), reinterpret_cast<CUstream>(earlier)); },
       "The compute stream waits for what is on another library's stream now.");
   m.def(
-      "make_stream_wait",
-      [](int id, uintptr_t later) { make_stream_wait(gpu(id), reinterpret_cast<CUstream>(later)); },
+      "make_stream_wait", [](int id, uintptr_t later) { make_stream_wait(gpu(id), reinterpret_cast<CUstream>(later)); },
       "Another library's stream waits for what is on the compute stream now.");
   m.def("pinned", pinned, "An array of that many bytes in pinned main memory.");
   m.def("driver_version", [] {

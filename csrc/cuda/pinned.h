@@ -1,6 +1,6 @@
 // Pinned main memory: what the GPU's copy engine reads by itself, so that a copy from it runs beside everything else.
-// Pinning costs milliseconds, so blocks are kept and used again, by size. Who may use a block again is not decided here:
-// the engine keeps the array over it until copies from it are done (runtime/backend.cc, transfer_pinned).
+// Pinning costs milliseconds, so blocks are kept and used again, by size. Who may use a block again is not decided
+// here: the engine keeps the array over it until copies from it are done (runtime/backend.cc, transfer_pinned).
 #pragma once
 #include <cstddef>
 

@@ -82,6 +82,11 @@ def creates(op: Op) -> bool:
     return op.random or (not op.operands and (not isinstance(op, Composite) or op.row.np in CREATION))
 
 
+def places(op: Op) -> bool:
+    """True where the function takes ``device`` or ``ctx``: where its new arrays shall lie."""
+    return creates(op) or (isinstance(op, Composite) and not {"device", "ctx"}.isdisjoint(op.signature().parameters))
+
+
 def takes_out(op: Op) -> bool:
     """True where the function takes ``out``, an array to write the result to."""
     return op.kind in ("elemwise", "reduce", "kernel", "random") or (isinstance(op, Host) and not op.dynamic)
