@@ -83,5 +83,5 @@ def test_show_prints_a_row():
 
     out = subprocess.run([sys.executable, "-m", "minimx.ops", "show", "gelu"], capture_output=True, text=True, cwd=ROOT)
     assert out.returncode == 0, out.stderr
-    for part in ("gelu", "erf", "Hendrycks", "float"):
+    for part in ("gelu", "erf", "Hendrycks", "float", "__global__"):
         assert part in out.stdout

@@ -1,5 +1,6 @@
-"""``python -m minimx.ops``: lists the table. ``show gelu`` prints a row and all that derives from it; ``stubs DIR`` and
-``reference DIR`` write the ``.pyi`` files (stubs.py) and the reference pages (reference.py).
+"""``python -m minimx.ops``: lists the table. ``show gelu`` prints a row and all that derives from it, down to the CUDA
+kernel (no GPU is needed); ``stubs DIR`` and ``reference DIR`` write the ``.pyi`` files (stubs.py) and the reference
+pages (reference.py). A command stands on all layers: this file alone of the package looks up, to minimx/rtc.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from . import reference, stubs
 from .describe import facts, first_sentence, gradients, load_rows, signature
 from .emit import function as functor
 from .kinds.elemwise import Elemwise
-from .table import OPS
+from .table import OPS, Spec
+
+SHOWN = (1 << 20,)  # extent of the arrays whose CUDA kernel is shown
 
 
 def listing() -> str:
@@ -33,12 +36,27 @@ def show(name: str) -> str:
 
 
 def _elementwise(op: Elemwise) -> list[str]:
-    """The expression, its gradients with their saved sets, and the C++ text."""
+    """The expression, its gradients with their saved sets, the C++ text and the CUDA kernel."""
     lines = ["", f"expression {op.expr!r}"]
     lines += [f"gradient   d/d{n}: {text}    saves ({', '.join(saved)})" for n, text, saved in gradients(op)]
     lines += ["", "C++ (and, with other scalar functions, CUDA):", functor(op)]
     derived = [OPS.get(f"{op.name}.grad{i}") for i in range(len(op.names))]
-    return lines + [text for d in derived if isinstance(d, Elemwise) for text in ("", functor(d))]
+    lines += [functor(d) for d in derived if isinstance(d, Elemwise)]
+    return [*lines, *_cuda(op)]
+
+
+def _cuda(op: Elemwise) -> list[str]:
+    """The kernel that a GPU runs for contiguous arrays of one shape; other layouts and types have other texts."""
+    from ..rtc.cuda import pointwise
+
+    dtype = "float32" if "float32" in op.row.dtypes else "int32"
+    ins = [Spec(SHOWN, dtype)] * len(op.names)
+    plan = op.plan(ins, {})
+    given = [s._replace(dtype=cast or dtype) for s, cast in zip(ins, plan.casts, strict=True)]
+    ((shape, out),) = plan.outs
+    (launch,) = pointwise.elemwise(given, [Spec(shape, out)], plan.attrs).launches
+    body = launch.code.text.removeprefix(functor(op)).strip()
+    return [f"CUDA, around the same function, for {dtype} arrays that lie alike:", body]
 
 
 def write(files: dict[str, str], folder: Path) -> str:
