@@ -91,7 +91,8 @@ class Plan : public RefCounted {
   const KernelPtr& kernel() {
     const int threads = engine::num_threads();
     if (kernel_threads_ != threads && make_kernel_) {
-      kernel_ = make_kernel_();
+      KernelPtr made = make_kernel_();  // may let other threads run meanwhile
+      if (kernel_threads_ != threads) kernel_ = std::move(made);
       kernel_threads_ = threads;
     }
     return kernel_;
