@@ -83,7 +83,7 @@ void Program::place(const Step& step, const Call& call, void** data) const {
         base = call.outs[s.index].data();
         break;
       case Slot::Kind::kArena:
-        base = call.arena->data();
+        base = call.arena ? call.arena->data() : nullptr;  // null where all of it is empty arrays
         break;
       case Slot::Kind::kConstant:
         base = constants_[s.index]->data();
