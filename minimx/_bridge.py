@@ -22,16 +22,30 @@ def to_numpy(x: Any) -> numpy.ndarray:
     return numpy.asarray(x.asnumpy() if is_mx(x) else x)
 
 
-def to_mx(x: numpy.ndarray) -> Any:
-    """A minimx array on the CPU with a copy of ``x``'s values and its element type."""
+def to_mx(x: numpy.ndarray, device: Any = None) -> Any:
+    """A minimx array, on the CPU unless ``device`` says otherwise, with a copy of ``x``'s values and its type."""
     from minimx import cpu, np
 
-    return np.array(x, dtype=x.dtype, device=cpu())
+    return np.array(x, dtype=x.dtype, device=cpu() if device is None else device)
+
+
+def to_pinned(x: numpy.ndarray) -> Any:
+    """As ``to_mx``, in pinned main memory: a copy from there to a GPU (``to_device``) runs beside everything else.
+
+    Raises DeviceError where there is no GPU.
+    """
+    from minimx.device import cuda
+    from minimx.ndarray import _core, dtype_name
+
+    name, native = dtype_name(x.dtype), x.dtype.newbyteorder("=")
+    memory = cuda().pinned(x.nbytes).view(native).reshape(x.shape)
+    memory[...] = x
+    return _core.borrow(memory, name, True)
 
 
 def same_kind(like: Any, result: numpy.ndarray) -> Any:
-    """``result`` as a minimx array where ``like`` is one, else as it is."""
-    return to_mx(result) if is_mx(like) else result
+    """``result`` as a minimx array beside ``like`` where that is one, else as it is."""
+    return to_mx(result, like.device) if is_mx(like) else result
 
 
 def map_arrays(tree: Any, convert: Callable[[Any], Any]) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as onp
 
 from .. import autograd, initializer, np
-from ..device import Device, current_device
+from ..device import Device, cpu, current_device, num_gpus
 from ..errors import ArgumentError, DeviceError, MXError, ShapeError
 from ..ndarray import _core, dtype_name
 
@@ -172,12 +172,12 @@ class Parameter:
         self._make(devices, lambda array: initializer.create(default)(desc, array))
 
     def _make(self, devices: Sequence[Device], fill: Callable[[Any], None]) -> None:
-        """New arrays: filled on the first device, copied to the others."""
+        """New arrays: filled on the CPU, so that every device starts from the same bits, and copied to the devices."""
         assert self._shape is not None  # whoever calls this knows it
-        with autograd.pause():
-            first = np.zeros(self._shape, dtype=self._dtype, device=devices[0])
-            fill(first)
-            arrays = {device: first if i == 0 else first.copyto(device) for i, device in enumerate(devices)}
+        with autograd.pause(), cpu():
+            made = np.zeros(self._shape, dtype=self._dtype)
+            fill(made)
+            arrays = {device: made if device == made.device else made.copyto(device) for device in devices}
         self._deferred = None
         self._keep(arrays)
 
@@ -325,10 +325,12 @@ class Parameter:
         return {**self.__dict__, "_owners": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Copies and pickles get gradients of their own."""
+        """Copies and pickles get gradients of their own. Those of a GPU that is not here come to the CPU."""
         self.__dict__.update(state)
         self._owners = weakref.WeakSet()
-        self._keep(self._arrays)
+        if self._deferred is not None:
+            self._deferred = (*self._deferred[:2], list(dict.fromkeys(map(_or_cpu, self._deferred[2]))))
+        self._keep({array.device: array for array in self._arrays.values()})
 
 
 class Constant(Parameter):
@@ -369,6 +371,10 @@ def _as_devices(device: Any) -> list[Device]:
     if not devices or len(set(devices)) != len(devices):
         raise ArgumentError("Parameter", "one or more distinct devices", devices, "Name each device once")
     return devices
+
+
+def _or_cpu(device: Device) -> Device:
+    return device if device.device_type == "cpu" or device.device_id < num_gpus() else cpu()
 
 
 def _assign(array: Any, data: Any) -> None:

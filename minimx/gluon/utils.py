@@ -68,9 +68,9 @@ def split_and_load(
     if not places:
         raise ArgumentError("split_and_load", "at least one device", places, "Pass devices=[mx.cpu()]")
     if not is_mx(data):
-        from .. import np
+        from .. import cpu, np
 
-        data = np.array(data)
+        data = np.array(data, device=cpu())
     parts = [data] if len(places) == 1 else split_data(data, len(places), batch_axis, even_split)
     return [part.to_device(place) for part, place in zip(parts, places, strict=True)]
 

@@ -13,7 +13,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
-from ..._bridge import map_arrays, to_mx
+import numpy as np
+
+from ..._bridge import map_arrays, to_mx, to_pinned
 from ...errors import ArgumentError, ArgumentTypeError, TimedOut
 from .batchify import default_batchify_fn
 from .dataset import Dataset, SimpleDataset
@@ -21,6 +23,8 @@ from .fetch import Batch, Source, Task
 from .pool import WorkerPool, refuse_in_worker
 from .rng import base_seed
 from .sampler import BatchSampler, RandomSampler, SequentialSampler
+
+Convert = Callable[[np.ndarray], Any]
 
 
 class DataLoader:
@@ -37,7 +41,10 @@ class DataLoader:
         or threads with ``thread_pool=True`` (best where the work is Pillow's or numpy's, which release the lock).
     prefetch : batches made ahead, default ``2 * num_workers``.
     timeout : seconds to wait for one batch of a worker before ``TimedOut``; None waits for ever.
-    pin_memory, pin_device_id, try_nopython : accepted for compatibility; batches arrive in ordinary host memory.
+    pin_memory, pin_device_id : batches arrive in pinned host memory, so that ``batch.as_in_ctx(mx.gpu(i))`` returns at
+        once and the copy runs beside the GPU's work; in ordinary memory where there is no such GPU.
+    prefetch_to_device : a GPU, to which batches are copied that way as soon as they are there; they arrive on it.
+    try_nopython : accepted for compatibility.
 
     Workers are fresh processes that run on numpy and do not load the engine; they are started at the first ``iter()``,
     serve all epochs, and end with the loader (``close()``, garbage collection or exit). A dataset that cannot be
@@ -72,6 +79,7 @@ class DataLoader:
         thread_pool: bool = False,
         timeout: float | None = 120,
         try_nopython: bool | None = None,
+        prefetch_to_device: Any = None,
     ) -> None:
         if num_workers < 0 or (prefetch is not None and prefetch < 0):
             raise ArgumentError("DataLoader", "num_workers and prefetch >= 0", f"{num_workers} and {prefetch}")
@@ -83,6 +91,8 @@ class DataLoader:
         self._num_workers = num_workers
         self._prefetch = max(1, 2 * num_workers if prefetch is None else prefetch)
         self._threads = thread_pool
+        self._pin = pin_device_id if pin_memory else None
+        self._device = prefetch_to_device
         self._timeout = timeout
         self._maker: _Inline | _Threads | _Processes | None = None
         self._seed: int | None = None
@@ -137,11 +147,12 @@ class DataLoader:
 
     def _make_maker(self) -> _Inline | _Threads | _Processes:
         source = Source(self._dataset.host(), self._batchify)
+        convert = _conversion(self._pin, self._device)
         if not self._num_workers:
-            return _Inline(source)
+            return _Inline(source, convert)
         if not self._threads:
             try:
-                return _Processes(source, self._num_workers, self._prefetch, self._timeout)
+                return _Processes(source, self._num_workers, self._prefetch, self._timeout, convert)
             except pickle.PicklingError as error:
                 warnings.warn(
                     f"DataLoader: expected a dataset that can be sent to worker processes, got {error}. Threads are "
@@ -149,7 +160,7 @@ class DataLoader:
                     RuntimeWarning,
                     stacklevel=3,
                 )
-        return _Threads(source, self._num_workers, self._timeout)
+        return _Threads(source, self._num_workers, self._timeout, convert)
 
 
 class _Epoch:
@@ -204,14 +215,14 @@ class _Inline:
 
     alive = True
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
+    def __init__(self, source: Source, convert: Convert) -> None:
+        self._source, self._convert = source, convert
 
     def submit(self, task: Task) -> Task:
         return task
 
     def result(self, task: Task) -> Batch:
-        return _on_mx(self._source.fetch(task))
+        return _on_mx(self._source.fetch(task), self._convert)
 
     def forget(self, task: Task) -> None:
         pass
@@ -223,8 +234,8 @@ class _Inline:
 class _Threads:
     """Batches made by threads of this process."""
 
-    def __init__(self, source: Source, num_workers: int, timeout: float | None) -> None:
-        self._source, self._timeout, self.alive = source, timeout, True
+    def __init__(self, source: Source, num_workers: int, timeout: float | None, convert: Convert) -> None:
+        self._source, self._timeout, self._convert, self.alive = source, timeout, convert, True
         self._executor = ThreadPoolExecutor(num_workers, thread_name_prefix="DataLoader")
 
     def submit(self, task: Task) -> Future[Batch]:
@@ -232,7 +243,7 @@ class _Threads:
 
     def result(self, future: Future[Batch]) -> Batch:
         try:
-            return _on_mx(future.result(self._timeout))
+            return _on_mx(future.result(self._timeout), self._convert)
         except FutureTimeout:
             if future.done():  # the dataset's own TimeoutError
                 raise
@@ -251,8 +262,10 @@ class _Threads:
 class _Processes:
     """Batches made by a WorkerPool."""
 
-    def __init__(self, source: Source, num_workers: int, prefetch: int, timeout: float | None) -> None:
-        self._pool = WorkerPool(source, num_workers, -(-prefetch // num_workers), to_mx)
+    def __init__(
+        self, source: Source, num_workers: int, prefetch: int, timeout: float | None, convert: Convert
+    ) -> None:
+        self._pool = WorkerPool(source, num_workers, -(-prefetch // num_workers), convert)
         self._timeout = timeout
 
     @property
@@ -272,12 +285,20 @@ class _Processes:
         self._pool.close()
 
 
-def _on_mx(batch: Batch) -> Batch:
-    return Batch(map_arrays(batch.data, _keep_or_convert), batch.broken)
+def _conversion(pin: int | None, device: Any) -> Convert:
+    """What makes a batch's numpy arrays minimx's: in main memory, pinned for GPU number ``pin``, or on ``device``."""
+    from ...device import checked, num_gpus
+
+    if device is None or checked(device, "DataLoader").device_type == "cpu":
+        return to_mx if pin is None or pin >= num_gpus() else to_pinned
+    return lambda array: to_pinned(array).to_device(device)
 
 
-def _keep_or_convert(array: Any) -> Any:
-    return array if hasattr(array, "asnumpy") or array.dtype.hasobject else to_mx(array)
+def _on_mx(batch: Batch, convert: Convert) -> Batch:
+    def keep_or_convert(array: Any) -> Any:
+        return array if hasattr(array, "asnumpy") or array.dtype.hasobject else convert(array)
+
+    return Batch(map_arrays(batch.data, keep_or_convert), batch.broken)
 
 
 def _state_of(sampler: Any) -> dict[str, Any]:
