@@ -1,0 +1,335 @@
+// grid (1, 49, 1), block (32, 8, 1), 0 bytes shared
+using T = Half;
+using Real = float;
+using Index = int;
+using Mean = float;
+[[maybe_unused]] constexpr int kGroups = 4;
+[[maybe_unused]] constexpr int kBlocks = 3;
+[[maybe_unused]] constexpr bool kRelu = false;
+[[maybe_unused]] constexpr bool kResidual = false;
+[[maybe_unused]] constexpr bool kMask = false;
+[[maybe_unused]] constexpr bool kMore = false;
+[[maybe_unused]] constexpr bool kLanes = true;
+
+using Eight = Pack<T, 8>;
+
+/// Operands in memory; those that a kernel does not have are never touched.
+struct Data {
+  const T* x;
+  const T* other;  // forward the residual z, backward dy
+  uint8_t* mask;
+  T* out;       // y, or dx
+  T* residual;  // dz
+  const T* more;  // what is added to dy
+  const Mean* mean;
+  Index mean_stride;
+  Index rows, channels, length;
+};
+
+inline float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
+inline double multiply_add(double a, double b, double c) { return fma(a, b, c); }
+
+inline bool aligned(const void* p) { return (reinterpret_cast<size_t>(p) & 15) == 0; }
+
+/// Eight neighbours: in accesses of 16 bytes (kWide), else the first `count` one by one and zeros.
+template <bool kWide>
+Eight load(const T* p, int count) {
+  Eight v;
+  if constexpr (kWide) {
+    v = *reinterpret_cast<const Eight*>(p);
+  } else {
+    for (int j = 0; j < 8; ++j) v.at[j] = j < count ? p[j] : to<T>(Real(0));
+  }
+  return v;
+}
+template <bool kWide>
+void store(T* p, const Eight& v, int count) {
+  if constexpr (kWide) {
+    *reinterpret_cast<Eight*>(p) = v;
+  } else {
+    for (int j = 0; j < 8; ++j)
+      if (j < count) p[j] = v.at[j];
+  }
+}
+
+struct Step {
+  static constexpr int kCoefficients = 2;  // scale, offset
+  Eight x, z;
+
+  template <bool kWide>
+  void fetch(const Data& d, Index at, Index, int count) {
+    x = load<kWide>(d.x + at, count);
+    if constexpr (kResidual) z = load<kWide>(d.other + at, count);
+  }
+  T kept(int) const { return to<T>(Real(0)); }
+  static Real shift(const Data& d, int channel) { return wide(d.x[channel * d.length]); }
+  void add(int j, Real shift, Real& s, Real& q) const {
+    const Real v = wide(x.at[j]) - shift;
+    s += v;
+    q = multiply_add(v, v, q);
+  }
+  template <bool kWide>
+  void write(const Data& d, const Real (&c)[2][8], Index at, Index mask_at, int count) const {
+    Eight y;
+    unsigned passed = 0;
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+      Real v = multiply_add(Real(wide(x.at[j])), c[0][j], c[1][j]);
+      if constexpr (kResidual) v += wide(z.at[j]);
+      const bool on = !(v <= Real(0));  // NaN passes
+      if (on && (kWide || j < count)) passed |= 1u << j;
+      y.at[j] = to<T>(kRelu && !on ? Real(0) : v);
+    }
+    store<kWide>(d.out + at, y, count);
+    if constexpr (kMask) d.mask[mask_at] = static_cast<uint8_t>(passed);
+  }
+};
+
+template <bool kWide>
+void keep(const Data& d, const Step& step, Index at, int first, int last) {
+  Eight g;
+#pragma unroll
+  for (int j = 0; j < 8; ++j) g.at[j] = step.kept(j);
+  if constexpr (kWide) {
+    store<true>(d.residual + at, g, 8);
+  } else {
+    for (int j = 0; j < 8; ++j)
+      if (j >= first && j < last) d.residual[at + j] = g.at[j];
+  }
+}
+
+template <bool kWide>
+void add_up(const Data& d, Real (&s)[8], Real (&q)[8]) {
+  const int channels = static_cast<int>(d.channels), lane = blockIdx.x * blockDim.x + threadIdx.x;
+  const int channel = 8 * lane, count = channels - channel < 8 ? channels - channel : 8, groups = (channels + 7) / 8;
+  if (count <= 0) return;
+  Real shift[8];
+#pragma unroll
+  for (int j = 0; j < 8; ++j) shift[j] = j < count ? Step::shift(d, channel + j) : Real(0);
+  const Index step = Index(gridDim.y) * blockDim.y;
+  for (Index row = Index(blockIdx.y) * blockDim.y + threadIdx.y; row < d.rows; row += kGroups * step) {
+    Step v[kGroups];
+#pragma unroll
+    for (int k = 0; k < kGroups; ++k) {
+      const Index r = row + k * step;
+      if (r < d.rows) v[k].template fetch<kWide>(d, r * channels + channel, r * groups + lane, count);
+    }
+#pragma unroll
+    for (int k = 0; k < kGroups; ++k)
+      if (row + k * step < d.rows) {
+#pragma unroll
+        for (int j = 0; j < 8; ++j) v[k].add(j, shift[j], s[j], q[j]);
+        if constexpr (kMore) keep<kWide>(d, v[k], (row + k * step) * channels + channel, 0, count);
+      }
+  }
+}
+
+/// The threads of a column put their sums together: shared[8 * (0 for s, 1 for q) + j], one of these a row of threads.
+inline void leave(const Data& d, const Real (&s)[8], const Real (&q)[8], Real* partial) {
+  __shared__ Real shared[16][256];
+  const int thread = threadIdx.y * blockDim.x + threadIdx.x, lane = blockIdx.x * blockDim.x + threadIdx.x;
+  const Index padded = (d.channels + 7) / 8 * 8;
+#pragma unroll
+  for (int j = 0; j < 8; ++j) shared[j][thread] = s[j], shared[8 + j][thread] = q[j];
+  __syncthreads();
+  if (8 * lane >= padded) return;
+  for (int i = threadIdx.y; i < 16; i += blockDim.y) {
+    Real sum = 0;
+    for (int y = 0; y < blockDim.y; ++y) sum += shared[i][y * blockDim.x + threadIdx.x];
+    partial[(Index(i / 8) * gridDim.y + blockIdx.y) * padded + 8 * lane + i % 8] = sum;
+  }
+}
+
+extern "C" __global__ void __launch_bounds__(256, kBlocks)
+KERNEL(const T* x, const T* dy, const uint8_t* mask, const Mean* mean, Real* partial, const T* more, T* sum,
+       int64_t rows, int64_t channels, int64_t length, int64_t mean_stride) {
+  const Data d{x, dy, const_cast<uint8_t*>(mask), nullptr, sum, more, mean, Index(mean_stride),
+               Index(rows), Index(channels), Index(length)};
+  Real s[8] = {}, q[8] = {};
+  if ((!kLanes || channels % 8 == 0) && aligned(x) && aligned(dy) && aligned(more) && aligned(sum))
+    add_up<true>(d, s, q);
+  else
+    add_up<false>(d, s, q);
+  leave(d, s, q, partial);
+}
+
+// grid (32, 1, 1), block (8, 64, 1), 0 bytes shared
+using T = Half;
+using Real = float;
+using Index = int;
+using Mean = float;
+using Gamma = float;
+using Beta = float;
+using Var = float;
+[[maybe_unused]] constexpr int kGroups = 1;
+[[maybe_unused]] constexpr int kBlocks = 3;
+[[maybe_unused]] constexpr bool kGlobal = false;
+[[maybe_unused]] constexpr bool kLanes = true;
+
+/// The two sums of the block's channel threadIdx.x over all parts, in the threads of threadIdx.y = 0. padded: channels
+/// up to a multiple of eight.
+inline void totals(const Real* partial, int64_t parts, int64_t padded, double& s, double& q) {
+  __shared__ double sums[2][64][8];
+  const Real* p = partial + blockIdx.x * 8 + threadIdx.x;
+  s = q = 0;
+#pragma unroll 4
+  for (int64_t part = threadIdx.y; part < parts; part += blockDim.y) {
+    s += p[part * padded];
+    q += p[(parts + part) * padded];
+  }
+  sums[0][threadIdx.y][threadIdx.x] = s, sums[1][threadIdx.y][threadIdx.x] = q;
+  for (int half = blockDim.y / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (threadIdx.y < half)
+      for (int i = 0; i < 2; ++i) sums[i][threadIdx.y][threadIdx.x] += sums[i][threadIdx.y + half][threadIdx.x];
+  }
+  s = sums[0][0][threadIdx.x], q = sums[1][0][threadIdx.x];
+}
+
+/// y = x * scale + offset for one channel.
+inline void set_scale(Real* coefficients, int64_t padded, int64_t c, double gamma, double beta, double mean,
+                      double var, double eps) {
+  const double scale = gamma / sqrt(var + eps);
+  coefficients[c] = static_cast<Real>(scale);
+  coefficients[padded + c] = static_cast<Real>(beta - mean * scale);
+}
+
+extern "C" __global__ void KERNEL(const T* x, const Gamma* gamma, const Beta* beta, Mean* mean, Var* var,
+                                  const Real* partial, Real* coefficients, int64_t parts, int64_t rows,
+                                  int64_t channels, int64_t length, int64_t gamma_stride, int64_t beta_stride,
+                                  int64_t mean_stride, int64_t var_stride, double eps) {
+  double s, q;
+  const int64_t padded = (channels + 7) / 8 * 8, c = blockIdx.x * 8 + threadIdx.x;
+  totals(partial, parts, padded, s, q);
+  if (threadIdx.y > 0 || c >= channels) return;
+  const double n = static_cast<double>(rows) * static_cast<double>(length), shifted = s / n;
+  const double center = wide(x[c * length]) + shifted, square = q / n - shifted * shifted;
+  const double variance = square < 0 ? 0 : square;
+  mean[c * mean_stride] = to<Mean>(center);
+  var[c * var_stride] = to<Var>(variance);
+  set_scale(coefficients, padded, c, to<double>(gamma[c * gamma_stride]), to<double>(beta[c * beta_stride]), center,
+            variance, eps);
+}
+
+// grid (1, 49, 1), block (32, 8, 1), 0 bytes shared
+using T = Half;
+using Real = float;
+using Index = int;
+using Mean = float;
+[[maybe_unused]] constexpr int kGroups = 4;
+[[maybe_unused]] constexpr int kBlocks = 3;
+[[maybe_unused]] constexpr bool kRelu = false;
+[[maybe_unused]] constexpr bool kResidual = false;
+[[maybe_unused]] constexpr bool kMask = false;
+[[maybe_unused]] constexpr bool kMore = false;
+[[maybe_unused]] constexpr bool kLanes = true;
+
+using Eight = Pack<T, 8>;
+
+/// Operands in memory; those that a kernel does not have are never touched.
+struct Data {
+  const T* x;
+  const T* other;  // forward the residual z, backward dy
+  uint8_t* mask;
+  T* out;       // y, or dx
+  T* residual;  // dz
+  const T* more;  // what is added to dy
+  const Mean* mean;
+  Index mean_stride;
+  Index rows, channels, length;
+};
+
+inline float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
+inline double multiply_add(double a, double b, double c) { return fma(a, b, c); }
+
+inline bool aligned(const void* p) { return (reinterpret_cast<size_t>(p) & 15) == 0; }
+
+/// Eight neighbours: in accesses of 16 bytes (kWide), else the first `count` one by one and zeros.
+template <bool kWide>
+Eight load(const T* p, int count) {
+  Eight v;
+  if constexpr (kWide) {
+    v = *reinterpret_cast<const Eight*>(p);
+  } else {
+    for (int j = 0; j < 8; ++j) v.at[j] = j < count ? p[j] : to<T>(Real(0));
+  }
+  return v;
+}
+template <bool kWide>
+void store(T* p, const Eight& v, int count) {
+  if constexpr (kWide) {
+    *reinterpret_cast<Eight*>(p) = v;
+  } else {
+    for (int j = 0; j < 8; ++j)
+      if (j < count) p[j] = v.at[j];
+  }
+}
+
+struct Step {
+  static constexpr int kCoefficients = 2;  // scale, offset
+  Eight x, z;
+
+  template <bool kWide>
+  void fetch(const Data& d, Index at, Index, int count) {
+    x = load<kWide>(d.x + at, count);
+    if constexpr (kResidual) z = load<kWide>(d.other + at, count);
+  }
+  T kept(int) const { return to<T>(Real(0)); }
+  static Real shift(const Data& d, int channel) { return wide(d.x[channel * d.length]); }
+  void add(int j, Real shift, Real& s, Real& q) const {
+    const Real v = wide(x.at[j]) - shift;
+    s += v;
+    q = multiply_add(v, v, q);
+  }
+  template <bool kWide>
+  void write(const Data& d, const Real (&c)[2][8], Index at, Index mask_at, int count) const {
+    Eight y;
+    unsigned passed = 0;
+#pragma unroll
+    for (int j = 0; j < 8; ++j) {
+      Real v = multiply_add(Real(wide(x.at[j])), c[0][j], c[1][j]);
+      if constexpr (kResidual) v += wide(z.at[j]);
+      const bool on = !(v <= Real(0));  // NaN passes
+      if (on && (kWide || j < count)) passed |= 1u << j;
+      y.at[j] = to<T>(kRelu && !on ? Real(0) : v);
+    }
+    store<kWide>(d.out + at, y, count);
+    if constexpr (kMask) d.mask[mask_at] = static_cast<uint8_t>(passed);
+  }
+};
+
+template <bool kWide>
+void apply(const Data& d, const Real* coefficients) {
+  const int channels = static_cast<int>(d.channels), lane = blockIdx.x * blockDim.x + threadIdx.x;
+  const int channel = 8 * lane, count = channels - channel < 8 ? channels - channel : 8, groups = (channels + 7) / 8;
+  if (count <= 0) return;
+  Real c[Step::kCoefficients][8];
+#pragma unroll
+  for (int k = 0; k < Step::kCoefficients; ++k)
+#pragma unroll
+    for (int j = 0; j < 8; ++j) c[k][j] = coefficients[k * (8 * groups) + channel + j];
+  const Index step = Index(gridDim.y) * blockDim.y;
+  for (Index i = Index(blockIdx.y) * blockDim.y + threadIdx.y; i < d.rows; i += kGroups * step) {
+    Step v[kGroups];
+#pragma unroll
+    for (int k = 0; k < kGroups; ++k) {
+      const Index row = d.rows - 1 - (i + k * step);
+      if (row >= 0) v[k].template fetch<kWide>(d, row * channels + channel, row * groups + lane, count);
+    }
+#pragma unroll
+    for (int k = 0; k < kGroups; ++k) {
+      const Index row = d.rows - 1 - (i + k * step);
+      if (row >= 0) v[k].template write<kWide>(d, c, row * channels + channel, row * groups + lane, count);
+    }
+  }
+}
+
+extern "C" __global__ void __launch_bounds__(256, kBlocks)
+KERNEL(const T* x, const T* other, uint8_t* mask, T* out, T* residual, const Real* coefficients, int64_t rows,
+       int64_t channels, int64_t length) {
+  const Data d{x, other, mask, out, residual, nullptr, nullptr, 0, Index(rows), Index(channels), Index(length)};
+  if ((!kLanes || channels % 8 == 0) && aligned(x) && aligned(other) && aligned(out) && aligned(residual))
+    apply<true>(d, coefficients);
+  else
+    apply<false>(d, coefficients);
+}
