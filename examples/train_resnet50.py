@@ -3,6 +3,7 @@
     python examples/train_resnet50.py               # digits: minutes on two cores
     python examples/train_resnet50.py --data DIR    # DIR/CLASS/NAME.jpg, or DIR/train/CLASS/... and DIR/val/...
     python examples/train_resnet50.py --resume      # go on where the last run was stopped
+    python examples/train_resnet50.py --device gpu --data DIR --dtype float16 --layout NHWC --batch-size 256
 
 This file is the run itself: model, loop, validation. Loaders, checkpoints, reports and options are in training/.
 """
@@ -25,21 +26,33 @@ from training.report import Bar, Log, Sums, draw_curve
 
 import minimx as mx
 from minimx import autograd, gluon, npx
-from minimx.errors import FileFormatError, MXError
+from minimx.errors import ArgumentError, FileFormatError, MXError
+
+_GPU_DELAY = 10  # steps that a GPU may be behind what Python has asked of it
 
 
 def make_net(args: argparse.Namespace, classes: int) -> gluon.HybridBlock:
     """The network, initialised on its device. The last norm of each block starts at 0: blocks begin as shortcuts."""
-    is_v1 = args.model.startswith("resnet") and "_v1" in args.model
-    net = mx.models.get_model(args.model, classes=classes, **({"last_gamma": True} if is_v1 else {}))
+    is_resnet = args.model.startswith("resnet")
+    if args.layout != "NCHW" and not is_resnet:
+        raise ArgumentError("--layout", f"NCHW for {args.model}", args.layout, "Leave it out, or choose a ResNet")
+    settings = {"layout": args.layout} if is_resnet else {}
+    if is_resnet and "_v1" in args.model:
+        settings["last_gamma"] = True
+    net = mx.models.get_model(args.model, classes=classes, **settings)
     net.initialize(mx.init.MSRAPrelu(factor_type="in", slope=0), device=args.device)
     net.cast(args.dtype)
     net.collect_params(".*(gamma|beta|bias)").setattr("wd_mult", 0.0)
-    shape = (1, 3, args.image_size, args.image_size)
-    net(mx.np.zeros(shape, dtype=args.dtype, device=args.device))  # settles the shapes of all parameters
+    image = mx.np.zeros((1, 3, args.image_size, args.image_size), dtype=args.dtype, device=args.device)
+    net(in_layout(image, args.layout))  # settles the shapes of all parameters
     if args.hybridize:
         net.hybridize(static_alloc=True, static_shape=True)
     return net
+
+
+def in_layout(images: Any, layout: str) -> Any:
+    """Images (N, 3, H, W) as they are, or seen as (N, H, W, 3)."""
+    return images if layout == "NCHW" else images.transpose(0, 2, 3, 1)
 
 
 def make_trainer(args: argparse.Namespace, net: gluon.HybridBlock, steps: int) -> gluon.Trainer:
@@ -55,15 +68,18 @@ class Run:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args = args
+        mx.device.checked(args.device, "--device")
         mx.random.seed(args.seed)
-        self.data: Data = open_data(args.data, args.image_size, args.batch_size, args.workers, args.limit)
+        mx.device.library_settings(allow_tf32=args.tf32, autotune=args.autotune)
+        self.delay = _GPU_DELAY if args.device.device_type == "gpu" else 1
+        self.data: Data = open_data(args.data, args.image_size, args.batch_size, args.workers, args.limit, args.device)
         check_class_count(self.data.classes, args.classes)
         self.steps = len(self.data.train)
         self.net = make_net(args, len(self.data.classes))
         self.trainer = make_trainer(args, self.net, self.steps)
         self.smooth_loss = gluon.loss.SoftmaxCrossEntropyLoss(sparse_label=False)
         self.plain_loss = gluon.loss.SoftmaxCrossEntropyLoss()
-        self.epoch, self.step, self.best, self.seconds, self.sums = 0, 0, 0.0, 0.0, Sums()
+        self.epoch, self.step, self.best, self.seconds, self.sums = 0, 0, 0.0, 0.0, Sums(self.delay)
         self.last = args.out / "last.safetensors"
         if args.resume:
             self.resume(Path(args.resume))
@@ -73,7 +89,8 @@ class Run:
         """What a checkpoint must agree with."""
         args = self.args
         sizes = {"image size": args.image_size, "batch size": args.batch_size, "steps an epoch": self.steps}
-        return {"model": args.model, "classes": len(self.data.classes), "dtype": args.dtype, **sizes}
+        kind = {"dtype": args.dtype, "layout": args.layout}
+        return {"model": args.model, "classes": len(self.data.classes), **kind, **sizes}
 
     def save(self) -> None:
         """Write the checkpoint that ``--resume`` reads."""
@@ -85,14 +102,16 @@ class Run:
     def resume(self, path: Path) -> None:
         """Go on from a checkpoint."""
         progress = checkpoint.load(path, self.net, self.trainer, self.identity(), self.data.train)
-        self.sums = Sums(progress.pop("sums"))
+        self.sums = Sums(self.delay, progress.pop("sums"))
         for name, value in progress.items():
             setattr(self, name, value)
         print(f"resumed {path}: epoch {self.epoch + 1}, step {self.step}")
 
     def on_device(self, images: Any, labels: Any) -> tuple[Any, Any]:
+        """A batch where the net is. On a GPU the copy runs beside the step before, and all the rest is done there."""
         device = self.args.device
-        return images.astype(self.args.dtype).to_device(device), labels.to_device(device)
+        images = images.to_device(device).astype(self.args.dtype, copy=False)
+        return in_layout(images, self.args.layout), labels.to_device(device)
 
     def train_step(self, images: Any, labels: Any) -> None:
         """Forward, backward, update. Nothing here waits for a result."""
@@ -124,7 +143,7 @@ class Run:
 
     def validate(self) -> Sums:
         """Loss and accuracy on the validation images."""
-        sums = Sums()
+        sums = Sums(self.delay)
         for images, labels in self.data.valid:
             images, labels = self.on_device(images, labels)
             scores = self.net(images).astype("float32")
@@ -138,7 +157,7 @@ class Run:
         if not train.count or not valid.count:
             broken = f"{self.data.broken()} broken ones"
             raise FileFormatError("--data", "images that can be read", broken, "Replace them")
-        self.epoch, self.seconds, self.sums = self.epoch + 1, self.seconds + seconds, Sums()
+        self.epoch, self.seconds, self.sums = self.epoch + 1, self.seconds + seconds, Sums(self.delay)
         self.tell(train, valid, rate)
         if valid.accuracy > self.best:
             self.best = valid.accuracy
@@ -196,7 +215,7 @@ def train(args: argparse.Namespace) -> None:
     run = Run(args)
     size, mode = args.image_size, "hybridized" if args.hybridize else "imperative"
     print(f"{args.model}, {len(run.data.classes)} classes, {run.steps} steps of {args.batch_size} images an epoch")
-    print(f"images of {size} x {size}, {args.dtype} on {args.device}, {mode}", flush=True)
+    print(f"images of {size} x {size}, {args.dtype} {args.layout} on {args.device}, {mode}", flush=True)
     stop = Stop(None if args.stop_after is None else run.step + args.stop_after)
     with stop.listening():
         while run.epoch < args.epochs and not stop.asked:

@@ -48,6 +48,16 @@ def test_main_job(train, tmp_path):
     assert (tmp_path / "run" / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
+def test_16_bits_and_channels_last(train, tmp_path, device):
+    settings = ["--model", "resnet18_v1b", "--dtype", "float16", "--layout", "NHWC", "--device", device]
+    status, said = train(*settings, "--tf32", "--epochs", 1)
+    assert status == 0, said
+    assert f"float16 NHWC on {device}(0), hybridized" in said
+    status, said = train(*settings[:-2], "--resume", "--layout", "NCHW")
+    assert status == 2 and "layout NHWC" in said
+
+
 @pytest.mark.parametrize(
     ("model", "mode", "stop"),
     [
@@ -98,7 +108,8 @@ def test_what_a_checkpoint_is_resumed_with(train, tmp_path):
         (["--lr", "nan"], "above 0, got 'nan'"),
         (["--label-smoothing", 1], "below 1"),
         (["--device", "tpu"], "cpu, gpu or gpu:1"),
-        (["--device", "gpu"], "a device of this build"),
+        (["--device", "gpu:99"], "--device: expected a GPU that is here"),
+        (["--layout", "NHWC"], "NCHW for lenet"),
         (["--model", "resnet51"], "resnet50_v1b"),
         (["--lr", 1e30], "Lower --lr"),
     ],

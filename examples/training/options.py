@@ -59,10 +59,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--wd", type=_NOT_NEGATIVE, default=1e-4, help="weight decay of kernels (not of biases and norms)")
     add("--label-smoothing", type=_SHARE, default=0.1)
     add("--model", default="resnet50_v1b", help="any of minimx.models.list_models()")
+    add("--layout", default="NCHW", choices=["NCHW", "NHWC"], help="of a ResNet; 16-bit types on a GPU want NHWC")
     add("--hybridize", action=argparse.BooleanOptionalAction, default=True, help="run as a compiled graph (default)")
     add("--device", type=_device, default=mx.cpu(), help="cpu, gpu or gpu:1")
-    add("--dtype", default="float32", choices=["float32", "float16", "bfloat16"])
-    add("--workers", type=_NATURAL, help="processes that prepare images (default: 0 for digits, 2 for folders)")
+    add("--dtype", default="float32", choices=["float32", "float16", "bfloat16"],
+        help="of activations and gradients; the trainer keeps float32 weights beside those of 16 bits")  # fmt: skip
+    add("--tf32", action="store_true", help="on a GPU, multiply float32 with 10-bit mantissas: much faster")
+    add("--autotune", action="store_true", help="on a GPU, time cuDNN's algorithms first, and remember them")
+    add("--workers", type=_NATURAL, help="processes that prepare images (default: 0 for digits; for folders 2, or with "
+        "a GPU one a core)")  # fmt: skip
     add("--seed", type=_NATURAL, default=0)
     add("--limit", type=_COUNT, help="use only so many images of each half")
     add("--out", type=Path, default=Path("runs/resnet50"), help="where checkpoints, metrics and the curve go")

@@ -12,37 +12,41 @@ from typing import Any
 
 from tqdm import tqdm
 
+from minimx import np
 from minimx.atomic import atomic_write
 from minimx.errors import MXError
-from minimx.gluon.metric import Accuracy
 
 
 class Sums:
     """Loss and accuracy over an epoch.
 
-    A batch is looked at when the next one comes: reading it at once would make Python wait for the engine at each step.
+    Two numbers of each batch are computed where the batch is, and looked at ``delay`` batches later: reading them at
+    once would make Python wait at each step. On a GPU a read waits for all that is queued there, so it should be rare.
     """
 
-    def __init__(self, state: dict[str, float] | None = None) -> None:
-        self.loss, self.right, self.count = 0.0, 0, 0
-        self._pending: tuple[Any, Any, Any] | None = None
+    def __init__(self, delay: int = 1, state: dict[str, float] | None = None) -> None:
+        self.loss, self.right, self.count, self.delay = 0.0, 0, 0, delay
+        self._pending: list[tuple[Any, int]] = []
         if state:
             self.loss, self.right, self.count = state["loss"], state["right"], state["count"]
 
     def add(self, loss: Any, scores: Any, labels: Any) -> None:
         """Take in a batch: losses (N,), scores (N, classes), labels (N,)."""
-        self.flush()
-        self._pending = loss, scores, labels
+        if len(self._pending) >= self.delay:
+            self.flush()
+        right = (scores.argmax(axis=1) == labels).sum()
+        self._pending.append((np.stack([loss.sum(), right.astype("float32")]), len(labels)))
 
     def flush(self) -> None:
-        """Read the batch that is still being computed."""
-        if self._pending is not None:
-            (loss, scores, labels), self._pending = self._pending, None
-            right, count = Accuracy().update_one(labels.asnumpy(), scores.asnumpy())
-            self.loss += float(loss.sum().item())
-            self.right, self.count = self.right + int(right), self.count + count
-            if not math.isfinite(self.loss):
-                raise MXError("loss", "finite numbers", self.loss, "Lower --lr, or raise --warmup-epochs")
+        """Read the batches that are still being computed."""
+        if not self._pending:
+            return
+        read = np.stack([sums for sums, _ in self._pending]).tolist()
+        for (loss, right), (_, count) in zip(read, self._pending, strict=True):
+            self.loss, self.right, self.count = self.loss + loss, self.right + int(right), self.count + count
+        self._pending.clear()
+        if not math.isfinite(self.loss):
+            raise MXError("loss", "finite numbers", self.loss, "Lower --lr, or raise --warmup-epochs")
 
     def state(self) -> dict[str, float]:
         """The sums, to go on from."""
