@@ -82,11 +82,12 @@ def asarray(obj: Any, dtype: Any = None, device: Any = None, ctx: Any = None) ->
     wanted = device if device is not None else ctx
     if isinstance(obj, ndarray) and (dtype is None or dtype_name(dtype) == _core.dtype_name(obj)):
         return obj if wanted is None else to_device(obj, wanted)
-    if _device.checked(wanted, "np.asarray").device_type == "gpu":
+    home = _device.checked(wanted, "np.asarray")
+    if home.device_type == "gpu":
         return array(obj, dtype, wanted)
     if isinstance(obj, numpy.ndarray) and dtype is None and _own_type(obj) == obj.dtype.name and obj.dtype.isnative:
         if all(s % obj.itemsize == 0 for s in obj.strides):
-            return _core.borrow(obj, obj.dtype.name)
+            return placed(_core.borrow(obj, obj.dtype.name), home)
     return array(obj, dtype, device, ctx)
 
 
@@ -164,7 +165,15 @@ def _operand(obj: Any, strict: bool) -> Any:
 
 def _index_get(x: ndarray, key: Any) -> ndarray:
     basic = canonical_key(key)
-    return f.index_get(x, key) if basic is None else f.getitem(x, basic)
+    return f.index_get(x, _beside(x, key)) if basic is None else f.getitem(x, basic)
+
+
+def _beside(x: ndarray, key: Any) -> Any:
+    """A key whose arrays are where the indexed array is."""
+    home = x.device
+    if home.device_type == "cpu" or x._traced:
+        return key
+    return _map(lambda k: k if k._traced else _core.to_device(k, *home.key), key)
 
 
 def _index_set(x: ndarray, key: Any, value: Any) -> None:
@@ -179,7 +188,7 @@ def _index_set(x: ndarray, key: Any, value: Any) -> None:
         value = value if isinstance(value, ndarray) else array(value, x.dtype, x.device)
         changed = value if value.shape == x.shape else f.broadcast_to(value, x.shape)
     else:
-        changed = f.index_set(x, key, value) if basic is None else f.slice_set(x, value, basic)
+        changed = f.index_set(x, _beside(x, key), value) if basic is None else f.slice_set(x, value, basic)
     f.copy(changed, out=x)
 
 
@@ -410,7 +419,7 @@ def _array_ufunc(self: ndarray, ufunc: Any, method: str, *args: Any, **kwargs: A
     mine = getattr(np, ufunc.__name__, None)
     if method != "__call__" or mine is None:
         host = [asnumpy(a) if isinstance(a, ndarray) else a for a in args]
-        return array(getattr(ufunc, method)(*host, **kwargs))
+        return array(getattr(ufunc, method)(*host, **kwargs), device=self.device)
     return mine(*args, **kwargs)
 
 
