@@ -48,12 +48,12 @@ def test_main_job(train, tmp_path):
     assert (tmp_path / "run" / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
-def test_16_bits_and_channels_last(train, tmp_path, device):
-    settings = ["--model", "resnet18_v1b", "--dtype", "float16", "--layout", "NHWC", "--device", device]
+@pytest.mark.parametrize("kind", ["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])
+def test_16_bits_and_channels_last(train, kind):
+    settings = ["--model", "resnet18_v1b", "--dtype", "float16", "--layout", "NHWC", "--device", kind]
     status, said = train(*settings, "--tf32", "--epochs", 1)
     assert status == 0, said
-    assert f"float16 NHWC on {device}(0), hybridized" in said
+    assert f"float16 NHWC on {kind}(0), hybridized" in said
     status, said = train(*settings[:-2], "--resume", "--layout", "NCHW")
     assert status == 2 and "layout NHWC" in said
 
