@@ -31,6 +31,7 @@ struct KernelEntry {
   const char* name;
   void (*call)(void** args);
   int count;
+  int most;                         // threads that a block may have
   const char* kinds;                // of its parameters: p a pointer, f a float, i an integer or bool, s a struct
   const unsigned char* sizes;       // of its parameters, in bytes; of a struct in words of 8
   char *shared_begin, *shared_end;  // its __shared__ arrays
@@ -72,8 +73,8 @@ struct KernelOf<kFunction> {
     };
     Run{*static_cast<Ps*>(args[i++])...};
   }
-  static constexpr KernelEntry entry(const char* name, char* begin, char* end) {
-    return {name, call, sizeof...(Ps), kKinds, kSizes, begin, end};
+  static constexpr KernelEntry entry(const char* name, int most, char* begin, char* end) {
+    return {name, call, sizeof...(Ps), most, kKinds, kSizes, begin, end};
   }
 };
 
@@ -335,6 +336,7 @@ int run_grid(const KernelEntry& kernel, void** args, const unsigned* grid, const
     *fault = m.fault;
     return 1;
   }
+  if (m.threads > kernel.most) fail("launched with more threads than its __launch_bounds__");
   for (b = 0; b < blocks; ++b) {
     const unsigned long long n = m.backwards ? blocks - 1 - b : b;
     blockIdx = {static_cast<unsigned>(n % grid[0]), static_cast<unsigned>(n / grid[0] % grid[1]),

@@ -80,7 +80,7 @@ def prepare(made: Iterable[recipes.Recipe]) -> None:
 @functools.cache
 def _identity() -> str:
     """What a library depends on beside the codes."""
-    texts = [PRELUDE, HERE / "emulator.h", *sorted((HERE / "include").iterdir())]
+    texts = [PRELUDE, HERE / "emulator.py", HERE / "emulator.h", *sorted((HERE / "include").iterdir())]
     return "".join([*(p.read_text() for p in texts), *FLAGS, find_compiler().version])
 
 
@@ -114,11 +114,15 @@ extern "C" __attribute__((weak, visibility("hidden"))) char __start_shared_{i}[]
 namespace {{ namespace minimx {{ namespace scalar {{ namespace code_{i} {{
 #line 1 "{c.name}"
 {_dynamic(c.text)}
+constexpr int most = {_most_threads(c)};
 }} }} }} }}
 #line 1 "emulator.py"
 """)
-    entries = [f'emulator::KernelOf<&minimx::scalar::code_{i}::{c.name}>::entry("{c.name}", __start_shared_{i}, '
-               f"__stop_shared_{i})," for i, c in enumerate(codes)]  # fmt: skip
+    entries = [
+        f'emulator::KernelOf<&minimx::scalar::code_{i}::{c.name}>::entry("{c.name}", minimx::scalar::code_{i}::most, '
+        f"__start_shared_{i}, __stop_shared_{i}),"
+        for i, c in enumerate(codes)
+    ]
     names = " ".join(c.name for c in codes)
     return "\n".join([*parts, "static const emulator::KernelEntry kernels[] = {", *entries, f"""}};
 extern "C" {{
@@ -138,6 +142,12 @@ def _dynamic(text: str) -> str:
     aligned = r"((?:__align__|alignas)\s*\([^)]*\)\s*)?"
     declared = rf"extern\s+__shared__\s+{aligned}([\w:<> ]+?)\s+{aligned}(\w+)\s*\[\s*\]\s*;"
     return re.sub(declared, r"static \2* const \4 = reinterpret_cast<\2*>(emulator::dynamic_shared);", text)
+
+
+def _most_threads(code: recipes.Code) -> str:
+    """The expression that the kernel bounds the threads of a block with."""
+    bound = re.search(rf"__launch_bounds__\s*\(([^(),]+)[^()]*\)\s+{code.name}\b", code.text)
+    return bound[1] if bound else "1024"
 
 
 def _compile(codes: Sequence[recipes.Code]) -> None:

@@ -84,6 +84,7 @@ WRONG = [  # (what is changed, into what, what is said)
     ("s += x[i]", "s += x[i] / float(7 / int(threadIdx.y))", "division by zero"),
     ("sums[blockIdx.x] =", "sums[blockIdx.x + 10] =", "wrote behind the workspace"),
     ("sums[blockIdx.x] =", "sums[blockIdx.x % 2] =", "depends on the order of threads"),
+    ("(256) KERNEL", "(8 * 16) KERNEL", "more threads than its __launch_bounds__"),
     ("const float total", "no such thing", "does not compile"),
 ]
 
