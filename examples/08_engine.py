@@ -1,4 +1,7 @@
-"""The engine: work in the background, errors that surface where results are read, how to debug. See docs/engine.md."""
+"""The engine: work in the background, errors that surface where results are read, how to debug. See docs/engine.md.
+
+Next: 09_gpu.py.
+"""
 
 import argparse
 import time
