@@ -45,6 +45,7 @@ ELSEWHERE = {
     "fill_diagonal": "test_indexing.py",
     "convolution_relu": "test_graph.py",
     "batch_norm_relu": "test_graph.py",
+    "batch_norm_infer_relu": "test_passes.py",
     "batch_norm_relu_grad": "test_graph.py",
     "reorder": "test_graph.py",
     "max_pool_grad": "is the gradient that max_pool is checked with",

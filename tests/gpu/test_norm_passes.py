@@ -49,6 +49,18 @@ def test_resnet_leaves_no_relu(layout):
     assert sum(len(m.outputs[0].shape) == 4 for m in rest) == 1
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("make", [block, Branches, preactivation, dense])
+def test_inference_absorbs(make, layout, dtype):
+    net, _ = trained(make(layout), False, layout, dtype)
+    x = data(layout).astype(dtype)
+    plain = net(x).astype("float32").asnumpy()
+    net.hybridize()
+    check_close({"y": net(x).astype("float32").asnumpy()}, {"y": plain}, dtype)
+    assert "relu" not in ops(net)
+
+
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 def test_inference_folds_norm(layout):
     net, x = block(layout), data(layout)

@@ -32,6 +32,9 @@ FOLLOWERS = {
     "batch_norm_relu_grad": (2, (0, 3)),
 }
 
+# Norms with ReLU: where the residual comes, if there is one. The first operand is data as well, and the first output.
+ABSORBED = {"batch_norm_relu": 3, "batch_norm_infer_relu": 5}
+
 
 def assign_layouts(g: Graph) -> Graph:
     """The graph with layouts chosen and reorders put in."""
@@ -107,8 +110,8 @@ class _Assignment:
 
     def data_of(self, n: Node) -> tuple[set[int], set[int]]:
         """Which inputs and outputs of a follower are data, as opposed to vectors of channels and scalars."""
-        if n.op == "batch_norm_relu":
-            return {0, *range(3, len(n.inputs))}, {0}
+        if n.op in ABSORBED:
+            return {0, *range(ABSORBED[n.op], len(n.inputs))}, {0}
         if n.op in FOLLOWERS:
             count, outs = FOLLOWERS[n.op]
             return set(range(count)), {o for o in outs if o < len(n.outputs)}
@@ -119,7 +122,7 @@ class _Assignment:
 
         A ReLU's bitmask is in the order of x, so there x alone decides, forward and backward.
         """
-        if n.op not in FOLLOWERS and n.op != "batch_norm_relu" and not self.is_pointwise(n):
+        if n.op not in FOLLOWERS and n.op not in ABSORBED and not self.is_pointwise(n):
             return ""
         if n.attrs.get("axis", 1) != 1 or n.attrs.get("layout") not in (None, "NCHW"):
             return ""

@@ -3,6 +3,7 @@
     y = batch_norm_train(x), s = y + z, r = relu(s)        becomes   r, mask = batch_norm_relu(x, z)
     d = relu.grad0(r, g), dx.. = batch_norm_grad(x, d)     becomes   dx.., d = batch_norm_relu_grad(x, g, mask)
     g = a + b where r had two readers, on a GPU            becomes   dx.., d = batch_norm_relu_grad(x, a, mask, b)
+    y = batch_norm_infer(x), r = relu(y + z)               becomes   r = batch_norm_infer_relu(x, z)
 
 The mask has one bit an element: a sixteenth or less of what the backward pass would read of r. Its order is that of x
 in memory. Channels are on any axis that the kernels take. z may be anything, also the result of another batch norm.
@@ -11,6 +12,7 @@ in memory. Channels are on any axis that the kernels take. z may be anything, al
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ...ndarray import _core
 from ...ops.table import OPS
@@ -18,69 +20,86 @@ from ..ir import Graph, Node, Value
 
 
 @dataclass
-class Match:
-    """One site: the nodes forward, and what stands for them backward."""
+class Site:
+    """A norm, the sum with ``residual`` if there is one, and the ReLU: nobody else reads the values in between."""
 
     norm: Node
     add: Node | None
+    residual: list[Value]  # one or none
     relu: Node
-    residual: Value | None
-    relu_grad: Node | None
-    norm_grad: Node | None
+
+    def absorbed(self) -> list[Node]:
+        """Nodes that go; the ReLU's place is taken."""
+        return [n for n in (self.norm, self.add) if n is not None]
+
+
+class Gradient(NamedTuple):
+    """What stands for a Site backward."""
+
+    relu_grad: Node
+    norm_grad: Node
 
 
 def absorb_relu(g: Graph) -> Graph:
-    """Rewrites every site where nobody else reads the values in between."""
+    """Rewrites every site; one with a gradient only where that can be rewritten as well."""
     reading = _Reading(g)
     swapped: dict[Node, Node] = {}
     gone: set[Node] = set()
     new: dict[Value, Value] = {}
     for n in g.nodes:
-        m = match(n, reading) if n.op == "batch_norm_train" else None
-        if m is None or m.relu in swapped:
+        site = site_at(n, reading) if n.op in ("batch_norm_train", "batch_norm_infer") else None
+        if site is None or site.relu in swapped:
             continue
-        forward, mask = _forward(m)
-        swapped[m.relu] = forward
-        gone.update(x for x in (m.norm, m.add) if x is not None)
-        new.update(zip(m.norm.outputs[1:], forward.outputs[1:3], strict=True))
-        if m.norm_grad is not None and m.relu_grad is not None:
-            backward = _backward(m, mask)
-            swapped[m.norm_grad] = backward
-            gone.add(m.relu_grad)
-            if m.residual is not None:
-                new[m.relu_grad.outputs[0]] = backward.outputs[3]
+        if n.op == "batch_norm_infer":
+            swapped[site.relu] = _inference(site)
+            gone.update(site.absorbed())
+            continue
+        gradient = gradient_of(site, reading)
+        if gradient is None:
+            continue
+        forward, mask = _forward(site)
+        swapped[site.relu] = forward
+        gone.update(site.absorbed())
+        new.update(zip(n.outputs[1:], forward.outputs[1:3], strict=True))
+        for relu_grad, norm_grad in gradient:
+            backward = _backward(site, relu_grad, norm_grad, mask)
+            swapped[norm_grad] = backward
+            gone.add(relu_grad)
+            if site.residual:
+                new[relu_grad.outputs[0]] = backward.outputs[3]
     g.nodes = [swapped.get(n, n) for n in g.nodes if n not in gone]
     g.replace(new)
     return absorb_sums(_in_order(g)) if g.gpu >= 0 else _in_order(g)
 
 
-def match(norm: Node, reading: _Reading) -> Match | None:
-    """The site that begins at a batch_norm_train node, or None."""
-    x, y = norm.inputs[0], norm.outputs[0]
-    if not isinstance(x, Value) or not reading.lies_still(x):
-        return None
+def site_at(norm: Node, reading: _Reading) -> Site | None:
+    """The site that begins at a norm, or None."""
+    y = norm.outputs[0]
     follower = reading.only(y)
-    add, residual = None, None
+    add, residual = None, []
     if follower is not None and follower.op == "add" and len(follower.values) == 2:
-        add = follower
-        residual = next(v for v in add.values if v is not y)
-        if residual.shape != y.shape or residual.dtype != y.dtype or reading.depends(residual, norm):
+        add, residual = follower, [v for v in follower.values if v is not y]
+        z = residual[0]
+        if z.shape != y.shape or z.dtype != y.dtype or reading.depends(z, norm):
             return None
         follower = reading.only(add.outputs[0])
-    if follower is None or follower.op != "relu":
+    return Site(norm, add, residual, follower) if follower is not None and follower.op == "relu" else None
+
+
+def gradient_of(site: Site, reading: _Reading) -> list[Gradient] | None:
+    """One, or none if the site has no gradient; None where it has one of another form."""
+    x, statistics = site.norm.inputs[0], site.norm.outputs[1:]
+    if not isinstance(x, Value) or not reading.lies_still(x):
         return None
-    relu_grad = next((n for n in reading.uses.get(follower.outputs[0], []) if n.op == "relu.grad0"), None)
-    norm_grad = next(
-        (n for n in reading.uses.get(x, []) if n.op == "batch_norm_grad" and n.inputs[2] is norm.outputs[1]), None
-    )
-    if relu_grad is not None and norm_grad is not None:
-        flowing = relu_grad.outputs[0]
-        alone = add is not None or reading.only(flowing) is norm_grad
-        if norm_grad.inputs[1] is not flowing or not alone:
-            return None
-    elif relu_grad is not None or norm_grad is not None:
+    relus = [n for n in reading.uses.get(site.relu.outputs[0], []) if n.op == "relu.grad0"]
+    norms = [n for n in reading.uses.get(x, []) if n.op == "batch_norm_grad" and n.inputs[2:4] == statistics]
+    if not relus and not norms:
+        return []
+    if len(relus) != 1 or len(norms) != 1 or norms[0].inputs[1] is not relus[0].outputs[0]:
         return None
-    return Match(norm, add, follower, residual, relu_grad, norm_grad)
+    if site.add is None and reading.only(relus[0].outputs[0]) is not norms[0]:
+        return None
+    return [Gradient(relus[0], norms[0])]
 
 
 class _Reading:
@@ -116,34 +135,39 @@ class _Reading:
         return True
 
 
-def _channels(norm: Node) -> dict[str, int]:
-    """The attributes axis, 1 or -1, and mask_bytes."""
-    x = norm.inputs[0]
-    assert isinstance(x, Value)
-    rank = len(x.shape)
-    axis = 1 if norm.attrs["axis"] % rank == 1 else -1
-    shape = x.shape if axis == 1 else (x.shape[0], x.shape[-1], *x.shape[1:-1])
-    return {"axis": axis, "mask_bytes": _core.batch_norm_mask_bytes((shape, x.dtype))}
+def _channel_axis(norm: Node) -> int:
+    """1 or -1."""
+    return 1 if norm.attrs["axis"] % len(norm.outputs[0].shape) == 1 else -1
 
 
-def _forward(m: Match) -> tuple[Node, Value]:
-    attrs = {"eps": m.norm.attrs["eps"], **_channels(m.norm)}
-    mask = Value((attrs["mask_bytes"],), "uint8")
-    _, mean, var = m.norm.outputs
-    outs = [m.relu.outputs[0], mean.like(), var.like(), mask]
-    inputs = [*m.norm.inputs, *([m.residual] if m.residual is not None else [])]
-    return Node("batch_norm_relu", inputs, outs, attrs, m.norm.site), mask
+def _mask_bytes(norm: Node) -> int:
+    """Of the bitmask, by the shape that the kernel sees."""
+    y = norm.outputs[0]
+    shape = y.shape if _channel_axis(norm) == 1 else (y.shape[0], y.shape[-1], *y.shape[1:-1])
+    return _core.batch_norm_mask_bytes((shape, y.dtype))
 
 
-def _backward(m: Match, mask: Value) -> Node:
-    assert m.norm_grad is not None and m.relu_grad is not None
-    x, _, mean, var, gamma = m.norm_grad.inputs
-    g = next(v for v in m.relu_grad.values if v is not m.relu.outputs[0])
-    outs = list(m.norm_grad.outputs)
-    if m.residual is not None:
-        outs.append(m.relu_grad.outputs[0].like())
-    attrs = {"eps": m.norm_grad.attrs["eps"], "axis": _channels(m.norm)["axis"], "residual": m.residual is not None}
-    return Node("batch_norm_relu_grad", [x, g, mean, var, gamma, mask], outs, attrs, m.norm_grad.site)
+def _inference(site: Site) -> Node:
+    norm = site.norm
+    attrs = {"eps": norm.attrs["eps"], "axis": _channel_axis(norm)}
+    return Node("batch_norm_infer_relu", [*norm.inputs, *site.residual], site.relu.outputs, attrs, norm.site)
+
+
+def _forward(site: Site) -> tuple[Node, Value]:
+    norm = site.norm
+    mask = Value((_mask_bytes(norm),), "uint8")
+    _, mean, var = norm.outputs
+    outs = [site.relu.outputs[0], mean.like(), var.like(), mask]
+    attrs = {"eps": norm.attrs["eps"], "axis": _channel_axis(norm), "mask_bytes": mask.shape[0]}
+    return Node("batch_norm_relu", [*norm.inputs, *site.residual], outs, attrs, norm.site), mask
+
+
+def _backward(site: Site, relu_grad: Node, norm_grad: Node, mask: Value) -> Node:
+    x, _, mean, var, gamma = norm_grad.inputs
+    g = next(v for v in relu_grad.values if v is not site.relu.outputs[0])
+    outs = [*norm_grad.outputs, *(relu_grad.outputs[0].like() for _ in site.residual)]
+    attrs = {"eps": norm_grad.attrs["eps"], "axis": _channel_axis(site.norm), "residual": bool(site.residual)}
+    return Node("batch_norm_relu_grad", [x, g, mean, var, gamma, mask], outs, attrs, norm_grad.site)
 
 
 def absorb_sums(g: Graph) -> Graph:

@@ -20,6 +20,14 @@ def batch_norm_relu(x, gamma, beta, z=None, /, eps=1e-5, axis=1, mask_bytes=0):
     return plan
 
 
+@kernel(against="batch_norm_infer, add, relu")
+def batch_norm_infer_relu(x, gamma, beta, mean, var, z=None, /, eps=1e-5, axis=1):
+    """relu(batch_norm_infer(x) + z)."""
+    plan = batch_plan("batch_norm_infer", x, axis, eps, [(x.shape, x.dtype)])
+    plan.attrs["relu"] = 1
+    return plan
+
+
 @kernel(against="add, relu.grad0, batch_norm_grad")
 def batch_norm_relu_grad(x, dy, mean, var, gamma, mask, more=None, /, eps=1e-5, axis=1, residual=False):
     """(dx, dgamma, dbeta[, dz]) of batch_norm_relu for dy + more; dz is that where y was positive, the gradient of z.
