@@ -12,7 +12,7 @@ from minimx.gluon import nn
 
 def block(layout="NCHW", bias=False):
     net = nn.HybridSequential()
-    axis = 1 if layout == "NCHW" else 3
+    axis = 1 if layout == "NCHW" else -1
     net.add(nn.Conv2D(16, 3, padding=1, use_bias=bias, layout=layout), nn.BatchNorm(axis=axis), nn.Activation("relu"))
     net.add(nn.Conv2D(32, 1, strides=2, use_bias=bias, layout=layout), nn.BatchNorm(axis=axis))
     net.initialize(mx.init.Xavier())
@@ -39,6 +39,21 @@ def test_inference_folds_norm(layout, bias):
     net.hybridize()
     onp.testing.assert_allclose(net(x).asnumpy(), plain, rtol=1e-4, atol=1e-5)
     assert "batch_norm_infer" not in ops(net) and ops(net).count("convolution_relu") == 1
+
+
+@pytest.mark.parametrize("layout", ["NCW", "NWC", "NCDHW", "NDHWC"])
+def test_inference_folds_norm_of_any_rank(layout):
+    conv = nn.Conv1D if len(layout) == 3 else nn.Conv3D
+    shape = [{"N": 2, "C": 4}.get(axis, 5) for axis in layout]
+    net, x = nn.HybridSequential(), mx.np.random.normal(size=shape)
+    net.add(conv(6, 3, groups=2, layout=layout), nn.BatchNorm(axis=layout.index("C") - len(layout)))
+    net.initialize()
+    with autograd.record():
+        net(x)
+    plain = net(x).asnumpy()
+    net.hybridize()
+    onp.testing.assert_allclose(net(x).asnumpy(), plain, rtol=1e-4, atol=1e-5)
+    assert "batch_norm_infer" not in ops(net)
 
 
 def test_folded_weights_follow_parameters():
@@ -114,6 +129,34 @@ def test_training_absorbs_relu(make, layout, dtype):
     assert ops(net).count("batch_norm_relu") == (2 if make is Branches else 1) and "relu" not in ops(net)
     left = [n.op for n in list(net._cached.entries.values())[-1].compiled.backward.nodes]
     assert "batch_norm_relu_grad" in left and "relu.grad0" not in left
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("make", [block, Branches, preactivation, dense])
+def test_inference_absorbs_relu(make, layout, dtype):
+    """Where the norm cannot move into a convolution."""
+    net, _ = trained(make(layout), False, layout, dtype)
+    x = data(layout).astype(dtype)
+    plain = net(x).astype("float32").asnumpy()
+    net.hybridize()
+    check_close({"y": net(x).astype("float32").asnumpy()}, {"y": plain}, dtype)
+    folded = dtype == "float32" and make in (block, Branches)  # the sum of two convolutions keeps its ReLU
+    expected = 0 if folded else 2 if make is Branches else 1
+    assert ops(net).count("batch_norm_infer_relu") == expected
+    assert ("relu" in ops(net)) == (folded and make is Branches)
+
+
+def test_gradient_by_given_statistics():
+    """The ReLU goes into the norm, and its gradient stays."""
+    made = []
+    for hybrid in (False, True):
+        net = nn.HybridSequential()
+        net.add(nn.BatchNorm(use_global_stats=True), nn.Activation("relu"))
+        net, left = trained(net, hybrid)
+        made.append(left)
+    check_close(made[1], made[0], "float32")
+    assert "batch_norm_infer_relu" in ops(net)
 
 
 class Of(nn.HybridBlock):

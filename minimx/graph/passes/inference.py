@@ -38,7 +38,7 @@ def _folds(n: Node, producers: dict, uses: dict, results: set[Value]) -> bool:
     if not isinstance(y, Value) or len(uses[y]) != 1 or y in results or y.dtype != "float32":
         return False
     c = producers.get(y)
-    if c is None or c.op != "convolution":
+    if c is None or c.op != "convolution" or any(v.dtype != "float32" for v in (*c.values, *n.values)):
         return False
     if math.prod(c.values[1].shape) > math.prod(y.shape):  # scaling the weights would cost more than the norm
         return False
