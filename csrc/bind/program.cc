@@ -15,7 +15,8 @@ namespace {
 
 py::object take(Array a) { return py::reinterpret_steal<py::object>(wrap(std::move(a))); }
 
-/// (shape, dtype, element strides, layout, is a number of the host) -> Spec; empty strides without a layout mean C order.
+/// (shape, dtype, element strides, layout, is a number of the host) -> Spec; empty strides without a layout mean C
+/// order.
 Spec spec_from(py::handle h) {
   py::sequence t = py::reinterpret_borrow<py::sequence>(h);
   Spec s{dtype_code(t[1]), Dims(t[0].cast<std::vector<int64_t>>()), {}, t.size() > 3 ? t[3].cast<std::string>() : ""};
@@ -139,8 +140,7 @@ void add_program(py::module_& m) {
       },
       "A kernel of a GPU that is a callable of (addresses of the operands, stream): it enqueues work there.");
   m.def(
-      "adopt_kernel",
-      [](const py::capsule& c) { return PyKernelHandle{std::move(*c.get_pointer<KernelPtr>())}; },
+      "adopt_kernel", [](const py::capsule& c) { return PyKernelHandle{std::move(*c.get_pointer<KernelPtr>())}; },
       "The kernel that another module of minimx made.");
   m.def("layout_bytes", [](py::handle spec) { return layout_bytes(spec_from(spec)); });
   m.def("batch_norm_mask_bytes", [](py::handle spec) { return batch_norm_mask_bytes(spec_from(spec)); });
@@ -153,8 +153,9 @@ void add_program(py::module_& m) {
       },
       "Layouts oneDNN prefers for (src, weights, dst) of a convolution.");
   py::class_<PyProgram>(m, "Program")
-      .def(py::init<std::string, const py::sequence&, const std::vector<bool>&, const py::sequence&, size_t, int>(), py::arg("name"),
-           py::arg("ins"), py::arg("written"), py::arg("outs"), py::arg("arena_bytes"), py::arg("gpu") = -1)
+      .def(py::init<std::string, const py::sequence&, const std::vector<bool>&, const py::sequence&, size_t, int>(),
+           py::arg("name"), py::arg("ins"), py::arg("written"), py::arg("outs"), py::arg("arena_bytes"),
+           py::arg("gpu") = -1)
       .def("add_constant", &PyProgram::add_constant, py::arg("data"), py::arg("host") = false)
       .def("add_step", &PyProgram::add_step)
       .def("run", &PyProgram::run, py::arg("ins"), py::arg("static_alloc"), py::arg("static_shape") = false)

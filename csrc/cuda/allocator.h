@@ -1,6 +1,7 @@
-// Device memory: blocks by size class, kept for reuse in stream order; the driver's own stream-ordered pool behind them.
-// A block freed while its stream still uses it may be handed out at once for later work on the same stream: the order
-// of the stream is the order of use. So there is a free list for each stream, and other users are waited for at release.
+// Device memory: blocks by size class, kept for reuse in stream order; the driver's own stream-ordered pool behind
+// them. A block freed while its stream still uses it may be handed out at once for later work on the same stream: the
+// order of the stream is the order of use. So there is a free list for each stream, and other users are waited for at
+// release.
 #pragma once
 #include <cuda.h>
 

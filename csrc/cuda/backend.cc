@@ -14,7 +14,9 @@ CUdeviceptr address(const void* p) { return reinterpret_cast<CUdeviceptr>(p); }
 class CudaGraph : public DeviceGraph {
  public:
   explicit CudaGraph(CUgraphExec exec) : exec_(exec) {}
-  ~CudaGraph() override { driver().cuGraphExecDestroy(exec_); }
+  ~CudaGraph() override {
+    if (!forked()) driver().cuGraphExecDestroy(exec_);
+  }
   void launch(StreamHandle stream) override {
     check(driver().cuGraphLaunch(exec_, static_cast<CUstream>(stream)), "cuGraphLaunch");
   }
@@ -31,11 +33,14 @@ class CudaGraph : public DeviceGraph {
 class CudaBackend : public Backend {
  public:
   int device_count() override { return cuda::device_count(); }
+  bool usable() const noexcept override { return !forked(); }
 
   DeviceBlock* allocate(size_t bytes, int device, StreamKind home, const char* name) override {
     return gpu(device).allocator().allocate(bytes, home, name);
   }
-  void release(DeviceBlock* block) noexcept override { gpu(block->device).allocator().release(block); }
+  void release(DeviceBlock* block) noexcept override {
+    if (!forked()) gpu(block->device).allocator().release(block);
+  }
   MemoryInfo memory_info(int device) override { return gpu(device).allocator().info(); }
   void reset_peak_memory(int device) override { gpu(device).allocator().reset_peak(); }
   void empty_cache(int device) override {

@@ -63,8 +63,8 @@ void Gpu::report(CUresult result, const char* doing) {
   const unsigned next = next_.load(), n = static_cast<unsigned>(last_.size());
   for (unsigned i = next; i < next + n; ++i)  // the oldest first
     if (const char* name = last_[i % n].load()) names += (names.empty() ? "" : ", ") + std::string(name);
-  std::string text = std::string(doing) + ": expected gpu(" + std::to_string(id_) + ") to run it, got: " +
-                     describe(result) + ".";
+  std::string text =
+      std::string(doing) + ": expected gpu(" + std::to_string(id_) + ") to run it, got: " + describe(result) + ".";
   if (sticky(result))
     text += " The operators put on the device last: " + names +
             ". The device is lost to this process: start again, with mx.engine.sync() to find the operator.";

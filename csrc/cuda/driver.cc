@@ -21,8 +21,8 @@ Driver load() {
   if (!library)
     fail("NVIDIA's driver (libcuda.so.1)", std::string("none: ") + dlerror(), "Install the driver, or use mx.cpu()");
   Driver d;
-#define MINIMX_LOAD(name)                                                                                     \
-  d.name = reinterpret_cast<decltype(d.name)>(dlsym(library, #name));                                         \
+#define MINIMX_LOAD(name)                                             \
+  d.name = reinterpret_cast<decltype(d.name)>(dlsym(library, #name)); \
   if (!d.name) fail("a driver of CUDA 12 or newer", "one without " #name, "Update the driver, or use mx.cpu()");
   MINIMX_DRIVER_FUNCTIONS(MINIMX_LOAD)
 #undef MINIMX_LOAD
@@ -38,8 +38,10 @@ Driver load() {
 
 }  // namespace
 
+bool forked() { return g_forked.load(std::memory_order_relaxed); }
+
 const Driver& driver() {
-  if (g_forked.load(std::memory_order_relaxed))
+  if (forked())
     fail("a process that started CUDA itself", "a fork of one that had",
          "Start workers with the 'spawn' method, or use the GPU only after the fork");
   static const Driver* loaded = new Driver(load());

@@ -128,7 +128,7 @@ void launch(const KernelPtr& kernel, const char* name, std::span<const Operand> 
   }
   auto run = engine::try_inline({a.reads, static_cast<size_t>(a.n_reads)}, {a.writes, static_cast<size_t>(a.n_writes)});
   if (!run) return push_queued(kernel, name, ins, scalar_types, outs, state);
-  run_here(*kernel, a.data, outs[0].device(), name, std::span(a.uses, static_cast<size_t>(a.n_uses)));  
+  run_here(*kernel, a.data, outs[0].device(), name, std::span(a.uses, static_cast<size_t>(a.n_uses)));
   // What it throws surfaces here and now: nothing needs to be poisoned.
 }
 

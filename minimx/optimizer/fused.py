@@ -43,7 +43,8 @@ class FusedUpdate:
         places = tuple(tuple((k, self._place(k, v, values)) for k, v in s.items()) for s in scalars)
         operands = np.array(list(values) or [0.0], dtype="float32", device=jobs[0].weight.device)
         arrays = [a for job in jobs for a in _arrays(job)]
-        key = (clip, places, tuple((a.shape, a.dtype, a.device) for a in arrays), tuple(job.master is None for job in jobs))
+        types = tuple((a.shape, a.dtype, a.device) for a in arrays)
+        key = (clip, places, types, tuple(job.master is None for job in jobs))
         if key not in self._programs:
             self._programs[key] = _compiled(rule, jobs, places, clip, [operands, *arrays])
         self._programs[key].run([operands, *arrays], False)

@@ -7,13 +7,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from rtc.emulator import run
 
 from minimx.graph.together import together
 from minimx.rtc.cuda import kernel as kernels
 from minimx.rtc.cuda.many import joinable, many, most
 from minimx.rtc.group import Group, Operand, Ref, Step
-
-from rtc.emulator import run
 
 
 def momentum(n: int, dtype: str = "float32") -> Group:

@@ -1,13 +1,12 @@
 """One launch for many arrays: equal pointwise groups, each over arrays of its own, as one kernel over a table of them.
 
-An optimizer updates a hundred and more parameters by the same rule. A launch each would cost more than the work of most;
-here a block looks up which of the arrays its number falls to (multi-tensor apply, as NVIDIA's Apex has it). Which steps
-of a graph may run together: minimx/graph/together.py.
+An optimizer updates a hundred and more parameters by the same rule. A launch each would cost more than the work of
+most; here a block looks up which of the arrays its number falls to (multi-tensor apply, as NVIDIA's Apex has it). Which
+steps of a graph may run together: minimx/graph/together.py.
 """
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 
 from .. import text
@@ -44,28 +43,45 @@ class Members(Walk):
 
     def source_of(self, count: int) -> str:
         """The rows' functions and the kernel over ``count`` arrays."""
-        fields = [f"  {'const ' if x in self.loads else ''}{x.type}* {x.name};" for x in self.lanes]
-        names = [f"  {'const ' if x in self.loads else ''}{x.type}* const {x.name} = t.{x.name};" for x in self.lanes]
-        lines = [f"// {', '.join(self.group.rows)}, for {count} sets of arrays",
-                 "struct Member {", *fields, "  int64_t n, first;  // elements, and the first block", "};",
-                 f"struct Table {{\n  Member at[{count}];\n}};",
-                 f'extern "C" __global__ void __launch_bounds__({THREADS}) KERNEL(const __grid_constant__ Table table) {{',
-                 f"  int low = 0, high = {count};  // the member whose blocks this one is among", 
-                 "  while (high - low > 1) {",
-                 "    const int middle = (low + high) / 2;",
-                 "    (table.at[middle].first <= int64_t(blockIdx.x) ? low : high) = middle;",
-                 "  }",
-                 "  const Member& t = table.at[low];", *names,
-                 f"  const int64_t from = (int64_t(blockIdx.x) - t.first) * {self.tile};",
-                 f"  const int64_t n = t.n < from + {self.tile} ? t.n : from + {self.tile};"]  # fmt: skip
-        lines += [f"  const {x.type} x{x.name[1:]} = *{x.name};" for x in self.loads if x.how == "same"]
-        lines += ["  const auto walk = [&](auto pack, int64_t begin, int64_t end) {",
-                  "    constexpr int kCount = decltype(pack)::value;",
-                  "    for (int64_t at = begin + threadIdx.x * kCount; at < end; at += blockDim.x * kCount) {"]  # fmt: skip
-        lines += [line if line.startswith("#") else "      " + line for line in self._pack()]
-        wrapped = [part for line in lines for part in textwrap.wrap(line, 118, subsequent_indent="    ") or [""]]
-        kernel = "\n".join([*(wrapped if max(map(len, lines)) > 118 else lines), "    }", "  };", *self._calls(), "}"])
-        return text.functions([self.group]) + "\n" + kernel + "\n"
+        same = [f"  const {x.type} x{x.name[1:]} = *{x.name};" for x in self.loads if x.how == "same"]
+        body = [line if line.startswith("#") else "      " + line for line in self._pack()]
+        lines = [text.functions([self.group]), self._table(count), self._lookup(count), *same,
+                 "  const auto walk = [&](auto pack, int64_t begin, int64_t end) {",
+                 "    constexpr int kCount = decltype(pack)::value;",
+                 "    for (int64_t at = begin + threadIdx.x * kCount; at < end; at += blockDim.x * kCount) {",
+                 *body, "    }", "  };", *self._calls(), "}"]  # fmt: skip
+        return "\n".join(lines) + "\n"
+
+    def _types(self) -> list[tuple[str, str]]:
+        """(C++ type, name) of the pointers of a member."""
+        return [(f"{'const ' if x in self.loads else ''}{x.type}*", x.name) for x in self.lanes]
+
+    def _table(self, count: int) -> str:
+        fields = "\n".join(f"  {t} {name};" for t, name in self._types())
+        return f"""\
+// {", ".join(self.group.rows)}, for {count} sets of arrays
+struct Member {{
+{fields}
+  int64_t n, first;  // elements, and the first block
+}};
+struct Table {{
+  Member at[{count}];
+}};"""
+
+    def _lookup(self, count: int) -> str:
+        """The kernel's head, and which part of which array is this block's."""
+        names = "\n".join(f"  {t} const {name} = t.{name};" for t, name in self._types())
+        return f"""\
+extern "C" __global__ void __launch_bounds__({THREADS}) KERNEL(const __grid_constant__ Table table) {{
+  int low = 0, high = {count};  // the member whose blocks this one is among
+  while (high - low > 1) {{
+    const int middle = (low + high) / 2;
+    (table.at[middle].first <= int64_t(blockIdx.x) ? low : high) = middle;
+  }}
+  const Member& t = table.at[low];
+{names}
+  const int64_t from = (int64_t(blockIdx.x) - t.first) * {self.tile};
+  const int64_t n = t.n < from + {self.tile} ? t.n : from + {self.tile};"""
 
     def _calls(self) -> list[str]:
         if self.count == 1:
@@ -83,7 +99,7 @@ def many(groups: Sequence[Group]) -> Recipe:
     """
     walk = Members(groups[0])
     per_group = groups[0].arrays + len(groups[0].outputs)
-    members: list[recipe.Argument] = []
+    members: list[Operand | recipe.Scratch | Value] = []
     blocks = 0
     for i, g in enumerate(groups):
         members += [Operand(i * per_group + x.operand.slot) for x in walk.lanes]
