@@ -1,0 +1,161 @@
+"""What a GPU's operators cost from Python: sustained `a + b`, bandwidth of a fused chain, a small model.
+
+`a + b` is called a thousand times before anyone waits. "launch thread" is the same with the engine told to put no
+operator inline: its worker makes the launches.
+
+    python bench/gpu.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as onp
+from common import Report, arguments, import_torch, in_turn, mx_device, torch_device
+
+import minimx as mx
+from minimx import autograd, gluon, npx
+from minimx.gluon import nn
+from minimx.ndarray import _core
+
+CALLS = 1000  # between waits
+CHAIN = 20  # pointwise operators
+
+
+def import_cupy() -> Any:
+    """CuPy, or None."""
+    try:
+        import cupy
+    except ImportError:
+        return None
+    return cupy
+
+
+def add(args: argparse.Namespace, size: int) -> dict[str, Callable]:
+    """CALLS additions of two arrays of ``size`` elements, then a wait."""
+
+    def repeat(a: Any, b: Any, wait: Callable) -> Callable:
+        def run() -> None:
+            for _ in range(CALLS):
+                a + b
+            wait()
+
+        return run
+
+    host = onp.random.default_rng(0).uniform(size=(2, size)).astype("float32")
+    ours = [mx.np.array(x, device=mx_device(args.device)) for x in host]
+    inline = repeat(*ours, mx.waitall)
+
+    def threaded() -> None:
+        before = _core.inline_threshold_ns()
+        _core.set_inline_threshold_ns(0)
+        try:
+            inline()
+        finally:
+            _core.set_inline_threshold_ns(before)
+
+    cases = {"minimx": inline, "minimx, launch thread": threaded}
+    torch, cupy = import_torch(), import_cupy()
+    if torch is not None:
+        theirs = [torch.from_numpy(x).to(torch_device(args.device)) for x in host]
+        cases["PyTorch"] = repeat(*theirs, torch.cuda.synchronize)
+    if cupy is not None:
+        theirs = [cupy.asarray(x) for x in host]
+        cases["CuPy"] = repeat(*theirs, cupy.cuda.runtime.deviceSynchronize)
+    return cases
+
+
+class Chain(gluon.HybridBlock):
+    """CHAIN pointwise operators, of which a fusing compiler reads x once and writes the result once."""
+
+    def forward(self, x: Any) -> Any:
+        for _ in range(CHAIN // 4):
+            x = mx.np.tanh(x) * 1.5 + npx.sigmoid(x) - 0.25
+        return x
+
+
+def chain(args: argparse.Namespace, size: int) -> dict[str, Callable]:
+    """The chain over ``size`` float32, hybridized; a copy of as many bytes beside it."""
+    device = mx_device(args.device)
+    x = mx.np.ones((size,), device=device)
+    net = Chain()
+    net.hybridize(static_alloc=True)
+    cases = {
+        "minimx": lambda: net(x).wait_to_read(),
+        "minimx, a copy": lambda: x.copy().wait_to_read(),
+    }
+    torch = import_torch()
+    if torch is not None and not args.tiny:
+
+        def body(t: Any) -> Any:
+            for _ in range(CHAIN // 4):
+                t = torch.tanh(t) * 1.5 + torch.sigmoid(t) - 0.25
+            return t
+
+        tensor = torch.ones(size, device=torch_device(args.device))
+        compiled = torch.compile(body)
+        cases["PyTorch"] = lambda: (body(tensor), torch.cuda.synchronize())
+        cases["torch.compile"] = lambda: (compiled(tensor), torch.cuda.synchronize())
+    return cases
+
+
+def small_model(args: argparse.Namespace) -> dict[str, Callable]:
+    """20 x (Dense(64), relu), batch 32, forward and backward."""
+    host = onp.random.default_rng(0).normal(size=(32, 64)).astype("float32")
+    cases: dict[str, Callable] = {}
+    for who, static in (("minimx hybridized", True), ("minimx imperative", None)):
+        net = nn.HybridSequential()
+        net.add(*(nn.Dense(64, activation="relu", in_units=64) for _ in range(20)))
+        net.initialize(mx.init.Xavier(), device=mx_device(args.device))
+        if static:
+            net.hybridize(static_alloc=True, static_shape=True)
+        cases[who] = _both(net, mx.np.array(host, device=mx_device(args.device)))
+    torch = import_torch()
+    if torch is not None:
+        layers = [layer for _ in range(20) for layer in (torch.nn.Linear(64, 64), torch.nn.ReLU())]
+        theirs = torch.nn.Sequential(*layers).to(torch_device(args.device))
+        x = torch.from_numpy(host).to(torch_device(args.device))
+
+        def step() -> None:
+            theirs.zero_grad()
+            theirs(x).sum().backward()
+            torch.cuda.synchronize()
+
+        cases["PyTorch"] = step
+    return cases
+
+
+def _both(net: gluon.HybridBlock, x: Any) -> Callable:
+    def step() -> None:
+        with autograd.record():
+            loss = net(x).sum()
+        loss.backward()
+        mx.waitall()
+
+    return step
+
+
+def main() -> None:
+    args = arguments(__doc__)
+    args.device = "gpu" if args.device == "cpu" else args.device
+    if not mx.num_gpus():
+        sys.exit(f"bench/gpu.py: expected a GPU, got none: {mx.device.why_no_gpu()}")
+    report = Report("A GPU's operators from Python", args)
+    for size in (10, 1000, 100_000, 10_000_000):
+        times = in_turn(add(args, size), args.rounds, 0)
+        report.add(f"a + b, {size:,} elements", {who: t / CALLS for who, t in times.items()})
+    size = 1 << (20 if args.tiny else 26)
+    times = in_turn(chain(args, size), args.rounds, 0.02)
+    report.add(f"{CHAIN} pointwise operators over {size >> 20} M float32", times)
+    print(
+        f"  moves {8 * size / times['minimx'] / 1e12:.2f} TB/s; a copy {8 * size / times['minimx, a copy'] / 1e12:.2f}"
+    )
+    report.add("20 x Dense(64) + relu, b32, forward and backward", in_turn(small_model(args), args.rounds, 0.05))
+    report.finish()
+
+
+if __name__ == "__main__":
+    main()
