@@ -261,8 +261,6 @@ def test_freed_memory_is_not_used_before_its_readers_are_through():
         del poison
         if len(kept) > 20:
             kept.pop(int(rng.integers(len(kept))))
-        for y in kept[-1:]:
-            assert y.shape == (size,)
     for y in kept:
         values = y.asnumpy()
         assert (values == values[0]).all() and values[0] % 2 == 0
@@ -348,7 +346,6 @@ def test_a_training_loop_reaches_a_steady_state():
             loss = (net(x) ** 2).mean()
         loss.backward()
         trainer.step(8)
-        if k >= 6:
-            info = settled()
-            seen.append((info["used"], info["cached"]))
-    assert len(set(seen)) == 1
+        info = settled()
+        seen.append((info["used"], info["cached"]))
+    assert len(set(seen[6:])) == 1

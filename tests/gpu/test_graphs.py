@@ -178,7 +178,7 @@ def test_one_net_feeds_another():
     """Outputs of one captured program are inputs of the next, forward and backward."""
     results = []
     for first, second in zip(pair(dense, seed=1), pair(lambda: nn.Dense(4, in_units=3), seed=2), strict=True):
-        both = Training(first), Training(second)
+        both = Training(first, learning_rate=0.01), Training(second, learning_rate=0.01)
         for k in range(8):
             with autograd.record():
                 loss = (second(first(values(5, 6, seed=k)) * 2) ** 2).mean()
