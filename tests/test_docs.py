@@ -1,7 +1,8 @@
 """Runs the Python of docs/*.md and README.md: every block, in the order of the page, in one namespace a page.
 
 A block with ``>>>`` is checked as a session, against the output it shows. A line ``<!-- not run: reason -->`` before a
-block leaves it out. Also: what the pages point to exists, files and symbols alike.
+block leaves it out, and ``<!-- gpu -->`` leaves it to the tests that have a GPU, which run the page with it. Also: what
+the pages point to exists, files and symbols alike.
 """
 
 from __future__ import annotations
@@ -15,21 +16,35 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*(ROOT / "docs").glob("*.md"), ROOT / "README.md"])
-BLOCK = re.compile(r"(<!-- not run:[^\n]*-->\n)?^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"(<!-- (?:not run:[^\n]*|gpu) -->\n)?^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FOR_GPU = "<!-- gpu -->\n"
 
 
-def blocks(page: Path) -> list[tuple[int, str]]:
+def blocks(page: Path, gpu: bool) -> list[tuple[int, str]]:
     """(line, text) of the blocks that run."""
     text = page.read_text()
-    return [(text.count("\n", 0, m.start(2)) + 1, m.group(2)) for m in BLOCK.finditer(text) if not m.group(1)]
+    marks = (None, FOR_GPU) if gpu else (None,)
+    return [(text.count("\n", 0, m.start(2)) + 1, m.group(2)) for m in BLOCK.finditer(text) if m.group(1) in marks]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_blocks_run(page, tmp_path, monkeypatch):
     """They run, and sessions print what they show."""
+    run_blocks(page, tmp_path, monkeypatch, gpu=False)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("page", [p for p in PAGES if FOR_GPU in p.read_text()], ids=lambda p: p.name)
+def test_blocks_run_on_a_gpu(page, tmp_path, monkeypatch):
+    """So do the pages with blocks that need a GPU."""
+    run_blocks(page, tmp_path, monkeypatch, gpu=True)
+
+
+def run_blocks(page, tmp_path, monkeypatch, gpu):
+    """Runs a page."""
     monkeypatch.chdir(tmp_path)
     names: dict = {"__name__": "__doc__"}
-    for line, text in blocks(page):
+    for line, text in blocks(page, gpu):
         if ">>>" in text:
             session = doctest.DocTestParser().get_doctest(text, names, page.name, str(page), line - 1)
             runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
