@@ -10,8 +10,8 @@ BUILD := build/$(notdir $(VENV))
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help train test check lint format build build-cuda docs examples test-cpp test-slow test-peers test-gpu bench \
-  wheel-cuda clean
+.PHONY: help train test check lint format build build-cuda docs examples test-cpp test-slow test-peers test-gpu \
+  test-gpu-sanitizer bench wheel-cuda clean
 
 help:  # list these commands
 	@sed -nE 's/^([a-z-]+):.*# (.*)/  make \1 \t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -56,8 +56,19 @@ test-slow: build  # the long tests: thousands of workloads and interpreter exits
 test-peers: build $(VENV)/.peers  # comparisons with PyTorch
 	$(BIN)/python -m pytest -q -m peers --timeout 1200 $(ARGS)
 
+# What is tested on a GPU as it is on the CPU: all that makes its arrays on the current device.
+ON_DEVICE := table table_rules ndarray indexing rules_conv rules_gradients rules_index rules_random \
+  rules_samples rules_view random autograd graph hybridize gluon_block gluon_hybridize gluon_loss gluon_nn \
+  gluon_parameter gluon_trainer gluon_utils initializer lr_scheduler metric optimizer models data dataloader \
+  serialization engine engine_bulk
+SIDE_BY_SIDE = -n $(or $(GPU_WORKERS),8) -p no:benchmark --timeout 600
+
 test-gpu: build-cuda $(VENV)/.gpu  # the tests that need an NVIDIA GPU (fetches CUDA 13's libraries and CuPy)
-	$(BIN)/python -m pytest -q -m gpu --timeout 600 $(ARGS)
+	$(BIN)/python -m pytest -q -m gpu $(SIDE_BY_SIDE) tests/gpu $(ARGS)
+	$(BIN)/python -m pytest -q --device gpu $(SIDE_BY_SIDE) $(wildcard $(ON_DEVICE:%=tests/test_%.py)) $(ARGS)
+
+test-gpu-sanitizer: build-cuda $(VENV)/.gpu  # every kernel under compute-sanitizer's memcheck and racecheck
+	set -e; for tool in memcheck racecheck; do $(BIN)/python tests/gpu/sanitize.py --tool $$tool; done
 
 bench: build $(VENV)/.peers  # benchmarks against NumPy and PyTorch, with ratios
 	set -e; for script in ops engine fuse train; do $(BIN)/python bench/$$script.py $(ARGS); done
@@ -86,7 +97,7 @@ $(VENV)/.ready: EXTRAS = build,vision,plot,test
 $(VENV)/.dev: EXTRAS = dev
 $(VENV)/.peers: EXTRAS = peers
 $(VENV)/.cuda: EXTRAS = build-cuda
-$(VENV)/.gpu: EXTRAS = cuda13
+$(VENV)/.gpu: EXTRAS = cuda13,test-gpu
 $(VENV)/.ready $(VENV)/.dev $(VENV)/.peers $(VENV)/.cuda $(VENV)/.gpu: $(VENV)/.made pyproject.toml
 	$(BIN)/pip install -q -e ".[$(EXTRAS)]"
 	@touch $@

@@ -12,6 +12,14 @@ def pytest_addoption(parser):
     parser.addoption("--device", default="cpu", help="cpu, gpu or gpu:1")
 
 
+def pytest_collection_modifyitems(config, items):
+    """With a GPU as the device, tests marked ``cpu_only("why")`` are skipped."""
+    if config.getoption("--device").startswith("gpu"):
+        for item in items:
+            if marker := item.get_closest_marker("cpu_only"):
+                item.add_marker(pytest.mark.skip(reason=f"CPU only: {marker.args[0]}"))
+
+
 @pytest.fixture(scope="session")
 def device(request):
     """The device of ``--device``."""

@@ -246,6 +246,7 @@ def children():
     return [text for p in found if p.exists() and b"minimx_data_worker" in (text := p.read_bytes())]
 
 
+@pytest.mark.cpu_only("counts the system's files, of which tests side by side make more")
 def test_nothing_leaks():
     def descriptors():
         return len(os.listdir("/proc/self/fd"))

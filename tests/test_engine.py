@@ -48,6 +48,7 @@ def test_push_is_ordered_by_what_it_touches():
     assert seen == list(range(20))
 
 
+@pytest.mark.cpu_only("a GPU's memory is not the host's")
 def test_operators_wait_for_callbacks():
     """An operator on an array that a callback is still filling."""
     host = np.zeros(4, "float32")
@@ -137,6 +138,7 @@ def forget() -> None:
         mx.waitall()
 
 
+@pytest.mark.cpu_only("a GPU clips indices instead of waiting for what they are")
 def test_an_index_error_names_operator_and_line():
     """An error of a kernel that runs on the worker, found when the result is read."""
     index = mx.np.zeros(300_000, dtype="int64")
@@ -150,6 +152,7 @@ def test_an_index_error_names_operator_and_line():
     forget()
 
 
+@pytest.mark.cpu_only("a GPU clips indices instead of waiting for what they are")
 def test_an_index_error_of_a_small_operator():
     """Such operators run at once, and so the traceback leads to the line."""
     line = sys._getframe().f_lineno + 2
@@ -188,6 +191,7 @@ def test_of_several_errors_the_earliest():
     forget()
 
 
+@pytest.mark.cpu_only("a GPU clips indices instead of waiting for what they are")
 def test_sync_raises_where_it_is_called():
     """In synchronous mode the traceback is that of the line."""
     x = mx.np.zeros(1)
@@ -334,6 +338,7 @@ def test_back_pressure():
 # --- many Python threads -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.cpu_only("new threads have the CPU as their current device")
 def test_threads():
     """Several threads with their own and shared arrays, errors included; each sees only its own failures."""
     shared = large(2.0)
@@ -398,6 +403,7 @@ def script(text: str, timeout: float = 60, **env: str) -> str:
     return done.stdout
 
 
+@pytest.mark.cpu_only("runs programs of its own, on the CPU")
 def test_fork_with_work_in_flight():
     """The child computes, the parent's work is unharmed, again and again."""
     out = script("""
@@ -417,6 +423,7 @@ def test_fork_with_work_in_flight():
     assert out == "done\n"
 
 
+@pytest.mark.cpu_only("runs programs of its own, on the CPU")
 def test_multiprocessing_fork():
     """What data loaders do: a pool of forked processes that use arrays."""
     out = script("""
@@ -452,6 +459,7 @@ def leave(number: int) -> None:
     script(EXITS[number % len(EXITS)])
 
 
+@pytest.mark.cpu_only("runs programs of its own, on the CPU")
 def test_exits_with_work_in_flight():
     """Twenty interpreters end while operators run."""
     with ThreadPoolExecutor(2) as pool:
@@ -466,6 +474,7 @@ def test_a_thousand_exits():
         list(pool.map(leave, range(1000)))
 
 
+@pytest.mark.cpu_only("runs programs of its own, on the CPU")
 def test_keyboard_interrupt_while_waiting():
     """Ctrl-C during a wait ends in KeyboardInterrupt and a clean exit."""
     out = script("""

@@ -67,6 +67,7 @@ def product(x: mx.np.ndarray) -> mx.np.ndarray:
     return x @ x * (1 / SIZE)
 
 
+@pytest.mark.cpu_only("operators on a GPU are put on its stream at once")
 def test_an_open_bulk_waits():
     """Until it is full, the block ends, or somebody reads."""
     x = mx.np.ones((SIZE, SIZE))
@@ -120,6 +121,7 @@ def test_sync_and_naive_inside_a_bulk():
     assert z[0, 0].item() == 1
 
 
+@pytest.mark.cpu_only("a GPU clips indices instead of waiting for what they are")
 def test_errors_in_a_bulk():
     """They reach whoever reads, with operator and line, and nobody else."""
     index = mx.np.zeros(300_000, dtype="int64")
@@ -140,6 +142,7 @@ def test_errors_in_a_bulk():
     mx.waitall()
 
 
+@pytest.mark.cpu_only("runs programs of its own, on the CPU")
 def test_fork_inside_a_bulk():
     """Both sides go on."""
     out = script("""
@@ -162,6 +165,7 @@ def test_fork_inside_a_bulk():
 
 
 @pytest.mark.parametrize("call", ["eager", "graph"])
+@pytest.mark.cpu_only("runs programs of its own, on the CPU")
 def test_kernels_follow_the_number_of_threads(call):
     """Those of plans and programs too, which were made for another number: the team grows, the results agree."""
     out = script(f"""
@@ -185,6 +189,7 @@ def test_kernels_follow_the_number_of_threads(call):
     assert four >= alone + 3
 
 
+@pytest.mark.cpu_only("runs programs of its own, on the CPU")
 def test_libgomp_spins_shortly_unless_told_otherwise():
     """The variable is gone once libgomp has read it; what the user says stands."""
     show = "import os, minimx; print('GOMP_SPINCOUNT' in os.environ)"
@@ -208,6 +213,7 @@ WAITS = {
 
 
 @pytest.mark.parametrize("wait", WAITS)
+@pytest.mark.cpu_only("runs programs of its own, on the CPU")
 def test_ctrl_c_ends_a_wait(wait):
     """Soon, whatever is waited for; afterwards the engine works, and the array is what it was."""
     out = script(f"""
@@ -227,6 +233,7 @@ def test_ctrl_c_ends_a_wait(wait):
     assert out.split() == ["True", "5.0"]
 
 
+@pytest.mark.cpu_only("runs programs of its own, on the CPU")
 def test_a_handler_may_use_arrays():
     """It runs inside the wait, which goes on if it raises nothing."""
     out = script("""
@@ -275,6 +282,7 @@ def leave(seed: int) -> None:
     script(LEAVE.format(seed=seed))
 
 
+@pytest.mark.cpu_only("runs programs of its own, on the CPU")
 def test_exits_with_callbacks_in_flight():
     """Twenty times."""
     with ThreadPoolExecutor(2) as pool:

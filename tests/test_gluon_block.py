@@ -180,6 +180,7 @@ def test_sharing():
     assert len(list(tied.collect_params().unique())) == 2
 
 
+@pytest.mark.cpu_only("is about devices of the CPU")
 def test_files(tmp_path):
     net, path = made(), tmp_path / "net.params"
     net.save_parameters(path)
@@ -251,6 +252,7 @@ def test_load_dict():
     assert (other(mx.np.array(X)).asnumpy() == net(mx.np.array(X)).asnumpy()).all()
 
 
+@pytest.mark.cpu_only("is about devices of the CPU")
 def test_whole_model_settings():
     net = made()
     net.setattr("lr_mult", 0.5)

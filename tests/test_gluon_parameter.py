@@ -17,6 +17,7 @@ def ready(**kwargs):
     return parameter
 
 
+@pytest.mark.cpu_only("is about devices of the CPU")
 def test_initialize_and_read():
     p = ready()
     assert p.data().tolist() == [[1, 1, 1], [1, 1, 1]] and p.grad().tolist() == [[0] * 3] * 2
@@ -81,6 +82,7 @@ def test_gradients():
     assert ready(differentiable=False).grad_req == "null"
 
 
+@pytest.mark.cpu_only("is about devices of the CPU")
 def test_freshness():
     p = ready()
     assert not p.is_fresh(mx.cpu())
@@ -115,6 +117,7 @@ def test_cast():
         p.cast("float12")
 
 
+@pytest.mark.cpu_only("is about devices of the CPU")
 def test_several_devices():
     devices = [mx.cpu(0), mx.cpu(1)]
     p = Parameter("w", shape=(2,), init="ones")
@@ -149,6 +152,7 @@ def test_copies(clone):
     assert (q.grad().asnumpy() == 2).all() and (p.grad().asnumpy() == 0).all() and q.data() is not p.data()
 
 
+@pytest.mark.cpu_only("is about devices of the CPU")
 def test_dict(tmp_path):
     net = nn.Sequential()
     net.add(nn.Dense(3, in_units=2), nn.Dense(1, in_units=3))

@@ -54,6 +54,7 @@ def test_training_lowers_the_loss(name):
     assert losses[-1] < 0.7 * losses[0]
 
 
+@pytest.mark.cpu_only("is about devices of the CPU")
 def test_stale_gradients():
     net, unused = made(), nn.Dense(1, in_units=1)
     unused.initialize()
@@ -94,6 +95,7 @@ def test_accumulated_gradients():
     assert (a[0].weight.grad().asnumpy() == 0).all()
 
 
+@pytest.mark.cpu_only("is about devices of the CPU")
 def test_several_devices():
     p = gluon.Parameter("w", shape=(2,), init="ones")
     p.initialize(ctx=[mx.cpu(0), mx.cpu(1)])

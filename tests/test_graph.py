@@ -296,6 +296,7 @@ def test_blocked_layouts():
 
 @pytest.mark.parametrize("shape", [(2, 16, 5, 7), (1, 32, 3, 3)])
 @pytest.mark.parametrize("layout", ["aBcd8b", "aBcd16b", "acdb"])
+@pytest.mark.cpu_only("blocked layouts are oneDNN's")
 def test_reorder(shape, layout):
     """There and back again."""
     x = rand(*shape)
@@ -397,6 +398,7 @@ def test_host_rows_and_random_rows():
     np.testing.assert_array_equal(got, (mx.np.array(a) + mx.np.random.normal(size=(2, 2))).asnumpy())
 
 
+@pytest.mark.cpu_only("new threads have the CPU as their current device")
 def test_programs_run_at_once_from_many_threads():
     """A program is immutable: runs do not disturb each other, with static_alloc either."""
     from concurrent.futures import ThreadPoolExecutor

@@ -655,6 +655,7 @@ def test_writes_through_views_inside_a_graph(function):
 
 
 @pytest.mark.parametrize("options", [{}, {"static_alloc": True}], ids=str)
+@pytest.mark.cpu_only("new threads have the CPU as their current device")
 def test_threads_call_one_net(options):
     """Several threads, several shapes, one graph each."""
     net, hybrid = twins(NETS["conv"][0], values(2, 3, 9, 8), **options)

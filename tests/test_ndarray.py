@@ -342,6 +342,7 @@ def test_reshape_and_transpose_methods():
         x.reshape(5, 5)
 
 
+@pytest.mark.cpu_only("is about devices of the CPU")
 def test_devices():
     """There is one, and copies go where they are sent."""
     x = mx.np.ones(2, ctx=mx.cpu())
@@ -371,6 +372,7 @@ def test_pickle_and_copy(name):
 
 
 @pytest.mark.parametrize("name", [n for n in ALL if n != "bfloat16"])
+@pytest.mark.cpu_only("a GPU's memory is not the host's")
 def test_dlpack(name):
     """Both ways, one memory; views keep their strides."""
     x = mx.np.array(np.arange(6).reshape(2, 3), dtype=name)
@@ -391,6 +393,7 @@ def test_dlpack(name):
     )
 
 
+@pytest.mark.cpu_only("a GPU's memory is not the host's")
 def test_dlpack_waits():
     """A consumer sees finished values."""
     x = mx.np.ones((64, 64))
@@ -399,6 +402,7 @@ def test_dlpack_waits():
     np.testing.assert_allclose(np.from_dlpack(x), 1, rtol=1e-4)
 
 
+@pytest.mark.cpu_only("a GPU's memory is not the host's")
 def test_numpy_sees_the_same_memory():
     """numpy.asarray shares; asnumpy and asarray with another type copy."""
     x = mx.np.zeros((2, 3))
@@ -421,6 +425,7 @@ def test_numpy_sees_the_same_memory():
     assert host_array[0] == 8, "array copies"
 
 
+@pytest.mark.cpu_only("a GPU's memory is not the host's")
 def test_read_only_memory():
     """A NumPy array that may not be written to is not written to."""
     a = np.arange(3.0)
@@ -435,6 +440,7 @@ def test_read_only_memory():
     assert (x + 1).asnumpy().tolist() == [1, 2, 3] and a.tolist() == [0, 1, 2]
 
 
+@pytest.mark.cpu_only("a GPU's memory is not the host's")
 def test_bfloat16_protocols():
     """NumPy sees bfloat16 through ml_dtypes, without a copy."""
     x = mx.np.array([1.0, 2.5], dtype="bfloat16")
@@ -449,6 +455,7 @@ def test_bfloat16_protocols():
     np.testing.assert_array_equal(y.asnumpy(), np.linspace(-3, 3, 101).astype("float32").astype(a.dtype))
 
 
+@pytest.mark.cpu_only("arrays on a GPU are printed with their device")
 def test_printing():
     """Values, and the type where it is not the usual one."""
     assert repr(mx.np.array([1.0, 2.0])) == "array([1., 2.])"

@@ -46,7 +46,8 @@ class Backend {
  public:
   virtual ~Backend() = default;
   virtual int device_count() = 0;
-  /// False in a child of a process that had started the devices before it forked: they, and arrays there, are lost to it.
+  /// False in a child of a process that had started the devices before it forked: they, and arrays there, are lost to
+  /// it.
   virtual bool usable() const noexcept = 0;
   /// A block of at least `bytes` for work on `home` of the device. Frees caches and tries again before it throws
   /// Error(kMemory), whose text lists the largest live blocks by operator.

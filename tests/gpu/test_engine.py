@@ -62,7 +62,7 @@ def test_reading_waits_for_the_device():
 
 
 def test_host_operators_and_device_operators_in_turn():
-    """What the engine still computes on the host comes before a copy, and the copy before what overwrites its source."""
+    """What the host still computes comes before a copy, and the copy before what overwrites its source."""
     a = mx.np.full((SIDE, SIDE), 1 / SIDE, device=CPU)
     for _ in range(20):
         for _ in range(3):
@@ -340,7 +340,7 @@ def test_a_training_loop_reaches_a_steady_state():
     net.initialize()
     trainer = mx.gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.01, "momentum": 0.9})
     seen = []
-    for k in range(12):
+    for _ in range(12):
         x = mx.np.ones((8, 3, 16, 16))
         with mx.autograd.record():
             loss = (net(x) ** 2).mean()
