@@ -129,6 +129,8 @@ Ref<Storage> Storage::borrow(void* data, size_t bytes, Device device, std::funct
   s->device_ = device;
   s->read_only_ = read_only;
   s->pinned_ = pinned;
+  if (device.kind == Device::Kind::kGpu)  // its owner has put the compute stream behind what is done to it so far
+    s->streams_ = uint8_t(1 << static_cast<int>(StreamKind::kCompute));
   s->done_ = std::move(done);
   return s;
 }
