@@ -2,9 +2,12 @@
 //
 // cuDNN gets operands packed with channels first or all packed with channels last, whichever most of them already are;
 // the others are copied through temporaries. A bias or ReLU that no engine of cuDNN takes in is a step of its own, as
-// is the sum for the bias' gradient. What cuDNN does not compute at all goes to the plain kernel of minimx/rtc/cuda.
+// is the sum for the bias' gradient. The few channels of an image are filled up with zeros where that is quicker, since
+// tensor cores are fed 16 bytes of channels at once. What cuDNN does not compute at all goes to the plain kernel of
+// minimx/rtc/cuda.
 #include <algorithm>
 #include <mutex>
+#include <thread>
 
 #include "cuda/conv_plan.h"
 #include "cuda/device.h"
@@ -89,11 +92,24 @@ Spec as_packed(const Spec& spec, bool channels_last) {
   return {spec.dtype, spec.shape, packed_strides(spec.shape, channels_last), ""};
 }
 
+/// How cuDNN gets the operands.
+struct Form {
+  bool channels_last = false;
+  bool fused = false;    // with bias and ReLU
+  int64_t channels = 0;  // that x and w are filled up to with zeros; 0: they stay as they are
+
+  Spec of(const Call& c, const Call::Operand& o) const {
+    Spec seen = *o.spec;
+    if (channels && &o != &c.y) seen.shape[1] = channels;
+    return as_packed(seen, channels_last);
+  }
+};
+
 /// What cuDNN sees: at least two spatial axes.
-ConvProblem::Tensor tensor_of(const Spec& spec, bool channels_last) {
-  Dims shape = spec.shape;
+ConvProblem::Tensor tensor_of(const Call& c, const Call::Operand& o, const Form& form) {
+  Dims shape = form.of(c, o).shape;
   if (shape.size() == 3) shape = {shape[0], shape[1], 1, shape[2]};
-  const Dims strides = packed_strides(shape, channels_last);
+  const Dims strides = packed_strides(shape, form.channels_last);
   return {{shape.begin(), shape.end()}, {strides.begin(), strides.end()}};
 }
 
@@ -109,26 +125,52 @@ std::vector<int64_t> pad_end(const ConvProblem& p) {
   return end;
 }
 
-ConvProblem problem_of(const Call& c, bool channels_last, bool fused) {
+ConvProblem problem_of(const Call& c, const Form& form) {
   const LibrarySettings settings = library_settings();
   ConvProblem p;
   p.direction = c.direction;
   p.dtype = c.out().spec->dtype;
-  p.x = tensor_of(*c.x.spec, channels_last);
-  p.w = tensor_of(*c.w.spec, channels_last);
-  p.y = tensor_of(*c.y.spec, channels_last);
+  p.x = tensor_of(c, c.x, form);
+  p.w = tensor_of(c, c.w, form);
+  p.y = tensor_of(c, c.y, form);
   p.stride = c.stride, p.dilation = c.dilation, p.pad_begin = c.pad;
   if (p.stride.size() == 1) {
     p.stride.insert(p.stride.begin(), 1), p.dilation.insert(p.dilation.begin(), 1);
     p.pad_begin.insert(p.pad_begin.begin(), 0);
   }
   p.pad_end = pad_end(p);
-  p.bias = fused && c.b.spec && c.direction == Direction::kForward;
-  p.relu = fused && c.relu;
+  p.bias = form.fused && c.b.spec && c.direction == Direction::kForward;
+  p.relu = form.fused && c.relu;
   p.tf32 = settings.allow_tf32 && p.dtype == DType::kFloat32;
   p.deterministic = settings.deterministic;
   p.alignment = kAlignment;
   return p;
+}
+
+// --- channels filled up
+// ------------------------------------------------------------------------------------------------
+
+// What a GPU of these years does in a nanosecond, roughly: it only has to tell 1 ms from 0.5 ms.
+constexpr double kBytes = 3500;      // moved
+constexpr double kFlops = 300e3;     // of 16 bits, by engines that read 16 bytes of channels at once
+constexpr double kSlowFlops = 40e3;  // by engines that read channels one by one
+constexpr double kLaunches = 8000;   // nanoseconds of the copies' launches
+
+double elements(const Spec& s) { return static_cast<double>(s.size()); }
+
+/// The channels to fill x and w up to, or 0 where that takes longer than it saves, or cannot be.
+int64_t filled_channels(const Call& c, bool channels_last) {
+  const Spec &x = *c.x.spec, &w = *c.w.spec, &y = *c.y.spec;
+  const auto item = static_cast<int64_t>(itemsize(x.dtype));
+  const int64_t step = kAlignment / item, channels = x.shape[1], filled = (channels + step - 1) / step * step;
+  if (!channels_last || filled == channels || w.shape[1] != channels) return 0;
+  if (item != 2 && !(x.dtype == DType::kFloat32 && library_settings().allow_tf32)) return 0;
+  const double flops = 2 * elements(y) * elements(w) / static_cast<double>(w.shape[0] * channels);  // of one channel
+  const double pixels = elements(x) / static_cast<double>(channels);
+  const double moved = pixels * static_cast<double>(item * (channels + 2 * filled));  // read, written, and read again
+  const double plain = flops * static_cast<double>(channels) / kSlowFlops;
+  const double padded = flops * static_cast<double>(filled * item / 2) / kFlops + moved / kBytes + kLaunches;
+  return padded < plain ? filled : 0;
 }
 
 // --- kernels
@@ -150,12 +192,22 @@ class ConvKernel final : public DeviceKernel {
   }
 
  private:
+  /// Made on a thread of its own: this one may be capturing a graph, which forbids it calls that cuDNN may want.
   const ConvPlan& unaligned() const {
     std::call_once(once_, [this] {
       ConvProblem p = problem_;
       p.alignment = itemsize(p.dtype);
       p.workspace = static_cast<int64_t>(plan_->workspace_bytes());
-      unaligned_ = find_conv_plan(p, device_);
+      std::exception_ptr failure;
+      std::thread([&] {
+        try {
+          gpu(device_).use();
+          unaligned_ = find_conv_plan(p, device_);
+        } catch (...) {
+          failure = std::current_exception();
+        }
+      }).join();
+      if (failure) std::rethrow_exception(failure);
     });
     if (!unaligned_)
       throw Error(ErrorKind::kNotImplemented,
@@ -171,17 +223,17 @@ class ConvKernel final : public DeviceKernel {
   mutable std::shared_ptr<const ConvPlan> unaligned_;
 };
 
-/// Collects the steps around cuDNN's: each operand's place in the layout that cuDNN gets.
+/// Collects the steps around cuDNN's: each operand's place in the form that cuDNN gets.
 class Builder {
  public:
-  Builder(const Call& call, bool channels_last) : c_(call), last_(channels_last), steps_(std::make_shared<Steps>()) {}
+  Builder(const Call& call, const Form& form) : c_(call), form_(form), steps_(std::make_shared<Steps>()) {}
 
-  KernelPtr build(const std::shared_ptr<ConvKernel>& kernel, bool fused) {
+  KernelPtr build(const std::shared_ptr<ConvKernel>& kernel) {
     const Steps::Place x = place(c_.x), w = place(c_.w), y = place(c_.y);
     std::vector<Steps::Place> places{x, w, y};
-    if (fused && c_.b.spec) places.push_back(bias());
+    if (form_.fused && c_.b.spec) places.push_back(bias());
     steps_->add(kernel, places);
-    if (c_.direction == Direction::kForward && !fused) finish_forward(y);
+    if (c_.direction == Direction::kForward && !form_.fused) finish_forward(y);
     if (c_.direction == Direction::kWeights && c_.b.spec) add_bias_gradient();
     write_back(places[c_.direction == Direction::kForward ? 2 : c_.direction == Direction::kData ? 0 : 1]);
     return steps_;
@@ -189,11 +241,28 @@ class Builder {
 
  private:
   Steps::Place place(const Call::Operand& o) {
-    if (is_packed(*o.spec, last_)) return {o.place};
-    const Spec seen = as_packed(*o.spec, last_);
+    const Spec seen = form_.of(c_, o);
+    const bool fills = seen.shape[1] != o.spec->shape[1];
+    if (!fills && is_packed(*o.spec, form_.channels_last)) return {o.place};
     const Steps::Place made = steps_->temporary(seen);
-    if (&o != &c_.out()) steps_->add(copy(*o.spec, seen, c_.device), {{o.place}, made});
+    if (&o != &c_.out()) steps_->add(fills ? filled(*o.spec, seen) : copy(*o.spec, seen, c_.device), {{o.place}, made});
     return made;
+  }
+  /// The copy of an operand to one with more channels, zeros in those, in one go over memory.
+  KernelPtr filled(const Spec& from, const Spec& to) const {
+    const auto last = [](const Spec& s) {  // with the channels' axis last
+      Spec out{s.dtype, {s.shape[0]}, {s.strides[0]}, ""};
+      for (int i = 2; i <= s.shape.size(); ++i) {
+        const int axis = i < s.shape.size() ? i : 1;
+        out.shape.push_back(s.shape[axis]), out.strides.push_back(s.strides[axis]);
+      }
+      return out;
+    };
+    const Spec in = last(from), out = last(to);
+    const std::vector<int64_t> zeros(in.shape.size(), 0), ones(in.shape.size(), 1),
+        region(in.shape.begin(), in.shape.end());
+    const Attrs attrs{{{"start", zeros}, {"step", ones}, {"region", region}, {"base", int64_t{0}}, {"value", 0.0}}};
+    return device_kernel("paste", {&in, 1}, {&out, 1}, attrs, c_.device);
   }
   Steps::Place bias() {
     const Spec seen = packed(c_.b.spec->dtype, c_.b.spec->shape);
@@ -204,7 +273,7 @@ class Builder {
   }
   /// y = max(0, y + b), in place.
   void finish_forward(Steps::Place y) {
-    const Spec seen = as_packed(*c_.y.spec, last_);
+    const Spec seen = form_.of(c_, c_.y);
     if (c_.b.spec) {
       Spec row = seen;
       row.strides = Dims::filled(seen.shape.size(), 0);
@@ -223,33 +292,41 @@ class Builder {
     const Attrs attrs{{{"loop", "sum"}, {"dtype", "float32"}, {"axes", axes}}};
     steps_->add(device_kernel("reduce", {&dy, 1}, {c_.b.spec, 1}, attrs, c_.device), {{c_.y.place}, {c_.b.place}});
   }
+  /// What was made in a temporary, without the channels that were filled up.
   void write_back(Steps::Place made) {
+    if (made.operand >= 0) return;
     const Spec& out = *c_.out().spec;
-    if (made.operand < 0) steps_->add(copy(as_packed(out, last_), out, c_.device), {made, {c_.out().place}});
+    const Spec from{out.dtype, out.shape, form_.of(c_, c_.out()).strides, ""};
+    steps_->add(copy(from, out, c_.device), {made, {c_.out().place}});
   }
 
   const Call& c_;
-  bool last_;
+  Form form_;
   std::shared_ptr<Steps> steps_;
 };
 
 /// Null where cuDNN has no plan.
-KernelPtr attempt(const Call& c, bool channels_last, bool fused) {
-  const ConvProblem p = problem_of(c, channels_last, fused);
+KernelPtr attempt(const Call& c, const Form& form) {
+  const ConvProblem p = problem_of(c, form);
   auto plan = find_conv_plan(p, c.device);
   if (!plan) return nullptr;
-  return Builder(c, channels_last).build(std::make_shared<ConvKernel>(p, std::move(plan), c.device), fused);
+  return Builder(c, form).build(std::make_shared<ConvKernel>(p, std::move(plan), c.device));
+}
+
+/// With what follows a convolution fused into it, else as steps.
+KernelPtr attempt(const Call& c, bool channels_last, int64_t channels) {
+  const bool follows = c.direction == Direction::kForward && (c.b.spec || c.relu);
+  KernelPtr kernel = follows ? attempt(c, {channels_last, true, channels}) : nullptr;
+  return kernel ? kernel : attempt(c, {channels_last, false, channels});
 }
 
 KernelPtr library_conv(const Call& c) {
   const bool last = prefers_channels_last(c);
-  const bool follows = c.direction == Direction::kForward && (c.b.spec || c.relu);
-  for (const bool layout : {last, !last}) {
-    KernelPtr kernel = follows ? attempt(c, layout, true) : nullptr;
-    if (!kernel) kernel = attempt(c, layout, false);
-    if (kernel) return kernel;
-  }
-  return nullptr;
+  KernelPtr kernel;
+  if (const int64_t channels = filled_channels(c, last)) kernel = attempt(c, last, channels);
+  for (const bool layout : {last, !last})
+    if (!kernel) kernel = attempt(c, layout, 0);
+  return kernel;
 }
 
 /// Zeros in every output that has elements: a sum over nothing.
