@@ -64,6 +64,7 @@ def test_16_bits_and_channels_last(train, kind):
         pytest.param("resnet18_v1b", "--hybridize", 5, id="hybridized, inside epoch 2"),
         pytest.param("lenet", "--hybridize", 3, id="hybridized, at the end of epoch 1"),
         pytest.param("lenet", "--no-hybridize", 2, id="imperative, inside epoch 1"),
+        pytest.param("resnet18_v1b", "--device=gpu", 5, id="on a GPU, inside epoch 2", marks=pytest.mark.gpu),
     ],
 )
 def test_resume_is_bit_for_bit(train, tmp_path, model, mode, stop):
