@@ -1,10 +1,11 @@
 """Friends on the GPU: CuPy, PyTorch, JAX and what else speaks DLPack or ``__cuda_array_interface__`` share our memory.
 
 Who waits for whom: each library puts its work on streams of its own, and where an array changes hands the taker's
-stream waits for the giver's; nothing waits on the host. Work that another library puts later on memory that both see is
-ordered only on the same stream: ``with interop.stream(mx.gpu(0)):`` puts CuPy's work on ours. The host rows of the
-table run on CuPy this way, and CuPy takes its memory from us, so both use one pool. The capsules themselves are
-csrc/bind/dlpack.cc; streams and events csrc/cuda/foreign.cc.
+stream waits for the giver's. With DLPack nothing waits on the host; who takes ``__cuda_array_interface__`` (CuPy's
+``asarray``, unless told otherwise by CUPY_CUDA_ARRAY_INTERFACE_SYNC=0) waits there for our stream. Work that another
+library puts later on memory that both see is ordered only on the same stream: ``with interop.stream(mx.gpu(0)):`` puts
+CuPy's work on ours. The host rows of the table run on CuPy this way, and CuPy takes its memory from us, so both use one
+pool. The capsules themselves are csrc/bind/dlpack.cc; streams and events csrc/cuda/foreign.cc.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import sys
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -66,6 +69,23 @@ def _owner(array: Any, device_id: int) -> Any:
     return array if current.ptr == _compute_stream(device_id) else _Owner(array, device_id, current)
 
 
+class _Handle:
+    """A stream by CUDA's stream protocol, which CuPy 14 asks for."""
+
+    def __init__(self, address: int) -> None:
+        self.address = address
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return (0, self.address)
+
+
+def _as_cupy_stream(address: int, device_id: int) -> Any:
+    """CuPy's object for a stream that is not its own."""
+    cuda = cupy().cuda
+    from_external = getattr(getattr(cuda, "Stream", None), "from_external", None)
+    return from_external(_Handle(address)) if from_external else cuda.ExternalStream(address, device_id)
+
+
 def _compute_stream(device_id: int) -> int:
     return _device.cuda().stream(device_id, "compute")
 
@@ -88,7 +108,7 @@ def stream(device: Any = None) -> Iterator[Any]:
     """
     home = _device.checked(_device.gpu(0) if device is None else device, "interop.stream")
     cuda = cupy().cuda
-    ours = cuda.ExternalStream(_compute_stream(home.device_id), home.device_id)
+    ours = _as_cupy_stream(_compute_stream(home.device_id), home.device_id)
     with cuda.Device(home.device_id), ours:
         yield ours
 
@@ -141,7 +161,7 @@ class CupyCall:
 
     def __call__(self, addresses: Sequence[int], stream: int) -> None:
         cp = cupy()
-        with cp.cuda.Device(self.gpu), cp.cuda.ExternalStream(stream, self.gpu):
+        with cp.cuda.Device(self.gpu), _as_cupy_stream(stream, self.gpu):
             views = [self._operand(a, s) for a, s in zip(addresses, [*self.ins, *self.outs], strict=True)]
             given = iter(views[: len(self.ins)])
             arrays = [next(given) if there else None for there in self.present]
@@ -209,6 +229,7 @@ def cuda_array_interface(x: Any) -> dict[str, Any]:
     https://nvidia.github.io/numba-cuda/user/cuda_array_interface.html
     """
     gpu = _gpu_of(x, "__cuda_array_interface__")
+    _note_lent(x, gpu)
     if _core.dtype_name(x) == "bfloat16":
         raise AttributeError("ndarray.__cuda_array_interface__: expected a type of NumPy, got bfloat16. Use DLPack.")
     return {
@@ -221,8 +242,29 @@ def cuda_array_interface(x: Any) -> dict[str, Any]:
     }
 
 
+_lent: dict[int, tuple[Any, dict[int, Any]]] = {}  # by id: arrays given out by address, and the streams of the takers
+
+
+def _note_lent(x: Any, gpu: int) -> None:
+    """The protocol does not say where the taker works: CuPy's current stream, or CUDA's default one, is believed. Our
+    stream waits for it before the memory of ``x``, which the taker keeps alive, is used again.
+    """
+    their_stream = sys.modules["cupy"].cuda.get_current_stream() if "cupy" in sys.modules else None
+    handle = _LEGACY_STREAM if their_stream is None else their_stream.ptr
+    key = id(x)
+    if key not in _lent:
+        _lent[key] = (weakref.ref(x, lambda _: _take_back(key, gpu)), {})
+    _lent[key][1][handle] = their_stream  # which stays alive
+
+
+def _take_back(key: int, gpu: int) -> None:
+    for handle in _lent.pop(key)[1]:
+        with contextlib.suppress(Exception):  # a lost device, or the end of the process
+            _device.cuda().wait_for_stream(gpu, handle)
+
+
 def cupy_getter(x: Any) -> Callable[[], Any]:
-    """``x.__cupy_get_ndarray__``, which cupy.asarray prefers: streams wait, not the host."""
+    """``x.__cupy_get_ndarray__``, for CuPy where no other protocol serves (bfloat16): only streams wait."""
     gpu = _gpu_of(x, "__cupy_get_ndarray__")
     return lambda: _view(x, gpu)
 

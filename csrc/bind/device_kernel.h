@@ -3,6 +3,7 @@
 #include "bind/gil.h"
 #include "bind/object.h"
 #include "runtime/backend.h"
+#include "runtime/captured.h"
 
 namespace minimx::bind {
 
@@ -22,6 +23,9 @@ class CallbackKernel : public DeviceKernel {
     with_gil([&] { call_ = py::object(); });
   }
   void enqueue(void* const* data, void*, StreamHandle stream) const override {
+    if (capturing)  // it allocates as it likes, and may wait: a graph would keep memory that is somebody else's by then
+      throw Error(ErrorKind::kNotImplemented,
+                  "host row: expected a run that is not captured, got one. Run it plainly.");
     with_gil([&] {
       py::list addresses;
       for (size_t i = 0; i < operands_; ++i) addresses.append(reinterpret_cast<uintptr_t>(data[i]));

@@ -5,8 +5,8 @@
 namespace minimx {
 namespace {
 
-constexpr size_t kGraphs = 8;        // kept for one Program
-constexpr int kMissesAllowed = 32;   // in a row, before runs stay plain for good
+constexpr size_t kGraphs = 8;       // kept for one Program
+constexpr int kMissesAllowed = 32;  // in a row, before runs stay plain for good
 
 }  // namespace
 
@@ -25,7 +25,15 @@ void CapturedRuns::run(const std::vector<const void*>& places, const std::array<
       return plain();
     }
     auto graph = gpu_backend()->capture(
-        device_.id, [&] { work(random ? reinterpret_cast<uint64_t>(base_->data()) : 0); }, room());
+        device_.id,
+        [&] {
+          capturing = true;
+          struct Done {
+            ~Done() { capturing = false; }
+          } done;
+          work(random ? reinterpret_cast<uint64_t>(base_->data()) : 0);
+        },
+        room());
     if (!graph) {
       off_ = true;
       return plain();

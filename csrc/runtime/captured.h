@@ -1,6 +1,6 @@
-// CapturedRuns: runs of a Program on a GPU, captured as device graphs: a launch for a whole run instead of one a kernel.
-// A graph holds for the addresses it was captured with; imperative code around a Program reuses a few sets of them, so
-// a few graphs are kept, and the oldest is updated when a new set comes.
+// CapturedRuns: runs of a Program on a GPU, captured as device graphs: a launch for a whole run instead of one a
+// kernel. A graph holds for the addresses it was captured with; imperative code around a Program reuses a few sets of
+// them, so a few graphs are kept, and the oldest is updated when a new set comes.
 #pragma once
 #include <array>
 #include <functional>
@@ -11,6 +11,10 @@
 #include "runtime/backend.h"
 
 namespace minimx {
+
+/// True while CapturedRuns captures what this thread enqueues. What cannot run again later as it is throws an Error
+/// then, and the run stays plain.
+inline thread_local bool capturing = false;
 
 class CapturedRuns {
  public:
@@ -37,8 +41,8 @@ class CapturedRuns {
   Ref<Storage> base_;  // two words: seed and call
   std::vector<Entry> entries_;
   uint64_t clock_ = 0;
-  int misses_ = 0;     // in a row; where addresses never repeat, capturing does not pay
-  bool off_ = false;   // something in the work cannot be captured
+  int misses_ = 0;    // in a row; where addresses never repeat, capturing does not pay
+  bool off_ = false;  // something in the work cannot be captured
 };
 
 }  // namespace minimx
