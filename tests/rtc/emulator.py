@@ -5,236 +5,39 @@
 recipe that one has. An input is an array (any strides; ``ml_dtypes`` has bfloat16) or, for a host scalar, a pair
 (number, dtype); an output is (shape, dtype)::
 
-    y, = launch("softmax", [x], [(x.shape, "float32")], {"axis": -1, "kind": "softmax"})
+    y, = launch("softmax", [x], [(x.shape, "float32")], {"outer": 2, "n": 5, "inner": 1, "log": 0})
 
 Every recipe runs twice: threads and blocks in ascending and in descending order, operands at the end and at the
 beginning of pages between pages that fault (in the first run aligned to their elements only), unwritten memory full of
-NaN or of 0xA5. The results must be equal to the last bit. What a kernel does wrong is raised as EmulatorError. The
-machine itself: emulator.h; CUDA's words: include/.
+NaN or of 0xA5. The results must be equal to the last bit. What a kernel does wrong is raised as EmulatorError. Read
+next: emulator_memory.py, emulator_build.py; the machine itself is emulator.h, CUDA's words are in include/.
 """
 
 from __future__ import annotations
 
 import ctypes
 import dataclasses
-import functools
-import hashlib
-import mmap
-import os
-import re
-import subprocess
-import tempfile
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import ml_dtypes
 import numpy as np
+from rtc.emulator_build import KERNELS, EmulatorError, prepare
+from rtc.emulator_memory import WAYS, Memory, Placed, Way
 
 from minimx.ndarray import _core
 from minimx.ops.table import Spec
-from minimx.rtc.compiler import find_compiler
 from minimx.rtc.cuda import recipe as recipes
 from minimx.rtc.cuda.adaptors import ADAPTORS
 from minimx.rtc.cuda.factories import FACTORIES
 
-HERE = Path(__file__).parent
-PRELUDE = Path(recipes.__file__).with_name("prelude.h")
-FOLDER = Path(tempfile.gettempdir()) / f"minimx-emulator-{os.getuid()}"
-FLAGS = ("-std=c++20", "-O1", "-w", "-shared", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-fwrapv",
-         "-fno-strict-aliasing", "-U_FORTIFY_SOURCE", "-fsanitize=alignment,bounds",
-         "-fno-sanitize-recover=all")  # fmt: skip
-SHARE = 24  # kernels in one run of the compiler
 NUMPY = {"bfloat16": np.dtype(ml_dtypes.bfloat16)}
-PAGE = mmap.PAGESIZE
 STATE = (1234567890123456789, 3)  # (seed, call) of random kernels
-
-
-class EmulatorError(AssertionError):
-    """A kernel that does what a GPU would not forgive, or that does not compile."""
 
 
 def numpy_type(dtype: str) -> np.dtype:
     """``bfloat16`` is ml_dtypes'."""
     return NUMPY.get(dtype) or np.dtype(dtype)
-
-
-# ---- compilation ----------------------------------------------------------------------------------------------------
-
-_KERNELS: dict[str, tuple[ctypes.CDLL, int]] = {}  # name of a code -> its library, its place there
-
-
-def prepare(made: Iterable[recipes.Recipe]) -> None:
-    """Compiles the codes of many recipes at once; ``run`` finds them later."""
-    codes = {c.name: c for r in made for c in (launch.code for launch in r.launches) if c.name not in _KERNELS}
-    missing = [c for c in codes.values() if not _load(c)]
-    shares = [missing[i : i + SHARE] for i in range(0, len(missing), SHARE)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(_compile, shares))
-    for c in missing:
-        _load(c)
-
-
-@functools.cache
-def _identity() -> str:
-    """What a library depends on beside the codes."""
-    texts = [PRELUDE, HERE / "emulator.py", HERE / "emulator.h", *sorted((HERE / "include").iterdir())]
-    return "".join([*(p.read_text() for p in texts), *FLAGS, find_compiler().version])
-
-
-def _link(code: recipes.Code) -> Path:
-    """The name on disk of the library that has a code."""
-    return FOLDER / (hashlib.sha256((_identity() + code.text).encode()).hexdigest()[:32] + ".so")
-
-
-def _load(code: recipes.Code) -> bool:
-    if not _link(code).exists():
-        return False
-    library = ctypes.CDLL(str(_link(code).resolve()))
-    names = ctypes.cast(library.kernel_names, ctypes.c_void_p) and _names(library)
-    _KERNELS.update({name: (library, i) for i, name in enumerate(names)})
-    return code.name in _KERNELS
-
-
-def _names(library: ctypes.CDLL) -> list[str]:
-    library.kernel_names.restype = ctypes.c_char_p
-    return library.kernel_names().decode().split()
-
-
-def source(codes: Sequence[recipes.Code]) -> str:
-    """One file with several codes, each in a namespace of its own and with its own section of shared memory."""
-    parts = ['#include "emulator.h"', f'namespace {{\n#include "{PRELUDE}"\n}}']
-    for i, c in enumerate(codes):
-        parts.append(f"""\
-#undef __shared__
-#define __shared__ static __attribute__((section("shared_{i}")))
-extern "C" __attribute__((weak, visibility("hidden"))) char __start_shared_{i}[], __stop_shared_{i}[];
-namespace {{ namespace minimx {{ namespace scalar {{ namespace code_{i} {{
-#line 1 "{c.name}"
-{_dynamic(c.text)}
-constexpr int most = {_most_threads(c)};
-}} }} }} }}
-#line 1 "emulator.py"
-""")
-    entries = [
-        f'emulator::KernelOf<&minimx::scalar::code_{i}::{c.name}>::entry("{c.name}", minimx::scalar::code_{i}::most, '
-        f"__start_shared_{i}, __stop_shared_{i}),"
-        for i, c in enumerate(codes)
-    ]
-    names = " ".join(c.name for c in codes)
-    return "\n".join([*parts, "static const emulator::KernelEntry kernels[] = {", *entries, f"""}};
-extern "C" {{
-const char* kernel_names() {{ return "{names}"; }}
-const char* kernel_kinds(int i) {{ return kernels[i].kinds; }}
-const unsigned char* kernel_sizes(int i) {{ return kernels[i].sizes; }}
-int run_kernel(int i, void** args, const unsigned* grid, const unsigned* block, unsigned long shared, int backwards,
-               int garbage, char* message, int size, const void** fault) {{
-  return emulator::run_grid(kernels[i], args, grid, block, shared, backwards, garbage, message, size, fault);
-}}
-}}
-"""])  # fmt: skip
-
-
-def _dynamic(text: str) -> str:
-    """Declarations of dynamic shared memory as pointers to the emulator's."""
-    aligned = r"((?:__align__|alignas)\s*\([^)]*\)\s*)?"
-    declared = rf"extern\s+__shared__\s+{aligned}([\w:<> ]+?)\s+{aligned}(\w+)\s*\[\s*\]\s*;"
-    return re.sub(declared, r"static \2* const \4 = reinterpret_cast<\2*>(emulator::dynamic_shared);", text)
-
-
-def _most_threads(code: recipes.Code) -> str:
-    """The expression that the kernel bounds the threads of a block with."""
-    bound = re.search(rf"__launch_bounds__\s*\(([^(),]+)[^()]*\)\s+{code.name}\b", code.text)
-    return bound[1] if bound else "1024"
-
-
-def _compile(codes: Sequence[recipes.Code]) -> None:
-    """Compiles a share, and links the name of each code to the library."""
-    FOLDER.mkdir(mode=0o700, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=FOLDER) as work:
-        path = Path(work) / "codes.cc"
-        path.write_text(source(codes))
-        digest = hashlib.sha256((_identity() + path.read_text()).encode()).hexdigest()[:32]
-        made = Path(work) / "codes.so"
-        command = [*find_compiler().command, *FLAGS, f"-I{HERE}", f"-I{HERE / 'include'}", str(path), "-o", str(made)]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode:
-            raise EmulatorError(f"{', '.join(c.name for c in codes)} does not compile:\n{done.stderr[:6000]}")
-        library = FOLDER / f"library-{digest}.so"
-        made.replace(library)
-    for c in codes:
-        link = FOLDER / f"link-{os.getpid()}-{c.name}"
-        link.unlink(missing_ok=True)
-        link.symlink_to(library)
-        link.replace(_link(c))
-
-
-# ---- memory ---------------------------------------------------------------------------------------------------------
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mprotect.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
-
-
-@dataclass(frozen=True)
-class Way:
-    """One of the two ways in which a recipe is run."""
-
-    backwards: bool
-    garbage: int  # what unwritten memory is full of
-
-
-WAYS = (Way(False, 0xFF), Way(True, 0xA5))
-
-
-class Memory:
-    """``size`` bytes between two pages that fault: up to the second, or (backwards) ``phase`` behind the first."""
-
-    def __init__(self, size: int, way: Way, phase: int = 0, what: str = "", align: int = 1) -> None:
-        self.size, self.way, self.what = size, way, what
-        inner = -(-(size + phase) // PAGE) * PAGE or PAGE
-        self.map = mmap.mmap(-1, inner + 2 * PAGE)
-        self.inner = np.frombuffer(self.map, np.uint8)[PAGE:-PAGE]
-        self.inner[:] = way.garbage
-        self.start = phase if way.backwards else (inner - size) // align * align
-        self.bytes = self.inner[self.start : self.start + size]
-        self.address = self.inner.ctypes.data + self.start
-        self.first_page, self.last_page = self.inner.ctypes.data - PAGE, self.inner.ctypes.data + inner
-        for page in (self.first_page, self.last_page):
-            if _libc.mprotect(page, PAGE, mmap.PROT_NONE if hasattr(mmap, "PROT_NONE") else 0):
-                raise OSError(ctypes.get_errno(), "mprotect")
-
-    def __del__(self) -> None:
-        for page in (self.first_page, self.last_page):
-            _libc.mprotect(page, PAGE, mmap.PROT_READ | mmap.PROT_WRITE)
-
-    def check(self) -> None:
-        """Raises if something was written around the bytes."""
-        around = (self.inner[: self.start], self.inner[self.start + self.size :])
-        for part, side in zip(around, ("before", "behind"), strict=True):
-            if (part != self.way.garbage).any():
-                raise EmulatorError(f"wrote {side} {self.what}")
-
-    def near(self, address: int) -> str:
-        """Where a faulty address lies, if it is on one of the two pages."""
-        if self.last_page <= address < self.last_page + PAGE:
-            return f"{address - self.address - self.size} bytes behind the end of {self.what}"
-        if self.first_page <= address < self.first_page + PAGE:
-            return f"{self.address - address} bytes before the beginning of {self.what}"
-        return ""
-
-
-class Placed(Memory):
-    """A copy of the memory that an array shows, gaps included."""
-
-    def __init__(self, array: np.ndarray, way: Way, what: str) -> None:
-        low, high = np.lib.array_utils.byte_bounds(array) if array.size else (array.ctypes.data,) * 2
-        self.source = np.ctypeslib.as_array((ctypes.c_uint8 * (high - low)).from_address(low))
-        self.array = array  # owns the source
-        super().__init__(high - low, way, low % 16 // array.itemsize * array.itemsize, what)
-        self.bytes[:] = self.source
-        self.pointer = self.address + (array.ctypes.data - low)
 
 
 # ---- running --------------------------------------------------------------------------------------------------------
@@ -327,7 +130,7 @@ def _check_arguments(launch: recipes.Launch, library: ctypes.CDLL, index: int, a
 
 def _launch(launch: recipes.Launch, places: list, scratch: Memory, state: tuple[int, int],
             memories: list[Memory]) -> None:  # fmt: skip
-    library, index = _KERNELS[launch.code.name]
+    library, index = KERNELS[launch.code.name]
     threads = launch.block[0] * launch.block[1] * launch.block[2]
     if not (0 < threads <= 1024 and launch.block[2] <= 64 and min(launch.grid) > 0 and max(launch.grid[1:]) <= 65535
             and launch.grid[0] < 2**31 and 0 <= launch.shared <= 227 << 10):  # fmt: skip

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
-from recipe_cases import calls, dtypes, rows
+from rtc.recipe_cases import calls, dtypes, rows
 
 from minimx.ops.dtypes import ALL, BY_NAME
 from minimx.ops.table import OPS, Spec

@@ -12,7 +12,7 @@ import math
 
 import numpy as np
 import pytest
-from emulator import cpu, launch, made, numpy_type, prepare
+from rtc.emulator import cpu, launch, made, numpy_type, prepare
 
 from minimx.ops.table import Spec
 from minimx.rtc.compiler import find_compiler

@@ -7,7 +7,7 @@ import itertools
 
 import numpy as np
 import pytest
-from emulator import cpu, launch, made, numpy_type, prepare, run
+from rtc.emulator import cpu, launch, made, numpy_type, prepare, run
 
 from minimx.errors import MXError
 from minimx.rtc.compiler import find_compiler
