@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hypothesis
 import pytest
 
 import minimx as mx
@@ -10,6 +11,13 @@ import minimx as mx
 def pytest_addoption(parser):
     """``--device gpu``: the same tests with a GPU as the current device, so that what they make lies there."""
     parser.addoption("--device", default="cpu", help="cpu, gpu or gpu:1")
+
+
+def pytest_configure(config):
+    """On a GPU an example may have to wait for a compiler."""
+    if config.getoption("--device").startswith("gpu"):
+        hypothesis.settings.register_profile("gpu", deadline=None)
+        hypothesis.settings.load_profile("gpu")
 
 
 def pytest_collection_modifyitems(config, items):
