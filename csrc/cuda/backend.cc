@@ -10,6 +10,14 @@ namespace {
 
 CUdeviceptr address(const void* p) { return reinterpret_cast<CUdeviceptr>(p); }
 
+/// While this thread captures: the stream that takes the compute stream's place. Other threads go on using that one.
+thread_local CUstream t_capturing = nullptr;
+
+struct Capturing {
+  explicit Capturing(CUstream stream) { t_capturing = stream; }
+  ~Capturing() { t_capturing = nullptr; }
+};
+
 /// A CUDA graph that is ready to run.
 class CudaGraph : public DeviceGraph {
  public:
@@ -64,6 +72,7 @@ class CudaBackend : public Backend {
     Gpu& g = gpu(device);
     g.use();
     g.note(name);
+    if (t_capturing) return kernel.enqueue(data, workspace, t_capturing);
     try {
       kernel.enqueue(data, workspace, g.stream(kind));
     } catch (const Error&) {  // earlier work may be to blame: then the device says so
@@ -93,10 +102,12 @@ class CudaBackend : public Backend {
                                        std::unique_ptr<DeviceGraph> reuse) override {
     Gpu& g = gpu(device);
     g.use();
-    const CUstream s = g.stream(StreamKind::kCompute);
+    std::lock_guard one_at_a_time(g.capturing);
+    const CUstream s = g.capture_stream();
     check(driver().cuStreamBeginCapture_v2(s, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL), "cuStreamBeginCapture");
     bool whole = true;
     try {
+      Capturing scope(s);
       work();
     } catch (const Error&) {  // something in it may not be captured: it will run plainly, and fail there if it must
       whole = false;
@@ -122,7 +133,7 @@ class CudaBackend : public Backend {
   }
 
   void synchronize(int device) override {
-    gpu(device).synchronize();
+    if (Gpu* g = started_gpu(device)) g->synchronize();
     call_what_is_done();
   }
   void synchronize(int device, StreamKind kind) override { gpu(device).synchronize(kind); }

@@ -14,6 +14,9 @@ bool sticky(CUresult r) {
          r == CUDA_ERROR_ASSERT || r == CUDA_ERROR_ECC_UNCORRECTABLE;
 }
 
+constexpr int kMost = 64;
+std::atomic<Gpu*> g_started[kMost];  // never deleted: no CUDA at exit
+
 }  // namespace
 
 Gpu::Gpu(int id) : id_(id), allocator_(*this) {
@@ -49,6 +52,12 @@ void Gpu::order(StreamKind earlier, StreamKind later) {
   check_work(driver().cuStreamWaitEvent(stream(later), event, 0), "a wait between streams");
 }
 
+CUstream Gpu::capture_stream() {
+  if (!capture_)
+    check(driver().cuStreamCreateWithPriority(&capture_, CU_STREAM_NON_BLOCKING, 0), "cuStreamCreate");
+  return capture_;
+}
+
 void Gpu::synchronize(StreamKind kind) {
   use();
   check_work(driver().cuStreamSynchronize(stream(kind)), "a wait for the device");
@@ -81,20 +90,19 @@ int device_count() {
   return count;
 }
 
+Gpu* started_gpu(int id) { return id >= 0 && id < kMost ? g_started[id].load(std::memory_order_acquire) : nullptr; }
+
 Gpu& gpu(int id) {
-  constexpr int kMost = 64;
-  static std::atomic<Gpu*> started[kMost];  // never deleted: no CUDA at exit
-  driver();                                 // a forked child is told
-  if (id >= 0 && id < kMost)
-    if (Gpu* g = started[id].load(std::memory_order_acquire)) return *g;
+  driver();  // a forked child is told
+  if (Gpu* g = started_gpu(id)) return *g;
   const int count = std::min(device_count(), kMost);
   if (id < 0 || id >= count)
     throw Error(ErrorKind::kDevice, "gpu: expected a number below " + std::to_string(count) + ", got " +
                                         std::to_string(id) + ". Use mx.gpu(0).");
   static std::mutex mutex;
   std::lock_guard lock(mutex);
-  if (!started[id].load()) started[id].store(new Gpu(id), std::memory_order_release);
-  return *started[id].load();
+  if (!g_started[id].load()) g_started[id].store(new Gpu(id), std::memory_order_release);
+  return *g_started[id].load();
 }
 
 }  // namespace minimx::cuda

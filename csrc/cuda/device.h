@@ -3,6 +3,7 @@
 #include <array>
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <string>
 
 #include "cuda/allocator.h"
@@ -35,6 +36,9 @@ class Gpu {
     if (result != CUDA_SUCCESS) [[unlikely]]
       report(result, doing);
   }
+  /// A stream that runs nothing: work is captured from it, under `capturing`.
+  CUstream capture_stream();
+  std::mutex capturing;
   void synchronize(StreamKind kind);
   void synchronize();
 
@@ -46,6 +50,7 @@ class Gpu {
   CUcontext context_ = nullptr;
   std::array<CUstream, kStreamKinds> streams_{};
   std::array<CUevent, kStreamKinds> events_{};
+  CUstream capture_ = nullptr;
   Allocator allocator_;
   std::array<std::atomic<const char*>, 8> last_{};
   std::atomic<unsigned> next_{0};
@@ -55,5 +60,7 @@ class Gpu {
 int device_count();
 /// The GPU of that number, started when first asked for.
 Gpu& gpu(int id);
+/// The same if it was started, else null: it has nothing to wait for.
+Gpu* started_gpu(int id);
 
 }  // namespace minimx::cuda

@@ -101,10 +101,10 @@ std::vector<Spec> specs_from(const py::sequence& list) {
 }
 
 py::list specs_to(std::span<const Spec> specs) {
-  static auto* make = new py::object(py::module_::import("minimx.ops.table").attr("Spec"));
+  const py::object make = py::module_::import("minimx.ops.table").attr("Spec");
   py::list out;
   for (const Spec& s : specs)
-    out.append((*make)(py::tuple(py::cast(std::vector<int64_t>(s.shape.begin(), s.shape.end()))), dtype_name(s.dtype),
+    out.append(make(py::tuple(py::cast(std::vector<int64_t>(s.shape.begin(), s.shape.end()))), dtype_name(s.dtype),
                        py::tuple(py::cast(std::vector<int64_t>(s.strides.begin(), s.strides.end()))), s.scalar));
   return out;
 }
@@ -136,10 +136,17 @@ KernelPtr ask_kernel(const std::string& name, std::span<const Spec> ins, std::sp
   return *kernel.attr("capsule")().cast<py::capsule>().get_pointer<KernelPtr>();
 }
 
+/// Without the interpreter's lock, for cuDNN takes its time: several threads may make kernels at once.
 py::object make_library_kernel(const std::string& name, const py::sequence& ins, const py::sequence& outs,
                                const py::dict& attrs, int device) {
   const auto i = specs_from(ins), o = specs_from(outs);
-  return handed_over(name == "matmul" ? make_matmul(i, o, device) : make_conv(name, i, o, attrs_from(attrs), device));
+  const Attrs a = attrs_from(attrs);
+  KernelPtr kernel;
+  {
+    const py::gil_scoped_release unlocked;
+    kernel = name == "matmul" ? make_matmul(i, o, device) : make_conv(name, i, o, a, device);
+  }
+  return handed_over(std::move(kernel));
 }
 
 /// "sm_90" for a device of compute capability 9.0.
