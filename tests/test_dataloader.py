@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import types
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from minimx._bridge import to_numpy
 from minimx.gluon import data
 from minimx.gluon.data import vision
 from minimx.gluon.data.vision import transforms as T
+from minimx.ndarray import _core
 
 ROOT = pathlib.Path(__file__).parents[1]
 KINDS = [{}, {"num_workers": 1}, {"num_workers": 2, "thread_pool": True}]
@@ -416,3 +418,30 @@ def test_seed_of_the_library_orders_the_loader():
         return [to_numpy(b).tolist() for _ in range(2) for b in loader]
 
     assert orders(1) == orders(1) != orders(2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pinned_batches(kind, monkeypatch):
+    """On a machine that seems to have a GPU: batches are copies, in memory that it gave."""
+    given = []
+
+    def pinned(size):
+        given.append(size)
+        return np.empty(size, "uint8")
+
+    monkeypatch.setattr("minimx.device.cuda", lambda: types.SimpleNamespace(pinned=pinned))
+    monkeypatch.setattr("minimx.device.num_gpus", lambda: 1)
+    numbers = np.arange(30, dtype="float32").reshape(10, 3)
+    loader = data.DataLoader(numbers, 4, pin_memory=True, **kind)
+    plain = data.DataLoader(numbers, 4, pin_memory=True, pin_device_id=1)  # which is not there
+    batches = list(loader)
+    assert len(given) >= len(batches)
+    for x, y in zip(batches, plain, strict=True):
+        assert _core.is_pinned(x) and not _core.is_pinned(y)
+        assert x.dtype == y.dtype and (x.asnumpy() == y.asnumpy()).all()
+    loader.close()
+
+
+def test_prefetch_to_a_device_that_is_not_there():
+    with pytest.raises(mx.errors.DeviceError, match="DataLoader: expected a GPU that is here"):
+        iter(data.DataLoader([1, 2], 2, prefetch_to_device=mx.gpu(63)))
