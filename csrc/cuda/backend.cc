@@ -75,9 +75,8 @@ class CudaBackend : public Backend {
     if (t_capturing) return kernel.enqueue(data, workspace, t_capturing);
     try {
       kernel.enqueue(data, workspace, g.stream(kind));
-    } catch (const Error&) {  // earlier work may be to blame: then the device says so
-      const CUresult state = driver().cuStreamQuery(g.stream(kind));
-      g.check_work(state == CUDA_ERROR_NOT_READY ? CUDA_SUCCESS : state, name);
+    } catch (const Error&) {
+      check_earlier_work(g, kind, name);
       throw;
     }
     if (synchronous) g.check_work(driver().cuStreamSynchronize(g.stream(kind)), name);
@@ -129,7 +128,12 @@ class CudaBackend : public Backend {
     Gpu& g = gpu(device);
     g.use();
     g.note(name);
-    graph.launch(g.stream(StreamKind::kCompute));
+    try {
+      graph.launch(g.stream(StreamKind::kCompute));
+    } catch (const Error&) {
+      check_earlier_work(g, StreamKind::kCompute, name);
+      throw;
+    }
   }
 
   void synchronize(int device) override {
@@ -139,6 +143,12 @@ class CudaBackend : public Backend {
   void synchronize(int device, StreamKind kind) override { gpu(device).synchronize(kind); }
 
  private:
+  /// After a launch that failed: earlier work may be to blame, and then the device says so.
+  static void check_earlier_work(Gpu& g, StreamKind kind, const char* name) {
+    const CUresult state = driver().cuStreamQuery(g.stream(kind));
+    g.check_work(state == CUDA_ERROR_NOT_READY ? CUDA_SUCCESS : state, name);
+  }
+
   /// From one GPU to another, in the order of both compute streams.
   static void copy_between(void* to, int to_id, const void* from, int from_id, size_t bytes) {
     Gpu &source = gpu(from_id), &target = gpu(to_id);
