@@ -121,8 +121,8 @@ def _apply_library_settings(module: Any) -> None:
 
 
 def library_settings(**changes: bool) -> dict[str, bool]:
-    """How cuDNN and cuBLASLt may compute on GPUs; returns what was set before. Kernels keep what was set when they were
-    made, so set it before the first step.
+    """How cuDNN and cuBLASLt may compute on GPUs; returns what was set before. Operators heed a change at
+    once; graphs keep what was set when they were compiled, so set it before the first step.
 
     allow_tf32: float32 products from 10-bit mantissas, some six times as fast (off: IEEE float32). deterministic: only
     algorithms that give the same bits every time, where there is one. autotune: time cuDNN's candidates for each
@@ -133,8 +133,9 @@ def library_settings(**changes: bool) -> dict[str, bool]:
         raise ArgumentError("library_settings", f"some of {', '.join(_library_settings)}", sorted(unknown), "Use those")
     before = dict(_library_settings)
     _library_settings.update(changes)
-    if num_gpus():
+    if _library_settings != before and num_gpus():
         _apply_library_settings(cuda())
+        _core.renew_kernels()
     return before
 
 

@@ -57,6 +57,7 @@ void add_engine(py::module_& m) {
   m.def("set_bulk_size", engine::set_bulk_size);
   m.def("set_num_threads", engine::set_num_threads);
   m.def("num_threads", engine::num_threads);
+  m.def("renew_kernels", Plan::renew_kernels);
   m.def("set_host_threads", engine::set_host_threads);
   m.def("host_threads", engine::host_threads);
   m.def("set_inline_threshold_ns", engine::set_inline_threshold_ns);

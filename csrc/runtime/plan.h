@@ -2,6 +2,7 @@
 // A plan holds the output types, the bound kernel and, once needed, the gradient programs. Plans are immutable but for
 // that cache. invariant: lookups and invoke run under the interpreter's lock, so no lock is taken here.
 #pragma once
+#include <atomic>
 #include <functional>
 #include <string>
 #include <unordered_map>
@@ -87,16 +88,18 @@ class Plan : public RefCounted {
   bool pointwise = false;  // element i of the output depends on element i of the operands only: may run in place
 
   /// The bound kernel; null for views. Made on first use, as a traced plan never needs one, and anew when the number of
-  /// threads has changed: oneDNN's primitives keep the one they were made for.
+  /// threads has changed, for oneDNN's primitives keep the one they were made for, or after renew_kernels().
   const KernelPtr& kernel() {
-    const int threads = engine::num_threads();
-    if (kernel_threads_ != threads && make_kernel_) {
+    const int64_t now = generation_.load(std::memory_order_relaxed) << 32 | engine::num_threads();
+    if (made_at_ != now && make_kernel_) {
       KernelPtr made = make_kernel_();  // may let other threads run meanwhile
-      if (kernel_threads_ != threads) kernel_ = std::move(made);
-      kernel_threads_ = threads;
+      if (made_at_ != now) kernel_ = std::move(made);
+      made_at_ = now;
     }
     return kernel_;
   }
+  /// All plans make their kernels anew when they next need them: settings that kernels keep have changed.
+  static void renew_kernels() { generation_.fetch_add(1, std::memory_order_relaxed); }
   void set_kernel(std::function<KernelPtr()> make) { make_kernel_ = std::move(make); }
 
   /// Gradient programs by the mask of operands that need one.
@@ -104,7 +107,8 @@ class Plan : public RefCounted {
 
  private:
   KernelPtr kernel_;
-  int kernel_threads_ = 0;  // engine::num_threads() when it was made
+  int64_t made_at_ = 0;  // the generation and engine::num_threads() when it was made
+  static inline std::atomic<int64_t> generation_{0};
   std::function<KernelPtr()> make_kernel_;
 };
 
