@@ -6,12 +6,17 @@
 // tensor cores are fed 16 bytes of channels at once. What cuDNN does not compute at all goes to the plain kernel of
 // minimx/rtc/cuda.
 #include <algorithm>
+#include <array>
+#include <cstdlib>
 #include <mutex>
+#include <optional>
 #include <thread>
 
+#include "cuda/choices.h"
 #include "cuda/conv_plan.h"
 #include "cuda/device.h"
 #include "cuda/steps.h"
+#include "cuda/timing.h"
 
 namespace minimx::cuda {
 namespace {
@@ -158,19 +163,24 @@ constexpr double kLaunches = 8000;   // nanoseconds of the copies' launches
 
 double elements(const Spec& s) { return static_cast<double>(s.size()); }
 
-/// The channels to fill x and w up to, or 0 where that takes longer than it saves, or cannot be.
+/// The channels to fill x and w up to, or 0 where that cannot help.
 int64_t filled_channels(const Call& c, bool channels_last) {
-  const Spec &x = *c.x.spec, &w = *c.w.spec, &y = *c.y.spec;
-  const auto item = static_cast<int64_t>(itemsize(x.dtype));
-  const int64_t step = kAlignment / item, channels = x.shape[1], filled = (channels + step - 1) / step * step;
+  const Spec &x = *c.x.spec, &w = *c.w.spec;
+  const auto step = kAlignment / static_cast<int64_t>(itemsize(x.dtype));
+  const int64_t channels = x.shape[1], filled = (channels + step - 1) / step * step;
   if (!channels_last || filled == channels || w.shape[1] != channels) return 0;
-  if (item != 2 && !(x.dtype == DType::kFloat32 && library_settings().allow_tf32)) return 0;
-  const double flops = 2 * elements(y) * elements(w) / static_cast<double>(w.shape[0] * channels);  // of one channel
-  const double pixels = elements(x) / static_cast<double>(channels);
-  const double moved = pixels * static_cast<double>(item * (channels + 2 * filled));  // read, written, and read again
-  const double plain = flops * static_cast<double>(channels) / kSlowFlops;
-  const double padded = flops * static_cast<double>(filled * item / 2) / kFlops + moved / kBytes + kLaunches;
-  return padded < plain ? filled : 0;
+  const bool tensor_cores = x.dtype != DType::kFloat32 || library_settings().allow_tf32;
+  return tensor_cores ? filled : 0;
+}
+
+/// True where filling up saves more than it takes, by the numbers above.
+bool filling_pays(const Call& c, int64_t filled) {
+  const Spec &x = *c.x.spec, &w = *c.w.spec;
+  const double item = static_cast<double>(itemsize(x.dtype)), few = static_cast<double>(x.shape[1]);
+  const double all = static_cast<double>(filled), window = elements(w) / few / static_cast<double>(w.shape[0]);
+  const double flops = 2 * elements(*c.y.spec) * window;            // of one channel
+  const double moved = elements(x) / few * item * (few + 2 * all);  // read, written, and read again
+  return flops * all * item / 2 / kFlops + moved / kBytes + kLaunches < flops * few / kSlowFlops;
 }
 
 // --- kernels
@@ -320,10 +330,48 @@ KernelPtr attempt(const Call& c, bool channels_last, int64_t channels) {
   return kernel ? kernel : attempt(c, {channels_last, false, channels});
 }
 
+/// Milliseconds of the kernel, operands of the call's sizes in buffers.
+float time_of(const KernelPtr& kernel, const Call& c) {
+  const std::lock_guard alone(timing());
+  const auto& steps = dynamic_cast<const DeviceKernel&>(*kernel);
+  std::array<std::optional<Buffer>, 4> buffers;
+  std::array<void*, 4> data{};
+  for (const Call::Operand* o : {&c.x, &c.w, &c.y, &c.b}) {
+    if (!o->spec) continue;
+    int64_t first = 0, last = 0;  // elements before the operand's own first, and after it
+    for (int i = 0; i < o->spec->shape.size(); ++i) {
+      const int64_t reach = (o->spec->shape[i] - 1) * o->spec->strides[i];
+      (reach < 0 ? first : last) += std::abs(reach);
+    }
+    const auto item = static_cast<int64_t>(itemsize(o->spec->dtype));
+    const auto& buffer = buffers[o->place].emplace(static_cast<size_t>((first + last + 1) * item), c.device);
+    data[o->place] = static_cast<char*>(buffer.data()) + first * item;
+  }
+  const Buffer workspace(steps.workspace_bytes(), c.device);
+  return cuda::time_of(c.device, [&](StreamHandle s) { steps.enqueue(data.data(), workspace.data(), s); });
+}
+
+/// The quicker of a convolution as it is and one with channels filled up, as timed or as remembered; maybe null.
+KernelPtr tuned_conv(const Call& c, bool channels_last, int64_t filled) {
+  const ChoiceFile file(c.device);
+  const std::string problem = "channels of " + problem_of(c, {channels_last, false, 0}).str();
+  EngineChoice choice;
+  if (file.find(problem, choice)) return attempt(c, channels_last, choice.engine == filled ? filled : 0);
+  KernelPtr few = attempt(c, channels_last, 0), all = attempt(c, channels_last, filled);
+  if (!few || !all) return few ? few : all;
+  choice.engine = time_of(all, c) < time_of(few, c) ? filled : 0;
+  file.append(problem, choice);
+  return choice.engine ? all : few;
+}
+
 KernelPtr library_conv(const Call& c) {
   const bool last = prefers_channels_last(c);
+  const int64_t filled = filled_channels(c, last);
   KernelPtr kernel;
-  if (const int64_t channels = filled_channels(c, last)) kernel = attempt(c, last, channels);
+  if (filled && library_settings().autotune)
+    kernel = tuned_conv(c, last, filled);
+  else if (filled && filling_pays(c, filled))
+    kernel = attempt(c, last, filled);
   for (const bool layout : {last, !last})
     if (!kernel) kernel = attempt(c, layout, 0);
   return kernel;

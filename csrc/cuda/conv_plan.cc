@@ -18,6 +18,7 @@
 #include "cuda/device.h"
 #include "cuda/libraries.h"
 #include "cuda/library_kernels.h"
+#include "cuda/timing.h"
 
 namespace cudnn_frontend {
 void* cudnn_dlhandle = nullptr;  // the library that its calls go to; set by find_conv_plan
@@ -36,7 +37,6 @@ enum Uid : int64_t { kX = 1, kW, kY, kBias };  // in the order in which pointers
 constexpr int kDevices = 64;
 constexpr int64_t kWorkspace = int64_t{1} << 30;  // bytes that are worth a faster engine
 constexpr size_t kMostCandidates = 24;            // that autotuning times
-constexpr int kRuns = 5;                          // of each
 
 [[noreturn]] void fail(const std::string& text) {
   throw Error(ErrorKind::kDevice, "convolution: expected cuDNN to run, got '" + text + "'. See mx.runtime.");
@@ -47,7 +47,6 @@ void check(fe::error_t status) {
 void check(cudnnStatus_t status) {
   if (status != CUDNN_STATUS_SUCCESS) fail(fe::detail::get_error_string(status));
 }
-void check(CUresult result, const char* what) { cuda::check(result, what); }
 
 /// cuDNN's handles: lent to one thread at a time, since a handle has one stream. Never destroyed.
 class Handle {
@@ -266,71 +265,36 @@ PlanPtr first_plan(const ConvProblem& p, int64_t limit, int device) {
 // --- timing, and remembering what it found
 // -----------------------------------------------------------------------------
 
-/// Device memory for the length of a scope. Its contents are whatever was there: the time does not depend on them.
-class Buffer {
- public:
-  Buffer(size_t bytes, int device)
-      : block_(bytes ? backend()->allocate(bytes, device, StreamKind::kCompute, "convolution") : nullptr) {}
-  ~Buffer() {
-    if (block_) backend()->release(block_);
-  }
-  Buffer(const Buffer&) = delete;
-  Buffer& operator=(const Buffer&) = delete;
-  void* data() const { return block_ ? block_->data : nullptr; }
-
- private:
-  DeviceBlock* block_;
-};
-
-class Event {
- public:
-  Event() { check(driver().cuEventCreate(&event_, CU_EVENT_DEFAULT), "cuEventCreate"); }
-  ~Event() { driver().cuEventDestroy_v2(event_); }
-  Event(const Event&) = delete;
-  Event& operator=(const Event&) = delete;
-  void record(CUstream stream) { check(driver().cuEventRecord(event_, stream), "cuEventRecord"); }
-  /// Milliseconds from the other event to this one; waits for it.
-  float since(const Event& begin) const {
-    float ms = 0;
-    check(driver().cuEventSynchronize(event_), "cuEventSynchronize");
-    check(driver().cuEventElapsedTime(&ms, begin.event_, event_), "cuEventElapsedTime");
-    return ms;
-  }
-
- private:
-  CUevent event_ = nullptr;
-};
-
 size_t bytes_of(const ConvProblem::Tensor& t, DType dtype) {
   size_t n = itemsize(dtype);
   for (int64_t d : t.shape) n *= static_cast<size_t>(d);
   return n;
 }
 
+/// The milliseconds of an engine, or infinity if it does not run.
+float time_of_engine(Graph& graph, int64_t index, const ConvProblem& p, int device) {
+  const std::lock_guard alone(timing());
+  int64_t bytes = 0;
+  check(graph.get_workspace_size_plan_at_index(index, bytes));
+  const Buffer x(bytes_of(p.x, p.dtype), device), w(bytes_of(p.w, p.dtype), device), y(bytes_of(p.y, p.dtype), device),
+      b(p.bias ? bytes_of({bias_shape(p), {}}, p.dtype) : 0, device), workspace(static_cast<size_t>(bytes), device);
+  void* pointers[] = {x.data(), w.data(), y.data(), b.data()};
+  const Handle handle(device, backend()->stream(device, StreamKind::kCompute));
+  bool runs = true;
+  const float ms = time_of(device, [&](StreamHandle) {
+    runs = runs && graph.execute_plan_at_index(handle, pointers, p.bias ? 4 : 3, workspace.data(), index).is_good();
+  });
+  return runs ? ms : std::numeric_limits<float>::infinity();
+}
+
 /// The engine that ran fastest, of the first candidates; -1 where there is none.
 int64_t fastest(Candidates& candidates, const ConvProblem& p, int device) {
-  const StreamHandle stream = backend()->stream(device, StreamKind::kCompute);
-  const Buffer x(bytes_of(p.x, p.dtype), device), w(bytes_of(p.w, p.dtype), device), y(bytes_of(p.y, p.dtype), device),
-      b(p.bias ? bytes_of({bias_shape(p), {}}, p.dtype) : 0, device);
-  void* pointers[] = {x.data(), w.data(), y.data(), b.data()};
-  const Handle handle(device, stream);
-  Event begin, end;
   int64_t best = -1;
-  float best_ms = std::numeric_limits<float>::max();
+  float best_ms = std::numeric_limits<float>::infinity();
   for (size_t tried = 0; tried < kMostCandidates; ++tried) {
     const int64_t index = candidates.next();
     if (index < 0) break;
-    int64_t bytes = 0;
-    check(candidates.graph().get_workspace_size_plan_at_index(index, bytes));
-    const Buffer workspace(static_cast<size_t>(bytes), device);
-    const auto run = [&] {
-      return candidates.graph().execute_plan_at_index(handle, pointers, p.bias ? 4 : 3, workspace.data(), index);
-    };
-    if (run().is_bad()) continue;
-    begin.record(static_cast<CUstream>(stream));
-    for (int i = 0; i < kRuns; ++i) check(run());
-    end.record(static_cast<CUstream>(stream));
-    const float ms = end.since(begin);
+    const float ms = time_of_engine(candidates.graph(), index, p, device);
     if (ms < best_ms) best_ms = ms, best = index;
   }
   return best;

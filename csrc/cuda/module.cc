@@ -105,7 +105,7 @@ py::list specs_to(std::span<const Spec> specs) {
   py::list out;
   for (const Spec& s : specs)
     out.append(make(py::tuple(py::cast(std::vector<int64_t>(s.shape.begin(), s.shape.end()))), dtype_name(s.dtype),
-                       py::tuple(py::cast(std::vector<int64_t>(s.strides.begin(), s.strides.end()))), s.scalar));
+                    py::tuple(py::cast(std::vector<int64_t>(s.strides.begin(), s.strides.end()))), s.scalar));
   return out;
 }
 

@@ -1,0 +1,56 @@
+#include "cuda/timing.h"
+
+#include "cuda/backend.h"
+#include "cuda/driver.h"
+
+namespace minimx::cuda {
+namespace {
+
+constexpr int kRuns = 5;
+
+class Event {
+ public:
+  Event() { check(driver().cuEventCreate(&event_, CU_EVENT_DEFAULT), "cuEventCreate"); }
+  ~Event() { driver().cuEventDestroy_v2(event_); }
+  Event(const Event&) = delete;
+  Event& operator=(const Event&) = delete;
+  void record(StreamHandle stream) {
+    check(driver().cuEventRecord(event_, static_cast<CUstream>(stream)), "cuEventRecord");
+  }
+  /// Milliseconds from the other event to this one; waits for it.
+  float since(const Event& begin) const {
+    float ms = 0;
+    check(driver().cuEventSynchronize(event_), "cuEventSynchronize");
+    check(driver().cuEventElapsedTime(&ms, begin.event_, event_), "cuEventElapsedTime");
+    return ms;
+  }
+
+ private:
+  CUevent event_ = nullptr;
+};
+
+}  // namespace
+
+Buffer::Buffer(size_t bytes, int device)
+    : block_(bytes ? backend()->allocate(bytes, device, StreamKind::kCompute, "convolution") : nullptr) {}
+
+Buffer::~Buffer() {
+  if (block_) backend()->release(block_);
+}
+
+std::mutex& timing() {
+  static auto* m = new std::mutex;
+  return *m;
+}
+
+float time_of(int device, const std::function<void(StreamHandle)>& run) {
+  const StreamHandle stream = backend()->stream(device, StreamKind::kCompute);
+  Event begin, end;
+  run(stream);
+  begin.record(stream);
+  for (int i = 0; i < kRuns; ++i) run(stream);
+  end.record(stream);
+  return end.since(begin) / kRuns;
+}
+
+}  // namespace minimx::cuda

@@ -1,0 +1,29 @@
+// How long work takes on a device, to choose between ways to do it.
+#pragma once
+#include <functional>
+#include <mutex>
+
+#include "runtime/backend.h"
+
+namespace minimx::cuda {
+
+/// Device memory for the length of a scope. Its contents are whatever was there: the time does not depend on them.
+class Buffer {
+ public:
+  Buffer(size_t bytes, int device);
+  ~Buffer();
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  void* data() const { return block_ ? block_->data : nullptr; }
+
+ private:
+  DeviceBlock* block_;
+};
+
+/// To be held while something is timed, buffers included: threads would disturb one another.
+std::mutex& timing();
+
+/// Milliseconds that `run` takes on the device's compute stream, once it has warmed up.
+float time_of(int device, const std::function<void(StreamHandle)>& run);
+
+}  // namespace minimx::cuda
