@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 import minimx as mx
-from minimx.errors import NotSupported
+from minimx.errors import DeviceError, NotSupported
 from minimx.ops.table import Spec
-from minimx.rtc.cuda import kernel, kernel_for
+from minimx.rtc.cuda import kernel, kernel_for, library
 from minimx.rtc.cuda.adaptors import ADAPTORS
 from minimx.rtc.cuda.recipe import Operand, Scratch, State, Value
 
@@ -32,6 +34,7 @@ def module(monkeypatch):
     monkeypatch.setattr(kernel, "cuda", lambda: made)
     monkeypatch.setattr(kernel, "cubins", lambda codes, arch: {c.name: b"cubin" for c in codes})
     monkeypatch.setattr(kernel, "_kernels", {})
+    monkeypatch.setattr(library, "_kernels", {})
     return made
 
 
@@ -70,10 +73,47 @@ def test_many_kernels_are_compiled_together(module, monkeypatch):
     rows = ("negative", "exp", "negative", "sin")
     many = [kernel.wanted("elemwise", [X], [X], {"loop": row, "dtype": "float32"}, 0) for row in rows]
     assert all(isinstance(k, kernel.Pending) for k in many)
-    library = kernel.wanted("matmul", [X, X], [X], {}, 0)
-    made = kernel.finished([*many, library])
-    assert len(asked) == 1 and len(asked[0]) == 3 and made[0] is made[2] and made[4] is library
+    product = kernel.wanted("matmul", [X, X], [X], {}, 0)
+    made = kernel.finished([*many, product])
+    assert len(asked) == 1 and len(asked[0]) == 3 and made[0] is made[2] and made[4] == ("matmul", [X, X], [X], {}, 0)
     assert kernel_for("elemwise", [X], [X], {"loop": "exp", "dtype": "float32"}, 0) is made[1] and len(asked) == 1
+
+
+def test_libraries_are_asked_on_threads(module, monkeypatch):
+    """All at once, equal ones once, on this thread if there is one only; a failure is raised to who wanted it."""
+    meeting, threads = threading.Barrier(3), []
+
+    def make(name, ins, outs, attrs, device_id):
+        threads.append(threading.current_thread())
+        if device_id < 3:
+            meeting.wait(60)
+        if device_id == 9:
+            raise DeviceError("matmul", "a library", "none", "See mx.runtime")
+        return object()
+
+    monkeypatch.setattr(module, "make_library_kernel", make, raising=False)
+    monkeypatch.setattr(library.settings, "num_threads", 4)
+    several = [kernel.wanted("matmul", [X, X], [X], {}, i) for i in (0, 1, 2, 0)]
+    made = kernel.finished(several)
+    assert len(set(map(id, made))) == 3 and made[0] is made[3] and len(set(threads)) == 3
+    assert kernel_for("matmul", [X, X], [X], {}, 1) is made[1] and len(threads) == 3
+    kernel_for("matmul", [X, X], [X], {}, 3)
+    assert threads[3] is threading.main_thread()
+    for others in ([], [4]):
+        with pytest.raises(DeviceError, match="a library"):
+            kernel.finished([kernel.wanted("matmul", [X, X], [X], {}, i) for i in (9, *others)])
+
+
+def test_settings_of_libraries_tell_kernels_apart(module):
+    """What was made before a change is used again after the change back, and not between."""
+    first = kernel.wanted("matmul", [X, X], [X], {}, 0)
+    before = mx.device.library_settings(allow_tf32=True)
+    try:
+        assert before["allow_tf32"] is False
+        assert kernel.wanted("matmul", [X, X], [X], {}, 0).key != first.key
+    finally:
+        mx.device.library_settings(**before)
+    assert kernel.wanted("matmul", [X, X], [X], {}, 0).key == first.key
 
 
 def test_convolutions_go_to_the_library(module):

@@ -16,7 +16,7 @@ from ...errors import NotSupported
 from ...ops.dtypes import BY_NAME
 from ...ops.table import Spec
 from ..group import Group, c_strides, number
-from . import pointwise
+from . import library, pointwise
 from .adaptors import ADAPTORS
 from .compile import cubins
 from .factories import FACTORIES
@@ -56,12 +56,17 @@ def wanted(name: str, ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str
     while name in ADAPTORS:
         name, ins, outs, attrs = ADAPTORS[name](ins, outs, attrs)
     if name in LIBRARY:
-        return cuda().make_library_kernel(name, ins, outs, attrs, device_id)
+        make = functools.partial(cuda().make_library_kernel, name, ins, outs, attrs, device_id)
+        return library.pending(make, key_of(name, ins, outs, attrs, device_id))
     if name not in FACTORIES:
         raise NotSupported(name, "an operator that GPUs have", "one without a recipe", "Move its operands to mx.cpu()")
-    key = (name, *ins, *outs, len(ins), repr(sorted(attrs.items())), device_id)
     write = functools.partial(FACTORIES[name], ins, outs, attrs)
-    return Pending(write, (*ins, *outs), len(outs), device_id, key)
+    return Pending(write, (*ins, *outs), len(outs), device_id, key_of(name, ins, outs, attrs, device_id))
+
+
+def key_of(name: str, ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any], device_id: int) -> tuple:
+    """What tells a kernel from others."""
+    return (name, *ins, *outs, len(ins), repr(sorted(attrs.items())), device_id)
 
 
 def wanted_fused(group: Group, in_specs: Sequence[tuple], out_specs: Sequence[tuple], device_id: int) -> Any:
@@ -81,6 +86,7 @@ def wanted_many(fused: Sequence[Pending]) -> Pending:
 
 def finished(kernels: Sequence[Any]) -> list[Any]:
     """The kernels, with those that are Pending compiled, all together, and bound."""
+    from_library = library.begin(kernels)
     pending = {k.key: k for k in kernels if isinstance(k, Pending)}
     done = {key: _kernels[key] for key in pending if key in _kernels}
     for device_id in sorted({k.device_id for k in pending.values()}):
@@ -92,7 +98,7 @@ def finished(kernels: Sequence[Any]) -> list[Any]:
             _kernels.clear()
         for key, r in recipes.items():  # another thread may have made it meanwhile: both then use one
             done[key] = _kernels.setdefault(key, bind(r, mine[key].specs, made))
-    return [done[k.key] if isinstance(k, Pending) else k for k in kernels]
+    return [done[k.key] if isinstance(k, Pending) else from_library(k) for k in kernels]
 
 
 def given(s: Sequence[Any]) -> Spec:
