@@ -58,6 +58,7 @@ def test_rows_stay(name):
             assert {x.grad.device for x in floats} == {HERE}
 
 
+@pytest.mark.cpu_only("takes the CPU for where arrays are made")
 def test_made_where_asked():
     make = mx.np.random
     for y in (make.rand(2, ctx=HERE), make.randint(0, 5, size=3, device=HERE), make.choice(5, 2, device=HERE),

@@ -310,6 +310,7 @@ def test_blocked_values():
     assert fusion.space_of(Node("add", [x, bias], [a])) is None
 
 
+@pytest.mark.cpu_only("the host's compiler is not asked")
 def test_a_broken_kernel_is_caught(monkeypatch):
     """Teeth: the comparison of these tests fails if the kernel's text is wrong in one place."""
     right = text.step

@@ -273,6 +273,7 @@ def test_absorb_relu_leaves_what_others_read():
     assert "batch_norm_relu" not in ops(graph)
 
 
+@pytest.mark.cpu_only("blocked layouts are oneDNN's")
 def test_blocked_layouts():
     """A chain of convolutions stays in the library's layout, with reorders at its ends only, and gives the same."""
 

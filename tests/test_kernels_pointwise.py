@@ -39,8 +39,10 @@ def run(name: str, *operands, **attrs) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", ACCURACY)
-def test_float_functions_are_accurate(name):
+def test_float_functions_are_accurate(name, device):
     ulps, low, high, reference = ACCURACY[name]
+    if device.device_type == "gpu":
+        ulps = max(ulps, 3.5)  # CUDA's own: 2 for exp, and what is made of it
     rng = np.random.default_rng(0)
     x = rng.uniform(low, high, 100_000)
     if low > 0:

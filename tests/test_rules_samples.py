@@ -102,14 +102,15 @@ def test_rows_say_what_they_are(name):
 @pytest.mark.parametrize(
     "name", ["reshape", "transpose", "concatenate", "take", "matmul", "softmax_of", "row_norm", "argsort_to", "pad"]
 )
-def test_strided_operands_give_the_same(name):
+def test_strided_operands_give_the_same(name, device):
     """Operands that are views with gaps, reversed: the same result as their contiguous copies."""
+    sums = name == "matmul" and device.device_type == "gpu"  # cuBLASLt adds up in another order
     for operands, attrs in OPS[name].row.samples("float32", np.random.default_rng(0)) if OPS[name].row.samples else []:
         plain = [to_mx(x, "float32") for x in operands]
         result = flat(to_numpy(getattr(f, name)(*plain, **attrs)))
         gaps = [strided(x) if getattr(x, "ndim", 0) else x for x in plain]
         for a, b in zip(result, flat(to_numpy(getattr(f, name)(*gaps, **attrs))), strict=True):
-            np.testing.assert_array_equal(a, b)
+            np.testing.assert_allclose(a, b, rtol=1e-6 if sums else 0, atol=1e-6 if sums else 0)
 
 
 def strided(x):

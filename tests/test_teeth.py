@@ -289,6 +289,7 @@ def test_a_fusion_that_computes_something_else(monkeypatch, fresh):
 # --- races -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.cpu_only("shares memory with NumPy")
 def test_a_dependency_that_was_not_declared():
     """A callback that writes an array without saying so is seen by the order test: what reads it comes too early."""
     host = np.zeros(1, "float32")
