@@ -21,7 +21,6 @@ from minimx._bridge import to_numpy
 from minimx.gluon import data
 from minimx.gluon.data import vision
 from minimx.gluon.data.vision import transforms as T
-from minimx.ndarray import _core
 
 ROOT = pathlib.Path(__file__).parents[1]
 KINDS = [{}, {"num_workers": 1}, {"num_workers": 2, "thread_pool": True}]
@@ -421,8 +420,11 @@ def test_seed_of_the_library_orders_the_loader():
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.cpu_only("plays a GPU itself")
 def test_pinned_batches(kind, monkeypatch):
     """On a machine that seems to have a GPU: batches are copies, in memory that it gave."""
+    from minimx.ndarray import _core  # here: workers import this file, without the engine
+
     given = []
 
     def pinned(size):
