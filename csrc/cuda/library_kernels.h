@@ -12,7 +12,7 @@
 namespace minimx::cuda {
 
 /// Makes a kernel of a device by its factory's name. Asked for: "cast", "reduce" (sum), "elemwise" (add, relu), "fill",
-/// "matmul_plain" and "conv_fwd_plain", "conv_bwd_data_plain", "conv_bwd_weights_plain".
+/// "paste", "matmul_plain" and "conv_fwd_plain", "conv_bwd_data_plain", "conv_bwd_weights_plain".
 using KernelMaker = std::function<KernelPtr(const std::string& name, std::span<const Spec> ins,
                                             std::span<const Spec> outs, const Attrs& attrs, int device)>;
 
