@@ -9,6 +9,7 @@
 #include "bind/submodules.h"
 #include "cpu/batch_norm.h"
 #include "cpu/layout.h"
+#include "runtime/fused.h"
 
 namespace minimx::bind {
 namespace {
@@ -39,6 +40,23 @@ std::vector<OutSpec> types_from(const py::sequence& xs) {
     out.push_back({s.dtype, s.shape});
   }
   return out;
+}
+
+/// pairs: (kernel, operand indices).
+Members members_from(int operands, const py::sequence& pairs, const std::vector<size_t>& temporaries,
+                     const std::vector<py::bytes>& constants) {
+  std::vector<Members::Member> members;
+  for (py::handle h : pairs) {
+    py::sequence pair = py::reinterpret_borrow<py::sequence>(h);
+    members.push_back({pair[0].cast<PyKernelHandle&>().kernel, pair[1].cast<std::vector<int>>()});
+  }
+  std::vector<Members::Constant> elements;
+  for (std::string_view bytes : constants) {
+    Members::Constant c{};
+    std::copy_n(bytes.data(), std::min(bytes.size(), c.size()), c.data());
+    elements.push_back(c);
+  }
+  return Members(operands, std::move(members), temporaries, std::move(elements));
 }
 
 struct PyProgram {
@@ -94,7 +112,8 @@ void add_program(py::module_& m) {
       .def_property_readonly("workspace_bytes", [](const PyKernelHandle& k) { return k.kernel->workspace_bytes(); })
       .def_property_readonly("compiled",
                              [](const PyKernelHandle& k) {
-                               auto* f = dynamic_cast<const FusedKernel*>(k.kernel.get());
+                               if (auto* f = dynamic_cast<const FusedKernel*>(k.kernel.get())) return f->compiled();
+                               auto* f = dynamic_cast<const FusedDeviceKernel*>(k.kernel.get());
                                return f && f->compiled();
                              })
       .def(
@@ -103,8 +122,19 @@ void add_program(py::module_& m) {
             return py::capsule(new KernelPtr(k.kernel), [](void* p) { delete static_cast<KernelPtr*>(p); });
           },
           "For another module of minimx.")
-      .def("set_function", [](const PyKernelHandle& k, uintptr_t address) {
-        dynamic_cast<const FusedKernel&>(*k.kernel).set_function(reinterpret_cast<FusedKernel::Function>(address));
+      .def("set_function",
+           [](const PyKernelHandle& k, uintptr_t address) {
+             dynamic_cast<const FusedKernel&>(*k.kernel).set_function(reinterpret_cast<FusedKernel::Function>(address));
+           })
+      .def(
+          "settle",
+          [](const PyKernelHandle& k, const PyKernelHandle* kernel) {
+            dynamic_cast<const FusedDeviceKernel&>(*k.kernel).settle(kernel ? kernel->kernel : nullptr);
+          },
+          "The kernel takes over, or with None the members stay.", py::arg("kernel").none(true))
+      .def_property_readonly("settled", [](const PyKernelHandle& k) {
+        auto* f = dynamic_cast<const FusedDeviceKernel*>(k.kernel.get());
+        return !f || f->settled();
       });
   m.def("make_kernel",
         [](const std::string& name, const py::sequence& ins, const py::sequence& outs, const py::dict& attrs) {
@@ -118,21 +148,18 @@ void add_program(py::module_& m) {
       "make_fused",
       [](int operands, int64_t elements, double cost_ns, const py::sequence& members,
          const std::vector<size_t>& temporaries, const std::vector<py::bytes>& constants) {
-        std::vector<FusedKernel::Member> list;
-        for (py::handle h : members) {
-          py::sequence pair = py::reinterpret_borrow<py::sequence>(h);
-          list.push_back({pair[0].cast<PyKernelHandle&>().kernel, pair[1].cast<std::vector<int>>()});
-        }
-        std::vector<FusedKernel::Constant> elements_of_constants;
-        for (std::string_view bytes : constants) {
-          FusedKernel::Constant c{};
-          std::copy_n(bytes.data(), std::min(bytes.size(), c.size()), c.data());
-          elements_of_constants.push_back(c);
-        }
-        return PyKernelHandle{std::make_shared<FusedKernel>(operands, elements, cost_ns, std::move(list), temporaries,
-                                                            std::move(elements_of_constants))};
+        return PyKernelHandle{
+            std::make_shared<FusedKernel>(elements, cost_ns, members_from(operands, members, temporaries, constants))};
       },
       "A fused kernel; members are (kernel, operand indices counted on through the constants, ~i for temporary i).");
+  m.def(
+      "make_fused_device",
+      [](int operands, const py::sequence& members, const std::vector<size_t>& temporaries,
+         const std::vector<py::bytes>& constants, size_t workspace) {
+        return PyKernelHandle{
+            std::make_shared<FusedDeviceKernel>(members_from(operands, members, temporaries, constants), workspace)};
+      },
+      "The same of kernels of a GPU; workspace: bytes that the compiled kernel needs, which settle() brings.");
   m.def(
       "make_device_host_kernel",
       [](py::object call, size_t operands) {

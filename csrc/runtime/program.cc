@@ -3,9 +3,9 @@
 #include <algorithm>
 
 #include "engine/core.h"
-#include "engine/parallel.h"
 #include "runtime/backend.h"
 #include "runtime/captured.h"
+#include "runtime/fused.h"
 #include "runtime/invoke.h"
 #include "runtime/launch.h"
 
@@ -24,9 +24,6 @@ Array snapshot(const Array& a) {
 
 /// Programs of small steps run on the caller's thread up to this much work.
 constexpr double kInlineProgramNs = 500e3;
-
-/// Elements a thread should have at least, for a fused kernel to be split.
-constexpr int64_t kFusedGrain = 16384;
 
 }  // namespace
 
@@ -63,6 +60,7 @@ void Program::add_step(Step step) {
   cost_ns_ += step.kernel->cost_ns() + 20;
   largest_ns_ = std::max(largest_ns_, step.kernel->cost_ns());
   random_steps_ += step.random;
+  if (auto* fused = dynamic_cast<const FusedDeviceKernel*>(step.kernel.get())) unsettled_.push_back(fused);
   steps_.push_back(std::move(step));
 }
 
@@ -128,7 +126,8 @@ void Program::enqueue(const Call& call) const {
   if (call.arena) call.arena->use_on(StreamKind::kCompute), places.push_back(call.arena->data());
   const std::array<uint64_t, 3> random{call.seed, call.first_call, 0};
   engine::BlockingScope blocking;  // launches take a while, and none of them needs Python
-  if (!call.fixed || engine::runs_at_once()) return execute(call, random);
+  if (!call.fixed || engine::runs_at_once() || !std::ranges::all_of(unsettled_, &FusedDeviceKernel::settled))
+    return execute(call, random);
   captured_->run(
       places, random_steps_ ? &random : nullptr, [&] { execute(call, random); },
       [&](uint64_t base) { execute(call, {0, 0, base}); });
@@ -194,40 +193,6 @@ std::vector<Array> Program::run(std::span<const Array> ins, const Ref<Storage>& 
       },
       reads, writes, info);
   return outs;
-}
-
-FusedKernel::FusedKernel(int operands, int64_t elements, double cost_ns, std::vector<Member> members,
-                         std::vector<size_t> temporaries, std::vector<Constant> constants)
-    : operands_(operands),
-      elements_(elements),
-      cost_ns_(cost_ns),
-      members_(std::move(members)),
-      constants_(std::move(constants)) {
-  for (size_t bytes : temporaries) {
-    offsets_.push_back(workspace_);
-    workspace_ += aligned(bytes);
-  }
-  size_t inner = 0;
-  for (const Member& m : members_) inner = std::max(inner, m.kernel->workspace_bytes());
-  offsets_.push_back(workspace_);  // the members' own scratch lies behind the temporaries
-  workspace_ += inner;
-}
-
-void FusedKernel::run(void* const* data, void* workspace) const {
-  if (Function f = function_.load(std::memory_order_acquire)) {
-    parallel_for(elements_, kFusedGrain, [&](int64_t begin, int64_t end) { f(data, begin, end); });
-    return;
-  }
-  char* scratch = static_cast<char*>(workspace);
-  std::vector<void*> operands;
-  for (const Member& m : members_) {
-    operands.clear();
-    for (int i : m.operands)
-      operands.push_back(i < 0           ? scratch + offsets_[~i]
-                         : i < operands_ ? data[i]
-                                         : const_cast<char*>(constants_[i - operands_].data()));
-    m.kernel->run(operands.data(), scratch + offsets_.back());
-  }
 }
 
 }  // namespace minimx

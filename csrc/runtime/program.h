@@ -3,7 +3,6 @@
 // threads and many calls may run one Program at once, each with outputs and an arena of its own.
 #pragma once
 #include <array>
-#include <atomic>
 #include <string>
 #include <vector>
 
@@ -14,6 +13,7 @@
 namespace minimx {
 
 class CapturedRuns;
+class FusedDeviceKernel;
 
 class Program : public RefCounted {
  public:
@@ -57,7 +57,7 @@ class Program : public RefCounted {
 
  private:
   struct Call;
-  /// Enqueues a run on the device's compute stream: step by step, or as a captured graph.
+  /// Enqueues a run on the device's compute stream: step by step, or as a captured graph once all steps are settled.
   void enqueue(const Call& call) const;
   /// True if input i lies in memory that a step writes to as another input: steps would see it change.
   bool aliases_written(std::span<const Array> ins, size_t i) const;
@@ -69,42 +69,10 @@ class Program : public RefCounted {
   std::vector<Step> steps_;
   std::vector<Ref<Storage>> constants_, numbers_;
   std::unique_ptr<CapturedRuns> captured_;
+  std::vector<const FusedDeviceKernel*> unsettled_;  // steps that may change: captured graphs would miss that
   double cost_ns_ = 0, largest_ns_ = 0;
   size_t max_operands_ = 0, workspace_ = 0;
   int random_steps_ = 0;
-};
-
-/// A kernel whose function may be replaced while it is in use: a fused group. Until the run-time compiler delivers, it
-/// runs the plain kernels of its members, one after the other.
-class FusedKernel : public Kernel {
- public:
-  /// Compiled form: data as for Kernel::run, over elements [begin, end) of the flattened output.
-  using Function = void (*)(void* const* data, int64_t begin, int64_t end);
-  struct Member {
-    KernelPtr kernel;
-    std::vector<int>
-        operands;  // index into the fused kernel's operands and on into `constants`, or ~index into `temporaries`
-  };
-  using Constant = std::array<char, 8>;  // one element of any type
-  FusedKernel(int operands, int64_t elements, double cost_ns, std::vector<Member> members,
-              std::vector<size_t> temporaries, std::vector<Constant> constants);
-
-  void run(void* const* data, void* workspace) const override;
-  size_t workspace_bytes() const override { return workspace_; }
-  double cost_ns() const override { return cost_ns_; }
-  /// Safe while runs are in flight: they finish with what they started with.
-  void set_function(Function f) const { function_.store(f, std::memory_order_release); }
-  bool compiled() const { return function_.load(std::memory_order_acquire) != nullptr; }
-
- private:
-  mutable std::atomic<Function> function_{nullptr};
-  int operands_;
-  int64_t elements_;
-  double cost_ns_;
-  std::vector<Member> members_;
-  std::vector<Constant> constants_;
-  std::vector<size_t> offsets_;  // of the temporaries in the workspace
-  size_t workspace_ = 0;
 };
 
 }  // namespace minimx
