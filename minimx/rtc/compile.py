@@ -124,7 +124,7 @@ class Service:
         first = all(e.state != "failed" for e in self.entries.values())
         entry.state, entry.complaint = "failed", complaint
         entry.kernels.clear()
-        if first:
+        if first and not self.closing:  # which kills a running compiler
             with contextlib.suppress(Warning):  # this thread has nobody to raise to
                 rows = ", ".join(entry.group.rows)
                 text = (
@@ -261,14 +261,17 @@ def wait(timeout: float | None = None) -> bool:
 
     For benchmarks and tests: programs run unfused meanwhile, so nothing else needs it.
     """
-    return service.wait(timeout) and (_nvrtc() is None or _nvrtc().wait(timeout))
+    end = None if timeout is None else time.monotonic() + timeout
+    waits = [service.wait, *(module.wait for module in _cuda_modules())]
+    return all(w(None if end is None else max(0.0, end - time.monotonic())) for w in waits)
 
 
-def _nvrtc() -> Any:
-    """The module cuda/compile.py, in a process that uses GPUs."""
-    return sys.modules.get("minimx.rtc.cuda.compile")
+def _cuda_modules() -> list[Any]:
+    """What compiles in cuda/, in a process that uses GPUs."""
+    names = [f"minimx.rtc.cuda.{name}" for name in ("compile", "background")]
+    return [sys.modules[name] for name in names if name in sys.modules]
 
 
 def report() -> str:
     """What was compiled, by what, from where; for a failure the rows, options, numbered source and message."""
-    return "\n".join([service.report(), *(_nvrtc().report() if _nvrtc() else [])])
+    return "\n".join([service.report(), *(line for module in _cuda_modules() for line in module.report())])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..libraries import import_core
@@ -23,17 +24,18 @@ def fused_kernel(
 
     Specs are (shape, dtype, element strides, layout), operands that broadcast in their own smaller shape. The kernel
     works at once, member by member; compilation is asked for and never waited for. ``in_place``: outputs may lie where
-    operands do, so members must leave them alone until all have run. ``gpu``: number of the GPU it is for, which runs
-    nothing but the compiled function, and whose kernel may be Pending (cuda/kernel.py).
+    operands do, so members must leave them alone until all have run. ``gpu``: number of the GPU it is for, whose kernel
+    is Pending: whether its members run first is decided with the whole graph in view (cuda/kernel.py).
     """
     body = Body(node.body, [flat(s) for s in in_specs])
     group = group_of(body)
     if gpu >= 0:
-        from .cuda import wanted_fused
+        from .cuda import wanted, wanted_fused
 
-        return wanted_fused(group, in_specs, out_specs, gpu)
+        later = functools.partial(bind, body, functools.partial(wanted, device_id=gpu), in_place)
+        return wanted_fused(group, in_specs, out_specs, gpu, later, in_place)
     elements = math.prod(flat(out_specs[0])[0])
-    members, temporaries, constants = bind(body, in_place)
+    members, temporaries, constants = bind(body, on_cpu, in_place)
     arrays = len(in_specs) + len(out_specs)
     kernel = _core.make_fused(arrays, elements, cost_ns(group, elements), members, temporaries, constants)
     if elements:
@@ -59,11 +61,18 @@ def cost_ns(group: Group, elements: int) -> float:
     return 5 + elements * each
 
 
-def bind(body: Body, in_place: bool = False) -> tuple[list[tuple[Any, list[int]]], list[int], list[bytes]]:
-    """Members for ``make_fused``, the bytes of each temporary, and the constants.
+def on_cpu(name: str, ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Any:
+    """A member's kernel."""
+    return _core.make_kernel(name, [_core_spec(x) for x in ins], [_core_spec(x) for x in outs], attrs)
+
+
+def bind(
+    body: Body, make: Callable[..., Any], in_place: bool = False
+) -> tuple[list[tuple[Any, list[int]]], list[int], list[bytes]]:
+    """Members for ``make_fused``, the bytes of each temporary, and the constants. make: as ``on_cpu``.
 
     An operand of a member is the index of an array of the fused kernel, counted on through the constants, or ~i for
-    temporary i.
+    temporary i, which serves several values in turn.
     """
     graph = body.graph
     arrays = len(graph.inputs) + len(graph.outputs)
@@ -71,33 +80,46 @@ def bind(body: Body, in_place: bool = False) -> tuple[list[tuple[Any, list[int]]
     outputs = {body.source(v): i for i, v in enumerate(graph.outputs, len(graph.inputs))}
     if not in_place:
         places.update(outputs)
+    ends = last_uses(body)
     members: list[tuple[Any, list[int]]] = []
     temporaries: list[int] = []
+    free: list[int] = []
     constants: list[bytes] = []
-    for m in body.members:
+    for at, m in enumerate(body.members):
         out = m.node.outputs[0]
         if out not in places:
-            places[out] = ~len(temporaries)
-            temporaries.append(_bytes(body.types[out]))
+            size = _bytes(body.types[out])
+            mine = next((t for t in free if temporaries[~t] == size), None)
+            if mine is None:
+                temporaries.append(size)
+                mine = ~(len(temporaries) - 1)
+            else:
+                free.remove(mine)
+            places[out] = mine
         specs, operands = [], []
         for x, dtype in m.operands():
             if dtype is None:
-                specs.append(_core_spec(body.types[x]))
+                specs.append(body.types[x])
                 operands.append(places[body.source(x)])
             else:
-                specs.append(((), dtype, (), ""))
+                specs.append(Spec((), dtype, (), True))
                 operands.append(arrays + len(constants))
                 constants.append(number(x, dtype).tobytes())
-        kernel = _core.make_kernel(m.plan.kernel, specs, [_core_spec(body.types[out])], m.plan.attrs)
-        members.append((kernel, [*operands, places[out]]))
+        members.append((make(m.plan.kernel, specs, [body.types[out]], m.plan.attrs), [*operands, places[out]]))
+        over = [v for v, end in ends.items() if end == at and v not in outputs]
+        free += [places[v] for v in over if places[v] < 0]
     for v, place in outputs.items() if in_place else ():
-        spec = _core_spec(body.types[v])
-        members.append((_core.make_kernel("cast", [spec], [spec], {}), [places[v], place]))
+        members.append((make("cast", [body.types[v]], [body.types[v]], {}), [places[v], place]))
     return members, temporaries, constants
 
 
+def last_uses(body: Body) -> dict[Any, int]:
+    """The last member that reads each value, by the value whose memory it shows."""
+    return {body.source(x): at for at, m in enumerate(body.members) for x, dtype in m.operands() if dtype is None}
+
+
 def _core_spec(x: Spec) -> tuple:
-    return (x.shape, x.dtype, x.strides, "")
+    return (x.shape, x.dtype, x.strides, "", x.weak)
 
 
 def _bytes(x: Spec) -> int:

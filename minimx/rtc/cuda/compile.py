@@ -137,6 +137,18 @@ class Service:
             self.finish(code, arch, data)
         return data is not None
 
+    def there(self, code: Code, arch: str) -> bool:
+        """True if a cubin is there or has failed; it is taken from disk, if it lies there."""
+        future = self.made.get((arch, code.name))
+        if future is None and (data := self.cache.read(self.key(code, arch))) is not None:
+            with self.lock:
+                new = (arch, code.name) not in self.made
+                future = self.made.setdefault((arch, code.name), Future())
+                self.from_disk += new
+            if new:
+                self.finish(code, arch, data)
+        return future is not None and future.done()
+
     def batches(self, codes: list[Code]) -> list[list[Code]]:
         """Few programs, but one for each thread; texts that need the large headers apart from those that do not."""
         size = max(1, min(BATCH, -(-len(codes) // settings.num_threads)))
@@ -232,8 +244,15 @@ def prefetch(codes: Iterable[Code], arch: str) -> None:
 
 
 def ready(codes: Iterable[Code], arch: str) -> bool:
-    """True if every cubin is there: ``cubins`` would not wait."""
-    return all((f := service.made.get((arch, c.name))) is not None and f.done() for c in codes)
+    """True if every cubin is there, in memory or on disk, or has failed: ``cubins`` would not wait."""
+    return all(service.there(c, arch) for c in codes)
+
+
+def failed(codes: Iterable[Code], arch: str) -> bool:
+    """True if ``cubins`` would raise CompileError without waiting."""
+    futures = [service.made.get((arch, c.name)) for c in codes]
+    done = [f for f in futures if f is not None and f.done() and not f.cancelled()]
+    return any(isinstance(f.exception(), CompileError) for f in done)
 
 
 def wait(timeout: float | None = None) -> bool:

@@ -1,7 +1,8 @@
 """Kernels of a GPU by their factory's name: what csrc/bind asks for instead of the CPU's registry.
 
 Adaptors rename (adaptors.py); convolutions and matrix products are cuDNN's and cuBLASLt's (csrc/cuda/conv.cc,
-matmul.cc); everything else is a recipe, compiled (compile.py) and handed to csrc/cuda/launcher.cc.
+matmul.cc); everything else is a recipe, compiled (compile.py) and handed to csrc/cuda/launcher.cc. Fused groups whose
+members are compiled already work at once and are compiled in the background (background.py).
 """
 
 from __future__ import annotations
@@ -12,17 +13,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...device import cuda
-from ...errors import NotSupported
+from ...errors import CompileError, NotSupported
+from ...libraries import import_core
 from ...ops.dtypes import BY_NAME
 from ...ops.table import Spec
 from ..group import Group, c_strides, number
-from . import library, pointwise
+from . import background, library, pointwise
 from .adaptors import ADAPTORS
-from .compile import cubins
+from .compile import cubins, failed, ready
 from .factories import FACTORIES
 from .many import many
-from .recipe import Argument, Operand, Recipe, Scratch, Table, Value
+from .recipe import Argument, Code, Operand, Recipe, Scratch, Table, Value
 
+_core = import_core()
 LIBRARY = frozenset({"conv_fwd", "conv_bwd_data", "conv_bwd_weights", "matmul"})
 MOST_KERNELS = 4096  # that are kept here; whoever uses one keeps it alive
 
@@ -39,6 +42,7 @@ class Pending:
     device_id: int
     key: Any  # in _kernels
     group: Group | None = None  # of a fused kernel
+    members: Callable[[], tuple] | None = None  # of a fused kernel: what ../kernel.py's bind gives, of Pending kernels
 
 
 def kernel_for(name: str, ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any], device_id: int) -> Any:
@@ -69,11 +73,20 @@ def key_of(name: str, ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str
     return (name, *ins, *outs, len(ins), repr(sorted(attrs.items())), device_id)
 
 
-def wanted_fused(group: Group, in_specs: Sequence[tuple], out_specs: Sequence[tuple], device_id: int) -> Any:
-    """The kernel of a fused group, a Pending; data: the group's arrays, then its outputs."""
+def wanted_fused(
+    group: Group,
+    in_specs: Sequence[tuple],
+    out_specs: Sequence[tuple],
+    device_id: int,
+    members: Callable[[], tuple] | None = None,
+    in_place: bool = False,
+) -> Any:
+    """The kernel of a fused group, a Pending; data: the group's arrays, then its outputs. members: what may run until
+    it is compiled, made for ``in_place``.
+    """
     specs = tuple(given(s) for s in (*in_specs, *out_specs))
     write = functools.partial(pointwise.fused, group)
-    return Pending(write, specs, len(out_specs), device_id, (group, device_id), group)
+    return Pending(write, specs, len(out_specs), device_id, (group, in_place, device_id), group, members)
 
 
 def wanted_many(fused: Sequence[Pending]) -> Pending:
@@ -85,20 +98,90 @@ def wanted_many(fused: Sequence[Pending]) -> Pending:
 
 
 def finished(kernels: Sequence[Any]) -> list[Any]:
-    """The kernels, with those that are Pending compiled, all together, and bound."""
+    """The kernels, with those that are Pending compiled, all together, and bound.
+
+    Fused ones are not waited for where their members are compiled already: these run until the background has compiled
+    them, and for good where that fails.
+    """
     from_library = library.begin(kernels)
     pending = {k.key: k for k in kernels if isinstance(k, Pending)}
     done = {key: _kernels[key] for key in pending if key in _kernels}
     for device_id in sorted({k.device_id for k in pending.values()}):
         mine = {key: k for key, k in pending.items() if k.device_id == device_id and key not in done}
-        recipes = {key: k.write() for key, k in mine.items()}
-        codes = [launch.code for r in recipes.values() for launch in r.launches]
-        made = cubins(codes, cuda().arch(device_id)) if codes else {}
         if len(_kernels) + len(mine) > MOST_KERNELS:
             _kernels.clear()
-        for key, r in recipes.items():  # another thread may have made it meanwhile: both then use one
-            done[key] = _kernels.setdefault(key, bind(r, mine[key].specs, made))
+        if mine:
+            done |= finished_on(mine, cuda().arch(device_id))
     return [done[k.key] if isinstance(k, Pending) else from_library(k) for k in kernels]
+
+
+def finished_on(mine: dict[Any, Pending], arch: str) -> dict[Any, Any]:
+    """The kernels of one GPU by their keys."""
+    recipes = {key: k.write() for key, k in mine.items()}
+    codes = {key: [launch.code for launch in r.launches] for key, r in recipes.items()}
+    unfused = {}  # key -> its members
+    for key, k in mine.items():
+        if k.members is not None and not ready(codes[key], arch) and there(members := k.members(), arch):
+            unfused[key] = members
+    waiting = list(unfused)
+    made = compiled({key: c for key, c in codes.items() if key not in unfused}, mine, unfused, arch)
+    done, takeovers = {}, []
+    for key, r in recipes.items():  # another thread may have made it meanwhile: both then use one
+        if key not in unfused:
+            done[key] = _kernels.setdefault(key, bind(r, mine[key].specs, made))
+            continue
+        kernel = standing_in(mine[key], unfused[key], r.workspace)
+        done[key] = _kernels.setdefault(key, kernel)
+        if done[key] is kernel and key in waiting:
+            takeovers.append(takeover(mine[key], r, kernel))
+        elif done[key] is kernel:
+            kernel.settle(None)
+    if takeovers:
+        background.begin(takeovers, arch)
+    return done
+
+
+def there(members: tuple, arch: str) -> bool:
+    """True if no member of a group must be compiled."""
+    pending = [k for k, _ in members[0] if isinstance(k, Pending)]
+    return all(k.key in _kernels or ready([x.code for x in k.write().launches], arch) for k in pending)
+
+
+def compiled(codes: dict[Any, list[Code]], mine: dict[Any, Pending], unfused: dict, arch: str) -> dict[str, bytes]:
+    """Cubins by name. Fused kernels that fail to compile are entered into ``unfused`` with their members instead."""
+    while True:
+        for key in [key for key in codes if mine[key].members is not None and failed(codes[key], arch)]:
+            del codes[key]
+            unfused[key] = mine[key].members()  # type: ignore[misc]
+            background.warn(mine[key].group)  # type: ignore[arg-type]
+        asked = [c for cs in codes.values() for c in cs]
+        try:
+            return cubins(asked, arch) if asked else {}
+        except CompileError:
+            if not any(mine[key].members is not None and failed(cs, arch) for key, cs in codes.items()):
+                raise
+
+
+def standing_in(k: Pending, members: tuple, workspace: int) -> Any:
+    """A kernel that runs the members of a group until it is settled."""
+    pairs, temporaries, constants = members
+    kernels = finished([member for member, _ in pairs])
+    operands = [places for _, places in pairs]
+    return _core.make_fused_device(
+        len(k.specs), list(zip(kernels, operands, strict=True)), temporaries, constants, workspace
+    )
+
+
+def takeover(k: Pending, r: Recipe, kernel: Any) -> background.Takeover:
+    """What settles the kernel of a group once its recipe is compiled."""
+    assert k.group is not None
+    (launch,) = r.launches  # a group without elements has none, and is ready at once
+
+    def make(made: dict[str, bytes]) -> Any:
+        _kernels[k.key] = final = bind(r, k.specs, made)
+        return final
+
+    return background.Takeover(k.group, launch.code, kernel, make)
 
 
 def given(s: Sequence[Any]) -> Spec:
@@ -111,8 +194,7 @@ def given(s: Sequence[Any]) -> Spec:
 def bind(recipe: Recipe, specs: Sequence[Spec], made: dict[str, bytes]) -> Any:
     """A compiled recipe as a kernel that C++ launches. specs: of inputs, then outputs. made: cubins by name."""
     launches = [
-        (made[x.code.name], x.code.name, x.grid, x.block, x.shared, arguments(x.args, specs))
-        for x in recipe.launches
+        (made[x.code.name], x.code.name, x.grid, x.block, x.shared, arguments(x.args, specs)) for x in recipe.launches
     ]
     return cuda().make_kernel(launches, recipe.workspace)
 
