@@ -621,4 +621,5 @@ row(
     case(np.array([1.0, 2.0, 4.0]), (5,)),
     case(np.array([1.0, 2.0, 4.0]), np.array([2.0, 4.0]), side="right"),
 )
+row("interp", case((5,), np.array([0.5, 1.5, 2.5], "float32"), (3,)))  # whose places must increase
 row("lstsq", case((4, 2), (4,)), reference=lambda a, b: np.linalg.lstsq(a, b, rcond=None))

@@ -59,10 +59,25 @@ Members members_from(int operands, const py::sequence& pairs, const std::vector<
   return Members(operands, std::move(members), temporaries, std::move(elements));
 }
 
+using Arena = std::shared_ptr<const Ref<Storage>>;
+
+/// Memory for intermediates that a program keeps (static_alloc): `own`, or one that is large enough. Programs of a GPU
+/// run one after the other, in the order of its stream, so they share the largest that any of them needed.
+Arena arena_for(Device device, size_t bytes, const Arena& own) {
+  static auto* shared = new std::map<int, std::weak_ptr<const Ref<Storage>>>;
+  const bool gpu = device.kind == Device::Kind::kGpu;
+  Arena arena = gpu ? (*shared)[device.id].lock() : own;
+  if (!arena || (*arena)->bytes() < bytes) {
+    arena = std::make_shared<const Ref<Storage>>(Storage::allocate(bytes, device));
+    if (gpu) (*shared)[device.id] = arena;
+  }
+  return arena;
+}
+
 struct PyProgram {
   Ref<Program> program = make_ref<Program>();
   std::string name;
-  Ref<Storage> arena;
+  Arena arena;
 
   PyProgram(std::string name, const py::sequence& ins, const std::vector<bool>& written, const py::sequence& outs,
             size_t arena_bytes, int gpu)
@@ -94,10 +109,10 @@ struct PyProgram {
     std::vector<Array> arrays;
     for (py::handle x : ins) arrays.push_back(concrete(x, "program"));
     const size_t bytes = program->total_arena_bytes();
-    if (static_alloc && !arena && bytes) arena = Storage::allocate(bytes, program->device);
+    if (static_alloc && bytes) arena = arena_for(program->device, bytes, arena);
     static auto* names = new std::map<std::string, int>;
     const char* kept = names->emplace(name, 0).first->first.c_str();
-    const Ref<Storage> place = static_alloc ? arena : Ref<Storage>();
+    const Ref<Storage> place = static_alloc && arena ? *arena : Ref<Storage>();
     py::list out;
     for (Array& a : program->run(arrays, place, kept, static_alloc && static_shape)) out.append(take(std::move(a)));
     return out;

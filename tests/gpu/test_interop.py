@@ -155,6 +155,8 @@ BY_PROMISE = {"eigh", "eig", "svd", "qr"}  # signs and order are the library's
 @pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
 @pytest.mark.parametrize("name", [n for n in HOST if n not in BY_PROMISE])
 def test_host_rows(name, dtype):
+    if (name, dtype) == ("lstsq", "float16"):
+        pytest.skip("neither NumPy nor CuPy has it in float16")
     for operands, attrs in samples(name, dtype):
         here = [mx.np.array(x) for x in operands]
         there = [x.to_device(mx.gpu(0)) for x in here]

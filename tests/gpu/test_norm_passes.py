@@ -18,6 +18,11 @@ def on_gpu():
         yield
 
 
+def error(made, exact):
+    """The largest distance, of each array relative to its largest element."""
+    return max(abs(made[name] - x).max() / abs(x).max() for name, x in exact.items())
+
+
 def backward_nodes(net):
     return list(net._cached.entries.values())[-1].compiled.backward.nodes
 
@@ -28,7 +33,11 @@ def backward_nodes(net):
 def test_training_absorbs(make, layout, dtype):
     _, plain = trained(make(layout), False, layout, dtype)
     net, made = trained(make(layout), True, layout, dtype)
-    check_close(made, plain, dtype)
+    if dtype == "bfloat16":  # whose rounding flips so many ReLUs that only the distance from float32 says something
+        _, exact = trained(make(layout), False, layout, "float32")
+        assert error(made, exact) <= 1.5 * error(plain, exact)
+    else:
+        check_close(made, plain, dtype)
     assert "relu" not in ops(net)
     grads = [n for n in backward_nodes(net) if n.op == "batch_norm_relu_grad"]
     assert sum(len(n.inputs) == 7 for n in grads) == (make is Branches)  # the gradient of its y comes in two parts
