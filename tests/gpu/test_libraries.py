@@ -75,9 +75,9 @@ def test_an_unaligned_view_in_a_graph():
 def test_settings_are_heeded_by_operators_that_ran_before(settings):
     random = np.random.default_rng(0)
     a = mx.np.array(random.standard_normal((256, 256)), dtype="float32")
-    x = mx.np.array(random.standard_normal((4, 32, 24, 24)), dtype="float32")
-    w = mx.np.array(random.standard_normal((32, 32, 3, 3)), dtype="float32")
-    for run in (lambda: a @ a, lambda: mx.npx.convolution(x, w, kernel=(3, 3), num_filter=32, no_bias=True)):
+    x = mx.np.array(random.standard_normal((8, 64, 20, 20)), dtype="float32")
+    w = mx.np.array(random.standard_normal((64, 64, 3, 3)), dtype="float32")
+    for run in (lambda: a @ a, lambda: mx.npx.convolution(x, w, kernel=(3, 3), num_filter=64, no_bias=True)):
         made = []
         for tf32 in (False, True, False):
             settings(allow_tf32=tf32)
