@@ -53,8 +53,7 @@ void Gpu::order(StreamKind earlier, StreamKind later) {
 }
 
 CUstream Gpu::capture_stream() {
-  if (!capture_)
-    check(driver().cuStreamCreateWithPriority(&capture_, CU_STREAM_NON_BLOCKING, 0), "cuStreamCreate");
+  if (!capture_) check(driver().cuStreamCreateWithPriority(&capture_, CU_STREAM_NON_BLOCKING, 0), "cuStreamCreate");
   return capture_;
 }
 
