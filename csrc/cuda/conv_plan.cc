@@ -194,6 +194,11 @@ class GraphPlan final : public ConvPlan {
   size_t workspace_ = 0;
 };
 
+/// Images have few channels, for which cuDNN has engines of their own that carry the note of a reduced precision. Of a
+/// 7x7 convolution of 3 channels in float16 they give y to the same 4e-4 of its largest element as the others, and dw
+/// to 1.3e-3 in place of 3e-4, in half the time.
+constexpr int64_t kFewChannels = 8;
+
 /// The engines that a problem may use, most promising first. Asks the heuristics only as far as it has to.
 class Candidates {
  public:
@@ -237,7 +242,8 @@ class Candidates {
   }
   void pass_over() {
     using Note = fe::NumericalNote_t;
-    std::vector<Note> notes{Note::REDUCED_PRECISION_REDUCTION};
+    std::vector<Note> notes;
+    if (p_.x.shape[1] > kFewChannels) notes.push_back(Note::REDUCED_PRECISION_REDUCTION);
     if (p_.dtype == DType::kFloat32) notes.push_back(Note::DOWN_CONVERT_INPUTS);
     if (p_.dtype == DType::kFloat32 && !p_.tf32) notes.push_back(Note::TENSOR_CORE);
     if (p_.deterministic) notes.push_back(Note::NONDETERMINISTIC);
