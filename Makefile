@@ -10,7 +10,7 @@ BUILD := build/$(notdir $(VENV))
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help train test check lint format build build-cuda docs examples test-cpp test-slow test-peers test-gpu \
+.PHONY: help train test check lint format build build-cuda docs examples test-cpp test-slow test-peers test-played test-gpu \
   test-gpu-sanitizer bench wheel-cuda clean
 
 help:  # list these commands
@@ -22,7 +22,7 @@ train: build  # train ResNet-50 on the digits that ship inside (ARGS="--help" sh
 test: build  # the quick tests (ARGS="-k engine" chooses some)
 	$(BIN)/python -m pytest -q $(ARGS)
 
-check: lint test-cpp build-cuda examples test  # everything that CI asks for
+check: lint test-cpp build-cuda examples test test-played  # everything that CI asks for
 
 lint: $(VENV)/.dev  # ruff, mypy, clang-format, import-linter
 	$(BIN)/ruff check
@@ -62,6 +62,9 @@ ON_DEVICE := table table_rules ndarray indexing rules_conv rules_gradients rules
   gluon_parameter gluon_trainer gluon_utils initializer lr_scheduler metric optimizer models data dataloader \
   serialization engine engine_bulk
 SIDE_BY_SIDE = -n $(or $(GPU_WORKERS),8) -p no:benchmark --timeout 600
+
+test-played: build  # what concerns devices on a GPU that the CPU plays (tests/played)
+	$(BIN)/python -m pytest -q --device played tests/played $(wildcard $(ON_DEVICE:%=tests/test_%.py)) $(ARGS)
 
 test-gpu: build-cuda $(VENV)/.gpu  # the tests that need an NVIDIA GPU (fetches CUDA 13's libraries and CuPy)
 	$(BIN)/python -m pytest -q -m gpu $(SIDE_BY_SIDE) tests/gpu $(ARGS)

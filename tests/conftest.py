@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hypothesis
+import played
 import pytest
 
 import minimx as mx
@@ -10,7 +11,7 @@ import minimx as mx
 
 def pytest_addoption(parser):
     """``--device gpu``: the same tests with a GPU as the current device, so that what they make lies there."""
-    parser.addoption("--device", default="cpu", help="cpu, gpu or gpu:1")
+    parser.addoption("--device", default="cpu", help="cpu, gpu, gpu:1, or played: a GPU played by the CPU")
 
 
 def pytest_configure(config):
@@ -22,7 +23,7 @@ def pytest_configure(config):
 
 def pytest_collection_modifyitems(config, items):
     """With a GPU as the device, tests marked ``cpu_only("why")`` are skipped."""
-    if config.getoption("--device").startswith("gpu"):
+    if config.getoption("--device").startswith(("gpu", "played")):
         for item in items:
             if marker := item.get_closest_marker("cpu_only"):
                 item.add_marker(pytest.mark.skip(reason=f"CPU only: {marker.args[0]}"))
@@ -32,6 +33,9 @@ def pytest_collection_modifyitems(config, items):
 def device(request):
     """The device of ``--device``."""
     kind, _, number = request.config.getoption("--device").partition(":")
+    if kind == "played":
+        played.install()
+        kind = "gpu"
     return mx.Device(kind, int(number or 0))
 
 

@@ -105,7 +105,7 @@ struct PyProgram {
     }
     program->add_step(std::move(step));
   }
-  py::list run(const py::sequence& ins, bool static_alloc, bool static_shape) {
+  py::list run(const py::sequence& ins, bool static_alloc, bool static_shape, size_t alone) {
     std::vector<Array> arrays;
     for (py::handle x : ins) arrays.push_back(concrete(x, "program"));
     const size_t bytes = program->total_arena_bytes();
@@ -114,7 +114,8 @@ struct PyProgram {
     const char* kept = names->emplace(name, 0).first->first.c_str();
     const Ref<Storage> place = static_alloc && arena ? *arena : Ref<Storage>();
     py::list out;
-    for (Array& a : program->run(arrays, place, kept, static_alloc && static_shape)) out.append(take(std::move(a)));
+    for (Array& a : program->run(arrays, place, kept, static_alloc && static_shape, alone))
+      out.append(take(std::move(a)));
     return out;
   }
 };
@@ -200,7 +201,8 @@ void add_program(py::module_& m) {
            py::arg("gpu") = -1)
       .def("add_constant", &PyProgram::add_constant, py::arg("data"), py::arg("host") = false)
       .def("add_step", &PyProgram::add_step)
-      .def("run", &PyProgram::run, py::arg("ins"), py::arg("static_alloc"), py::arg("static_shape") = false)
+      .def("run", &PyProgram::run, py::arg("ins"), py::arg("static_alloc"), py::arg("static_shape") = false,
+           py::arg("alone") = 0)
       .def_property_readonly("cost_ns", [](const PyProgram& p) { return p.program->cost_ns(); })
       .def_property_readonly("captured_graphs", [](const PyProgram& p) { return p.program->captured_graphs(); })
       .def_property_readonly("arena_bytes", [](const PyProgram& p) { return p.program->arena_bytes; })

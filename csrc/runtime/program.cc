@@ -140,8 +140,30 @@ bool Program::aliases_written(std::span<const Array> ins, size_t i) const {
   return false;
 }
 
+std::vector<Array> Program::make_outputs(Device home, size_t alone) const {
+  std::vector<Array> made;
+  size_t bytes = 0;
+  for (const OutSpec& o : outputs) {
+    if (made.size() < alone) {
+      made.push_back(Array::empty(o.shape, o.dtype, home));
+      continue;
+    }
+    Array a;
+    a.dtype = o.dtype;
+    a.shape = o.shape;
+    a.strides = o.shape.contiguous_strides();
+    a.offset = static_cast<int64_t>(bytes / itemsize(o.dtype));
+    bytes += aligned(a.bytes());
+    made.push_back(std::move(a));
+  }
+  if (made.size() <= alone) return made;
+  const Ref<Storage> block = Storage::allocate(bytes, home);
+  for (size_t i = alone; i < made.size(); ++i) made[i].storage = block;
+  return made;
+}
+
 std::vector<Array> Program::run(std::span<const Array> ins, const Ref<Storage>& static_arena, const char* name,
-                                bool fixed) const {
+                                bool fixed, size_t alone) const {
   if (ins.size() != inputs.size())
     throw Error(ErrorKind::kInternal, "program: expected " + std::to_string(inputs.size()) + " inputs, got " +
                                           std::to_string(ins.size()) + ".");
@@ -163,10 +185,10 @@ std::vector<Array> Program::run(std::span<const Array> ins, const Ref<Storage>& 
     if (written[i]) writes.push_back(c->ins.back().var());
     if (written[i]) c->ins.back().storage->bump_version();
   }
-  for (const OutSpec& o : outputs) {
-    c->outs.push_back(Array::empty(o.shape, o.dtype, home));
-    writes.push_back(c->outs.back().var());
-    bytes += c->outs.back().bytes();
+  c->outs = make_outputs(home, fixed && device.kind == Device::Kind::kGpu ? alone : outputs.size());
+  for (const Array& o : c->outs) {
+    if (writes.empty() || writes.back() != o.var()) writes.push_back(o.var());
+    bytes += o.bytes();
   }
   const size_t scratch = total_arena_bytes();
   c->arena = static_arena || !scratch ? static_arena : Storage::allocate(scratch, device);

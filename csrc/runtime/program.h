@@ -47,9 +47,9 @@ class Program : public RefCounted {
 
   /// Queues a run, or runs at once if it is small and nothing is pending. `arena` is memory for intermediates to reuse
   /// (static_alloc), or null. `name` must outlive the run. `fixed`: the run may be captured as a device graph, which
-  /// takes an arena to reuse.
-  std::vector<Array> run(std::span<const Array> ins, const Ref<Storage>& arena, const char* name,
-                         bool fixed = false) const;
+  /// takes an arena to reuse; then outputs from number `alone` on are parts of one block, so that addresses repeat.
+  std::vector<Array> run(std::span<const Array> ins, const Ref<Storage>& arena, const char* name, bool fixed = false,
+                         size_t alone = 0) const;
   /// Device graphs that were captured of runs, and are kept.
   size_t captured_graphs() const;
   /// Bytes that `arena` must have.
@@ -63,6 +63,8 @@ class Program : public RefCounted {
   bool aliases_written(std::span<const Array> ins, size_t i) const;
   /// Runs or enqueues the steps. random: seed, call, and on a GPU the address of a base for both, or 0.
   void execute(const Call& call, std::array<uint64_t, 3> random) const;
+  /// Arrays for the outputs.
+  std::vector<Array> make_outputs(Device home, size_t alone) const;
   /// The operands of a step: `data` has room for max_operands_.
   void place(const Step& step, const Call& call, void** data) const;
 

@@ -38,7 +38,7 @@ class Entry:
         """Runs forward; puts a node on the tape if there is a backward."""
         ins = args + self.captures
         stream = _core.random_state()
-        made = self.forward.run(ins, *self.static)
+        made = self.forward.run(ins, *self.static, self.compiled.outputs)
         outs = made[: self.compiled.outputs]
         if self.backward is not None:
             self.record(ins, outs, made[self.compiled.outputs :], stream)
