@@ -127,13 +127,8 @@ void add_arrays(py::module_& m) {
         return reinterpret_cast<uintptr_t>(a.data());
       },
       "Address of the first element, on whatever device.");
-  m.def("bump_version", [](py::handle x) { concrete(x, "bump_version").storage->bump_version(); });
   m.def("set_gpu_backend",
         [](const py::capsule& backend) { set_gpu_backend(static_cast<Backend*>(backend.get_pointer())); });
-  m.def("synchronize", [](int id) {
-    py::gil_scoped_release release;
-    backend_of({Device::Kind::kGpu, static_cast<uint8_t>(id)}).synchronize(id);
-  });
   m.def(
       "memory_info",
       [](const std::string& kind, int id) {

@@ -200,17 +200,9 @@ PYBIND11_MODULE(_cuda, m) {
   });
   m.def("backend", [] { return py::capsule(backend(), [](void*) {}); });
   m.def("device_count", device_count);
-  m.def("device_name", [](int id) { return gpu(id).name(); });
   m.def("arch", arch);
   m.def("memory", memory, "(free, total) bytes of a device.");
   m.def("stream", stream, "The CUstream of a device: 'compute', 'copy' or 'communication'.");
-  m.def(
-      "order",
-      [](int id, const std::string& earlier, const std::string& later) {
-        auto kind = [](const std::string& k) { return k == "compute" ? StreamKind::kCompute : StreamKind::kCopy; };
-        gpu(id).order(kind(earlier), kind(later));
-      },
-      "Makes one stream wait for what is on another now.");
   m.def(
       "wait_for_stream",
       [](int id, uintptr_t earlier) { wait_for_stream(gpu(id), reinterpret_cast<CUstream>(earlier)); },

@@ -78,7 +78,6 @@ void transfer(const Array& from, const Array& to) {
   info.name = "copy";
   info.cost_ns = from.device().kind == Device::Kind::kCpu ? static_cast<double>(from.bytes()) / kCopyBytesPerNs : 0;
   info.bytes = from.bytes();
-  info.lane = engine::Lane::kCompute;
   if (from.storage->pinned()) {
     info.cost_ns = 0;
     return transfer_pinned(from, to, info);

@@ -20,6 +20,7 @@ def together(steps: Sequence[Any]) -> list[Any]:
     written: dict[Any, int] = {}  # block -> the last place in ``out`` that writes it
     touched: dict[Any, int] = {}  # or reads it
     open_at: dict[Any, int] = {}  # key of a group -> its last place, while there is room
+    room: dict[Any, int] = {}  # key of a group -> how many steps one launch takes
     for s in steps:
         reads, writes = split(s)
         earliest = max([written.get(b, -1) for b in reads] + [touched.get(b, -1) for b in writes], default=-1)
@@ -27,13 +28,14 @@ def together(steps: Sequence[Any]) -> list[Any]:
         at = open_at.get(key, -1) if key is not None else -1
         if at > earliest:
             out[at].append(s)
-            if len(out[at]) >= most(s.kernel.group):
+            if len(out[at]) >= room[key]:
                 del open_at[key]
         else:
             at = len(out)
             out.append([s])
             if key is not None:
                 open_at[key] = at
+                room[key] = room.get(key) or most(s.kernel.group)
         for b in writes:
             written[b] = max(written.get(b, -1), at)
         for b in (*reads, *writes):

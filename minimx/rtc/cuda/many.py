@@ -49,7 +49,7 @@ class Members(Walk):
                  "  const auto walk = [&](auto pack, int64_t begin, int64_t end) {",
                  "    constexpr int kCount = decltype(pack)::value;",
                  "    for (int64_t at = begin + threadIdx.x * kCount; at < end; at += blockDim.x * kCount) {",
-                 *body, "    }", "  };", *self._calls(), "}"]  # fmt: skip
+                 *body, "    }", "  };", *self._calls("from"), "}"]  # fmt: skip
         return "\n".join(lines) + "\n"
 
     def _types(self) -> list[tuple[str, str]]:
@@ -82,15 +82,6 @@ extern "C" __global__ void __launch_bounds__({THREADS}) KERNEL(const __grid_cons
 {names}
   const int64_t from = (int64_t(blockIdx.x) - t.first) * {self.tile};
   const int64_t n = t.n < from + {self.tile} ? t.n : from + {self.tile};"""
-
-    def _calls(self) -> list[str]:
-        if self.count == 1:
-            return ["  walk(Count<1>(), from, n);"]
-        pointers = " | ".join(f"size_t({x.name})" for x in self._wide())
-        return [f"  const bool aligned = (({pointers}) & 15) == 0;",
-                f"  const int64_t wide = aligned ? from + (n - from) / {self.count} * {self.count} : from;",
-                f"  walk(Count<{self.count}>(), from, wide);",
-                "  walk(Count<1>(), wide, n);"]  # fmt: skip
 
 
 def many(groups: Sequence[Group]) -> Recipe:

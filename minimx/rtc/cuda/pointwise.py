@@ -171,14 +171,18 @@ class Walk:
         lines += [line if line.startswith("#") else "      " + line for line in self._pack()]
         return "\n".join([*lines, "    }", "  };", *self._calls(), "}"]) + "\n"
 
-    def _calls(self) -> list[str]:
-        """Packs where all that is read or written in packs is aligned, then what is left over one by one."""
-        if self.count == 1:
-            return ["  walk(Count<1>(), 0, n);"]
+    def _calls(self, begin: str = "0") -> list[str]:
+        """From ``begin`` to n: packs where all that is read or written in packs is aligned, then what is left over one
+        by one.
+        """
+        count = self.count
+        if count == 1:
+            return [f"  walk(Count<1>(), {begin}, n);"]
         pointers = " | ".join(f"size_t({x.name})" for x in self._wide())
+        end = f"n / {count} * {count}" if begin == "0" else f"{begin} + (n - {begin}) / {count} * {count}"
         return [f"  const bool aligned = (({pointers}) & 15) == 0;",
-                f"  const {self.index} wide = aligned ? n / {self.count} * {self.count} : 0;",
-                f"  walk(Count<{self.count}>(), 0, wide);",
+                f"  const {self.index} wide = aligned ? {end} : {begin};",
+                f"  walk(Count<{count}>(), {begin}, wide);",
                 "  walk(Count<1>(), wide, n);"]  # fmt: skip
 
     def _pack(self) -> list[str]:
