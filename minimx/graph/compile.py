@@ -19,6 +19,7 @@ from .passes.inference import fold_norm
 from .passes.layout import assign_layouts
 from .passes.norm import absorb_relu
 from .trace import Gradient, Traced, differentiate, trace
+from .watch import noted
 
 Pass = Callable[[Graph], Graph]
 JOINT: tuple[Pass, ...] = (
@@ -62,11 +63,11 @@ def compile_function(
     t = trace(name, function, args, training)
     needs = list(wanted(t)) if wanted is not None else []
     gradient = differentiate(t, needs, training) if any(needs) else Gradient([], [], [])
-    joint = join(t, gradient)
+    joint = noted("traced", join(t, gradient))
     plain = joint.copy()
     for p in JOINT:
         if p is not assign_layouts or joint.gpu < 0:  # blocked layouts are oneDNN's
-            joint = p(joint).verify()
+            joint = noted(p.__name__, p(joint).verify())
     return replace(cut(t, joint, gradient), joint=plain)
 
 
@@ -101,7 +102,7 @@ def cut(t: Traced, joint: Graph, gradient: Gradient) -> Compiled:
             late.append(n)
     forward = Graph(joint.name, inputs, early[::-1], list(outs), joint.writes, dict(joint.constants), joint.gpu)
     if not grads:
-        return Compiled(t, joint, _finished(forward), None, n_out, [], [], [])
+        return Compiled(t, joint, _finished(forward, "forward"), None, n_out, [], [], [])
     late = _with_views(late[::-1], early)
     made = {v for n in late for v in n.outputs} | set(heads) | set(joint.constants)
     read = dict.fromkeys(v for n in late for v in n.values if v not in made)
@@ -121,7 +122,8 @@ def cut(t: Traced, joint: Graph, gradient: Gradient) -> Compiled:
     )
     places = iter(range(len(grads)))
     gradients = [None if v is None else next(places) for v in gradient.gradients]
-    return Compiled(t, joint, _finished(forward), _finished(backward), n_out, kept, used_heads, gradients)
+    halves = _finished(forward, "forward"), _finished(backward, "backward")
+    return Compiled(t, joint, *halves, n_out, kept, used_heads, gradients)
 
 
 def _with_views(late: list[Node], early: list[Node]) -> list[Node]:
@@ -146,11 +148,14 @@ def _with_views(late: list[Node], early: list[Node]) -> list[Node]:
     return added + late
 
 
-def _finished(g: Graph) -> Graph:
+def _finished(g: Graph, half: str) -> Graph:
     """The passes that a half gets on its own."""
-    g = dead_code(g).verify()
+    passes: list[Pass] = [dead_code]
     if settings.fusion:
         from .passes.fusion import fuse
 
-        g = fuse(g).verify()
+        passes.append(fuse)
+    noted(f"{half}: cut", g)
+    for p in passes:
+        g = noted(f"{half}: {p.__name__}", p(g).verify())
     return g
