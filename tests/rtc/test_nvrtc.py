@@ -1,7 +1,7 @@
 """All CUDA text compiles, on a machine without a GPU: every row in every type, and the fused groups of a dozen graphs.
 
-The quick suite compiles everything for one architecture and a share for the others; ``slow`` every call that
-test_recipes.py makes, for all. What the kernels compute is tested there on the emulator, and on a GPU in tests/gpu.
+The quick suite compiles every row for every architecture; ``slow`` every call that test_recipes.py makes. What the
+kernels compute is tested there on the emulator, and on a GPU in tests/gpu.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from minimx.rtc.cuda import compile as compiling
 from minimx.rtc.cuda import pointwise
 from minimx.rtc.cuda.recipe import Code, Recipe
 
+ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
 BATCH = 48  # kernels of one program: parsing the prelude costs as much as a kernel
 SHARES = 8  # texts are compiled in as many tests, none of which takes long
 
@@ -78,16 +79,12 @@ def compile_all(nvrtc: compiling.Nvrtc, texts: tuple[Code, ...], arch: str) -> N
 
 
 @pytest.mark.parametrize("share", range(SHARES))
-def test_rows(nvrtc, share):
-    compile_all(nvrtc, of_rows()[share::SHARES], "sm_90")
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_rows(nvrtc, arch, share):
+    compile_all(nvrtc, of_rows()[share::SHARES], arch)
 
 
-@pytest.mark.parametrize("arch", ["sm_80", "sm_100"])
-def test_some_rows_for_other_architectures(nvrtc, arch):
-    compile_all(nvrtc, of_rows()[::12], arch)
-
-
-@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
+@pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_graphs(nvrtc, arch):
     compile_all(nvrtc, of_graphs(), arch)
 
@@ -100,6 +97,6 @@ def test_an_error_is_told(nvrtc):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("share", range(2 * SHARES))
-@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
+@pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_every_call(nvrtc, arch, share):
     compile_all(nvrtc, of_all_calls()[share :: 2 * SHARES], arch)
