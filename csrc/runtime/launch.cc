@@ -1,9 +1,15 @@
 #include "runtime/launch.h"
 
+#include <array>
+#include <atomic>
 #include <cstdlib>
+#include <deque>
 #include <memory>
+#include <mutex>
 
+#include "engine/core.h"
 #include "runtime/backend.h"
+#include "runtime/captured.h"
 #include "runtime/invoke.h"
 
 namespace minimx {
@@ -32,6 +38,38 @@ struct Queued {
   uint64_t state[4];
 };
 
+/// What a GPU has been given and has not done yet, so that no launch blocks: the driver's queue takes some thousand,
+/// and whoever launches into a full one would wait there with Python's lock. The wait is here instead, without it.
+class Ahead {
+ public:
+  /// After each kernel that is put on the compute stream of GPU `id`.
+  void launched(int id) {
+    if (count_.fetch_add(1, std::memory_order_relaxed) % kEvery != kEvery - 1) return;
+    std::function<void()> oldest;
+    {
+      std::lock_guard lock(mutex_);
+      marks_.push_back(gpu_backend()->mark(id, StreamKind::kCompute));
+      if (marks_.size() <= kMarks) return;
+      oldest = std::move(marks_.front());
+      marks_.pop_front();
+    }
+    engine::BlockingScope blocking;
+    oldest();
+  }
+
+ private:
+  static constexpr unsigned kEvery = 64;
+  static constexpr size_t kMarks = 6;
+  std::atomic<unsigned> count_{0};
+  std::mutex mutex_;
+  std::deque<std::function<void()>> marks_;  // one every kEvery kernels, the oldest first
+};
+
+Ahead& ahead_of(int id) {
+  static auto* all = new std::array<Ahead, 64>;  // leaked: threads may launch while the process ends
+  return (*all)[static_cast<size_t>(id) % all->size()];
+}
+
 /// Runs a kernel of the CPU, or puts one of a GPU on its device's compute stream. `uses`: the storages of its arrays.
 template <class Uses>
 void run_here(const Kernel& kernel, void* const* data, Device device, const char* name, const Uses& uses) {
@@ -41,6 +79,7 @@ void run_here(const Kernel& kernel, void* const* data, Device device, const char
   Ref<Storage> scratch = bytes ? Storage::allocate(bytes, device) : nullptr;  // given back at once: in stream order
   gpu_backend()->enqueue(static_cast<const DeviceKernel&>(kernel), data, scratch ? scratch->data() : nullptr, device.id,
                          StreamKind::kCompute, name, engine::runs_at_once());
+  if (!capturing) ahead_of(device.id).launched(device.id);
 }
 
 void push_queued(const KernelPtr& kernel, const char* name, std::span<const Operand> ins,

@@ -99,7 +99,10 @@ class PlayedBackend : public Backend {
   void wait_for_stream(int, StreamHandle) override {}
   void make_stream_wait(int, StreamHandle) override {}
   Work mark(int, StreamKind) override {
-    return [] {};
+    return [this] {
+      ++waits;
+      if (PyGILState_Check()) ++waits_with_lock;
+    };
   }
   void when_done(int, Work then) noexcept override { then(); }
   void enqueue(const DeviceKernel& kernel, void* const* data, void* workspace, int device, StreamKind kind, const char*,
@@ -130,10 +133,15 @@ class PlayedBackend : public Backend {
     ++replays;
     graph.launch(stream(device, StreamKind::kCompute));
   }
+  std::vector<double> times(int, const std::function<void(const Work&)>& work) override {
+    int marks = 0;
+    work([&] { ++marks; });
+    return std::vector<double>(std::max(marks - 1, 0), 1000);
+  }
   void synchronize(int) override {}
   void synchronize(int, StreamKind) override {}
 
-  std::atomic<int> orders{0}, launches{0}, captures{0}, replays{0};
+  std::atomic<int> orders{0}, launches{0}, captures{0}, replays{0}, waits{0}, waits_with_lock{0};
 
  private:
   std::mutex mutex_;
@@ -160,6 +168,7 @@ PYBIND11_MODULE(played_gpu, m) {
     py::dict d;
     d["orders"] = played().orders.load(), d["launches"] = played().launches.load();
     d["captures"] = played().captures.load(), d["replays"] = played().replays.load();
+    d["waits"] = played().waits.load(), d["waits_with_lock"] = played().waits_with_lock.load();
     return d;
   });
 }
