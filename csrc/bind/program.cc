@@ -105,6 +105,11 @@ struct PyProgram {
     }
     program->add_step(std::move(step));
   }
+  std::vector<double> time_steps(const py::sequence& ins, int repeats) {
+    std::vector<Array> arrays;
+    for (py::handle x : ins) arrays.push_back(concrete(x, "program"));
+    return program->time_steps(arrays, std::max(repeats, 1));
+  }
   py::list run(const py::sequence& ins, bool static_alloc, bool static_shape, size_t alone) {
     std::vector<Array> arrays;
     for (py::handle x : ins) arrays.push_back(concrete(x, "program"));
@@ -203,6 +208,7 @@ void add_program(py::module_& m) {
       .def("add_step", &PyProgram::add_step)
       .def("run", &PyProgram::run, py::arg("ins"), py::arg("static_alloc"), py::arg("static_shape") = false,
            py::arg("alone") = 0)
+      .def("time_steps", &PyProgram::time_steps, py::arg("ins"), py::arg("repeats") = 5)
       .def_property_readonly("cost_ns", [](const PyProgram& p) { return p.program->cost_ns(); })
       .def_property_readonly("captured_graphs", [](const PyProgram& p) { return p.program->captured_graphs(); })
       .def_property_readonly("arena_bytes", [](const PyProgram& p) { return p.program->arena_bytes; })

@@ -4,6 +4,7 @@
 #include "cuda/device.h"
 #include "cuda/foreign.h"
 #include "cuda/pinned.h"
+#include "cuda/timing.h"
 
 namespace minimx::cuda {
 namespace {
@@ -134,6 +135,11 @@ class CudaBackend : public Backend {
       check_earlier_work(g, StreamKind::kCompute, name);
       throw;
     }
+  }
+
+  std::vector<double> times(int device, const std::function<void(const std::function<void()>&)>& work) override {
+    gpu(device).use();
+    return cuda::times(device, work);
   }
 
   void synchronize(int device) override {

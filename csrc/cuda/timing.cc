@@ -1,5 +1,7 @@
 #include "cuda/timing.h"
 
+#include <deque>
+
 #include "cuda/backend.h"
 #include "cuda/driver.h"
 
@@ -51,6 +53,15 @@ float time_of(int device, const std::function<void(StreamHandle)>& run) {
   for (int i = 0; i < kRuns; ++i) run(stream);
   end.record(stream);
   return end.since(begin) / kRuns;
+}
+
+std::vector<double> times(int device, const std::function<void(const std::function<void()>&)>& work) {
+  const StreamHandle stream = backend()->stream(device, StreamKind::kCompute);
+  std::deque<Event> marks;
+  work([&] { marks.emplace_back().record(stream); });
+  std::vector<double> out;
+  for (size_t i = 1; i < marks.size(); ++i) out.push_back(1e6 * marks[i].since(marks[i - 1]));
+  return out;
 }
 
 }  // namespace minimx::cuda

@@ -26,4 +26,7 @@ std::mutex& timing();
 /// Milliseconds that `run` takes on the device's compute stream, once it has warmed up.
 float time_of(int device, const std::function<void(StreamHandle)>& run);
 
+/// See Backend::times.
+std::vector<double> times(int device, const std::function<void(const std::function<void()>& mark)>& work);
+
 }  // namespace minimx::cuda

@@ -3,6 +3,7 @@
 // The order of a device's work is the order of its stream: nothing here waits for the device but where it says so.
 #pragma once
 #include <string>
+#include <vector>
 
 #include "runtime/array.h"
 #include "runtime/kernel.h"
@@ -83,6 +84,9 @@ class Backend {
                                                std::unique_ptr<DeviceGraph> reuse) = 0;
   /// Puts a captured graph on the compute stream.
   virtual void launch(DeviceGraph& graph, int device, const char* name) = 0;
+  /// What passes on the compute stream between one call of `mark` and the next, in nanoseconds, while `work` enqueues
+  /// and marks. Waits for it.
+  virtual std::vector<double> times(int device, const std::function<void(const std::function<void()>& mark)>& work) = 0;
   /// Waits for one stream, or (no kind) for all of the device.
   virtual void synchronize(int device) = 0;
   virtual void synchronize(int device, StreamKind kind) = 0;

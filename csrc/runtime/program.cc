@@ -1,6 +1,7 @@
 #include "runtime/program.h"
 
 #include <algorithm>
+#include <chrono>
 
 #include "engine/core.h"
 #include "runtime/backend.h"
@@ -20,6 +21,17 @@ Array snapshot(const Array& a) {
   Array copy = Array::empty(a.shape, a.dtype, a.device());
   copy_into(a, copy);
   return copy;
+}
+
+/// Backend::times for the CPU.
+std::vector<double> host_times(const std::function<void(const std::function<void()>&)>& work) {
+  using Clock = std::chrono::steady_clock;
+  std::vector<Clock::time_point> marks;
+  work([&] { marks.push_back(Clock::now()); });
+  std::vector<double> out;
+  for (size_t i = 1; i < marks.size(); ++i)
+    out.push_back(std::chrono::duration<double, std::nano>(marks[i] - marks[i - 1]).count());
+  return out;
 }
 
 /// Programs of small steps run on the caller's thread up to this much work.
@@ -94,7 +106,7 @@ void Program::place(const Step& step, const Call& call, void** data) const {
   }
 }
 
-void Program::execute(const Call& call, std::array<uint64_t, 3> random) const {
+void Program::execute(const Call& call, std::array<uint64_t, 3> random, const std::function<void()>& mark) const {
   const bool gpu = device.kind == Device::Kind::kGpu;
   const bool synchronous = gpu && !random[2] && engine::runs_at_once();
   void* workspace = !workspace_ ? nullptr
@@ -104,6 +116,7 @@ void Program::execute(const Call& call, std::array<uint64_t, 3> random) const {
   void* small[kSmall];
   std::vector<void*> large(max_operands_ > kSmall ? max_operands_ : 0);
   void** data = large.empty() ? small : large.data();
+  if (mark) mark();
   for (const Step& step : steps_) {
     uint64_t state[4] = {random[0], random[1], random[2], 0};
     if (step.random) {
@@ -116,14 +129,47 @@ void Program::execute(const Call& call, std::array<uint64_t, 3> random) const {
                              StreamKind::kCompute, step.name.c_str(), synchronous);
     else
       step.kernel->run(data, workspace);
+    if (mark) mark();
   }
+}
+
+std::vector<double> Program::time_steps(std::span<const Array> ins, int repeats) const {
+  const bool gpu = device.kind == Device::Kind::kGpu;
+  check_inputs(ins);
+  Call call;
+  for (size_t i = 0; i < inputs.size(); ++i)
+    call.ins.push_back(written[i] ? snapshot(ins[i]) : contiguous(ins[i].detached()));
+  call.outs = make_outputs(gpu || ins.empty() ? device : ins[0].device(), outputs.size());
+  if (const size_t bytes = total_arena_bytes()) call.arena = Storage::allocate(bytes, device);
+  wait_for_all();
+  if (gpu) use_all(call);
+  std::vector<std::vector<double>> found(steps_.size());
+  engine::BlockingScope blocking;
+  for (int run = 0; run <= repeats; ++run) {
+    const auto work = [&](const std::function<void()>& mark) { execute(call, {1, 0, 0}, mark); };
+    const std::vector<double> times = gpu ? gpu_backend()->times(device.id, work) : host_times(work);
+    for (size_t i = 0; i < times.size() && run > 0; ++i) found[i].push_back(times[i]);
+  }
+  std::vector<double> out;
+  for (std::vector<double>& times : found) {
+    std::ranges::nth_element(times, times.begin() + times.size() / 2);
+    out.push_back(times[times.size() / 2]);
+  }
+  return out;
+}
+
+void Program::use_all(const Call& call) {
+  for (const Array& a : call.ins) a.storage->use_on(StreamKind::kCompute);
+  for (const Array& a : call.outs) a.storage->use_on(StreamKind::kCompute);
+  if (call.arena) call.arena->use_on(StreamKind::kCompute);
 }
 
 void Program::enqueue(const Call& call) const {
   std::vector<const void*> places;
-  for (const Array& a : call.ins) a.storage->use_on(StreamKind::kCompute), places.push_back(a.data());
-  for (const Array& a : call.outs) a.storage->use_on(StreamKind::kCompute), places.push_back(a.data());
-  if (call.arena) call.arena->use_on(StreamKind::kCompute), places.push_back(call.arena->data());
+  use_all(call);
+  for (const Array& a : call.ins) places.push_back(a.data());
+  for (const Array& a : call.outs) places.push_back(a.data());
+  if (call.arena) places.push_back(call.arena->data());
   const std::array<uint64_t, 3> random{call.seed, call.first_call, 0};
   engine::BlockingScope blocking;  // launches take a while, and none of them needs Python
   if (!call.fixed || engine::runs_at_once() || !std::ranges::all_of(unsettled_, &FusedDeviceKernel::settled))
@@ -131,6 +177,21 @@ void Program::enqueue(const Call& call) const {
   captured_->run(
       places, random_steps_ ? &random : nullptr, [&] { execute(call, random); },
       [&](uint64_t base) { execute(call, {0, 0, base}); });
+}
+
+void Program::check_inputs(std::span<const Array> ins) const {
+  if (ins.size() != inputs.size())
+    throw Error(ErrorKind::kInternal, "program: expected " + std::to_string(inputs.size()) + " inputs, got " +
+                                          std::to_string(ins.size()) + ".");
+  for (size_t i = 0; i < ins.size(); ++i) {
+    if (ins[i].shape != inputs[i].shape || ins[i].dtype != inputs[i].dtype)
+      throw Error(ErrorKind::kShape, "program: expected input " + std::to_string(i) + " of shape " +
+                                         inputs[i].shape.str() + " and type " + dtype_name(inputs[i].dtype) + ", got " +
+                                         ins[i].shape.str() + " and " + dtype_name(ins[i].dtype) + ". Trace anew.");
+    if (!ins[i].device().shares_memory(device))
+      throw Error(ErrorKind::kDevice, "program: expected input " + std::to_string(i) + " on " + device.str() +
+                                          ", got one on " + ins[i].device().str() + ". Move it with to_device().");
+  }
 }
 
 bool Program::aliases_written(std::span<const Array> ins, size_t i) const {
@@ -164,22 +225,13 @@ std::vector<Array> Program::make_outputs(Device home, size_t alone) const {
 
 std::vector<Array> Program::run(std::span<const Array> ins, const Ref<Storage>& static_arena, const char* name,
                                 bool fixed, size_t alone) const {
-  if (ins.size() != inputs.size())
-    throw Error(ErrorKind::kInternal, "program: expected " + std::to_string(inputs.size()) + " inputs, got " +
-                                          std::to_string(ins.size()) + ".");
+  check_inputs(ins);
   auto c = std::make_unique<Call>();
   std::vector<engine::Var*> reads, writes;
   const Device home = device.kind == Device::Kind::kCpu && !ins.empty() ? ins[0].device() : device;
   size_t bytes = arena_bytes;
   allocating_operator = name;
   for (size_t i = 0; i < ins.size(); ++i) {
-    if (ins[i].shape != inputs[i].shape || ins[i].dtype != inputs[i].dtype)
-      throw Error(ErrorKind::kShape, "program: expected input " + std::to_string(i) + " of shape " +
-                                         inputs[i].shape.str() + " and type " + dtype_name(inputs[i].dtype) + ", got " +
-                                         ins[i].shape.str() + " and " + dtype_name(ins[i].dtype) + ". Trace anew.");
-    if (!ins[i].device().shares_memory(device))
-      throw Error(ErrorKind::kDevice, "program: expected input " + std::to_string(i) + " on " + device.str() +
-                                          ", got one on " + ins[i].device().str() + ". Move it with to_device().");
     c->ins.push_back(aliases_written(ins, i) ? snapshot(ins[i]) : contiguous(ins[i].detached()));
     reads.push_back(c->ins.back().var());
     if (written[i]) writes.push_back(c->ins.back().var());

@@ -3,6 +3,7 @@
 // threads and many calls may run one Program at once, each with outputs and an arena of its own.
 #pragma once
 #include <array>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -50,6 +51,10 @@ class Program : public RefCounted {
   /// takes an arena to reuse; then outputs from number `alone` on are parts of one block, so that addresses repeat.
   std::vector<Array> run(std::span<const Array> ins, const Ref<Storage>& arena, const char* name, bool fixed = false,
                          size_t alone = 0) const;
+  /// Nanoseconds that each step takes: the middle one of `repeats` runs of all steps in order, after one that is not
+  /// counted, on copies of the inputs that steps write to. Waits for all other work first; none should follow
+  /// meanwhile.
+  std::vector<double> time_steps(std::span<const Array> ins, int repeats) const;
   /// Device graphs that were captured of runs, and are kept.
   size_t captured_graphs() const;
   /// Bytes that `arena` must have.
@@ -59,10 +64,15 @@ class Program : public RefCounted {
   struct Call;
   /// Enqueues a run on the device's compute stream: step by step, or as a captured graph once all steps are settled.
   void enqueue(const Call& call) const;
+  /// Throws where arrays are not of the inputs' types and on their device.
+  void check_inputs(std::span<const Array> ins) const;
+  /// Tells the allocator that the compute stream uses all that a run touches.
+  static void use_all(const Call& call);
   /// True if input i lies in memory that a step writes to as another input: steps would see it change.
   bool aliases_written(std::span<const Array> ins, size_t i) const;
-  /// Runs or enqueues the steps. random: seed, call, and on a GPU the address of a base for both, or 0.
-  void execute(const Call& call, std::array<uint64_t, 3> random) const;
+  /// Runs or enqueues the steps. random: seed, call, and on a GPU the address of a base for both, or 0. `mark`, if
+  /// there is one, is called before the first step and after each.
+  void execute(const Call& call, std::array<uint64_t, 3> random, const std::function<void()>& mark = {}) const;
   /// Arrays for the outputs.
   std::vector<Array> make_outputs(Device home, size_t alone) const;
   /// The operands of a step: `data` has room for max_operands_.

@@ -54,6 +54,7 @@ class Step:
     name: str
     operands: list[tuple[Block, int]]  # block and offset in bytes; outputs last
     random: bool = False
+    nodes: list[Node] = field(default_factory=list)  # whose work it is; of a copy the node that wants it, if any
 
 
 @dataclass
@@ -125,6 +126,13 @@ class Lowering:
 
     def lower(self, n: Node, outputs: dict[Value, int]) -> None:
         """Adds the steps of a node."""
+        begin = len(self.steps)
+        self.add_node(n, outputs)
+        for step in self.steps[begin:]:
+            step.nodes = [n]
+
+    def add_node(self, n: Node, outputs: dict[Value, int]) -> None:
+        """The same, without noting whose they are."""
         if n.body is not None:
             return self.lower_fused(n, outputs)
         row = OPS[n.op]

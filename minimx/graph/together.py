@@ -66,4 +66,5 @@ def joined(unit: list[Any]) -> Any:
         return unit[0]
     first = unit[0]
     kernel = wanted_many([s.kernel for s in unit])
-    return type(first)(kernel, f"{len(unit)} {first.name}", [x for s in unit for x in s.operands])
+    operands, nodes = [x for s in unit for x in s.operands], [n for s in unit for n in s.nodes]
+    return type(first)(kernel, f"{len(unit)} {first.name}", operands, nodes=nodes)
