@@ -7,7 +7,7 @@ from played.test_captures import counts  # noqa: F401  a fixture
 
 
 def test_the_host_waits_without_pythons_lock(counts):  # noqa: F811
-    """A launch into a full queue would block with the lock held; so the host waits for what it put there long before."""
+    """A launch into a full queue would block with the lock held: the host waits for what it put there long before."""
     x = mx.np.ones((4,))
     x + x
     before = counts()
