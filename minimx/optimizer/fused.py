@@ -34,6 +34,18 @@ class FusedUpdate:
         """Applies ``rule`` to every job (see Optimizer.apply), in place. The jobs of a call are on one device."""
         if not jobs:
             return
+        places, values = self.scalars(jobs, rescale)
+        operands = np.array(values, dtype="float32", device=jobs[0].weight.device)
+        arrays = arrays_of(jobs)
+        types = tuple((a.shape, a.dtype, a.device) for a in arrays)
+        key = (clip, places, types, tuple(job.master is None for job in jobs))
+        if key not in self._programs:
+            update = update_of(rule, jobs, places, clip)
+            self._programs[key] = lower(compile_function("update", update, [operands, *arrays], False, None).forward)
+        self._programs[key].run([operands, *arrays], False)
+
+    def scalars(self, jobs: Sequence[Any], rescale: float) -> tuple[tuple, list[float]]:
+        """(places, values): of every job's scalars, which are part of the program and which the operands' values."""
         scalars = [{"rescale": rescale, **job.scalars} for job in jobs]
         if len(self._last) == len(scalars):
             for old, new in zip(self._last, scalars, strict=True):
@@ -41,13 +53,7 @@ class FusedUpdate:
         self._last = scalars
         values: dict[float, int] = {}
         places = tuple(tuple((k, self._place(k, v, values)) for k, v in s.items()) for s in scalars)
-        operands = np.array(list(values) or [0.0], dtype="float32", device=jobs[0].weight.device)
-        arrays = [a for job in jobs for a in _arrays(job)]
-        types = tuple((a.shape, a.dtype, a.device) for a in arrays)
-        key = (clip, places, types, tuple(job.master is None for job in jobs))
-        if key not in self._programs:
-            self._programs[key] = _compiled(rule, jobs, places, clip, [operands, *arrays])
-        self._programs[key].run([operands, *arrays], False)
+        return places, list(values) or [0.0]
 
     def _place(self, name: str, value: Any, values: dict[float, int]) -> Fixed | int:
         """Where the operand lies that holds the scalar, equal ones together; or the scalar itself."""
@@ -56,8 +62,8 @@ class FusedUpdate:
         return values.setdefault(float(value), len(values))
 
 
-def _compiled(rule: Callable, jobs: Sequence[Any], places: tuple, clip: float | None, args: list) -> Any:
-    """The program that updates all jobs. Its first input holds the scalars that vary, then come the jobs' arrays."""
+def update_of(rule: Callable, jobs: Sequence[Any], places: tuple, clip: float | None) -> Callable:
+    """The function that updates all jobs, to be traced. It takes the scalars that vary, and then the jobs' arrays."""
 
     def update(operands: Any, *arrays: Any) -> tuple:
         left = iter(arrays)
@@ -78,8 +84,9 @@ def _compiled(rule: Callable, jobs: Sequence[Any], places: tuple, clip: float | 
                 weight[...] = target.astype(weight.dtype)
         return ()
 
-    return lower(compile_function("update", update, args, False, None).forward)
+    return update
 
 
-def _arrays(job: Any) -> list:
-    return [job.weight, job.grad, *([] if job.master is None else [job.master]), *job.states]
+def arrays_of(jobs: Sequence[Any]) -> list:
+    """What the update reads and writes: of each job the weight, its gradient, its master if it has one, the states."""
+    return [a for j in jobs for a in (j.weight, j.grad, *([] if j.master is None else [j.master]), *j.states)]
