@@ -287,6 +287,7 @@ TraceScope::TraceScope(Trace* trace) : saved_(mode()) {
   mode().trace = trace;
   mode().device = trace->device;
   mode().recording = true;
+  mode().low = Mode::kOff;
 }
 TraceScope::~TraceScope() { mode() = saved_; }
 
@@ -425,6 +426,14 @@ void raise_failure(const engine::Failure& failure) {
   PyErr_Restore(type, value, trace);
 }
 
+static Precision precision_named(py::handle name) {
+  std::string text = name.cast<std::string>();
+  if (text.empty()) return Precision::kAsIs;
+  if (text == "low") return Precision::kLow;
+  if (text == "float32") return Precision::kFloat32;
+  throw Error(ErrorKind::kValue, "amp: expected '', 'low' or 'float32', got '" + text + "'. Fix the row.");
+}
+
 void add_rules(py::module_& m) {
   set_rules({ask_plan, ask_gradient, ask_device_kernel, user_site});
   m.def("register_op", [](py::object row) {
@@ -443,11 +452,34 @@ void add_rules(py::module_& m) {
       op->n_attributes += !operand;
     }
     registry()[name] = op;
+    op->precision = precision_named(py::handle(static_cast<PyObject*>(op->row)).attr("row").attr("amp"));
     if (name == "cast") core_ops().cast = op;
     if (name == "copy") core_ops().copy = op;
     if (name == "add") core_ops().add = op;
   });
   core_ops().cast_attrs = cast_attributes;
+  auto type_code = [](py::handle name) { return name.is_none() ? Mode::kOff : static_cast<int8_t>(dtype_code(name)); };
+  auto type_name = [](int8_t low) -> py::object {
+    return low == Mode::kOff ? py::object(py::none()) : py::str(dtype_name(static_cast<DType>(low)));
+  };
+  static int changes = 0;  // of operators' classes
+  m.def("set_precision", [](const std::string& op, py::handle name) {
+    op_named(op).precision = precision_named(name);
+    ++changes;
+  });
+  m.def(
+      "precision_key", [] { return changes << 8 | (low_type() & 0xff); },
+      "What a traced graph depends on: this thread's low type, and how often set_precision was called.");
+  m.def("set_low_type", [=](py::handle name) { set_low_type(type_code(name)); });
+  m.def("low_type", [=] { return type_name(low_type()); });
+  m.def(
+      "swap_low_type",
+      [=](py::object state) -> py::object {
+        const int8_t before = mode().low;
+        mode().low = py::isinstance<py::int_>(state) ? state.cast<int8_t>() : type_code(state);
+        return before == Mode::kInherited ? py::object(py::int_(before)) : type_name(before);
+      },
+      "Sets mixed precision of this thread: a type, None for off, or what an earlier call returned; returns what was.");
   m.def("set_hooks", [](const py::dict& h) {
     auto take = [&](const char* name) { return py::object(h[name]).release().ptr(); };
     g_hooks = {take("asarray"),   take("index_get"),     take("index_set"),       take("repr"),

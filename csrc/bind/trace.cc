@@ -36,7 +36,8 @@ class PyTrace {
   void settle() { trace_->follows_writes = false; }
   void enter(bool training) {
     saved_.push_back(mode());
-    mode() = {true, training, trace_.get(), trace_->device};
+    const int8_t low = trace_->follows_writes ? mode().low : Mode::kOff;  // gradient rules keep the types they find
+    mode() = {true, training, trace_.get(), trace_->device, low};
   }
   void leave() {
     mode() = saved_.back();

@@ -1,6 +1,8 @@
 #include "runtime/invoke.h"
 
 #include <algorithm>
+#include <atomic>
+#include <optional>
 
 #include "runtime/backend.h"
 #include "runtime/launch.h"
@@ -11,6 +13,7 @@ namespace minimx {
 namespace {
 
 Rules g_rules;
+std::atomic<int8_t> g_low{Mode::kOff};
 
 [[noreturn]] void wrong_output(const Op& op, const Array& got, const OutSpec& want) {
   throw Error(ErrorKind::kShape, op.name + ": expected an output of shape " + want.shape.str() + ", got " +
@@ -108,6 +111,19 @@ Device device_of(const Op& op, std::span<const Operand> ins) {
   return first ? first->device() : mode().device;
 }
 
+/// The type that mixed precision brings float operands to, if it asks for one.
+std::optional<DType> wanted_type(const Op& op, int8_t low, std::span<const Operand> ins) {
+  if (op.precision == Precision::kAsIs || low == Mode::kOff) return std::nullopt;
+  for (const Operand& x : ins)
+    if (x.is_array() && x.array->dtype == DType::kFloat64) return std::nullopt;
+  return op.precision == Precision::kLow ? static_cast<DType>(low) : DType::kFloat32;
+}
+
+bool castable(const Operand& x, DType to) {
+  if (!x.is_array() || x.array->dtype == to) return false;
+  return x.array->dtype == DType::kFloat16 || x.array->dtype == DType::kBFloat16 || x.array->dtype == DType::kFloat32;
+}
+
 /// Brings the operands to the types and layout the plan asks for. Returns the span to use; `keep` owns new arrays.
 std::span<const Operand> prepare(const Plan& plan, std::span<const Operand> ins, std::vector<Operand>& prepared,
                                  std::vector<Array>& keep, bool layout) {
@@ -139,6 +155,12 @@ std::span<const Operand> prepare(const Plan& plan, std::span<const Operand> ins,
 Mode& mode() {
   thread_local Mode m;
   return m;
+}
+
+void set_low_type(int8_t low) { g_low.store(low, std::memory_order_relaxed); }
+int8_t low_type() {
+  const int8_t own = mode().low;
+  return own == Mode::kInherited ? g_low.load(std::memory_order_relaxed) : own;
 }
 
 void set_rules(const Rules& rules) { g_rules = rules; }
@@ -181,6 +203,18 @@ Plan& plan_for(Op& op, const AttrSet* attrs, std::span<const Operand> ins) {
 void invoke(Op& op, const AttrSet* attrs, std::span<const Operand> ins, std::vector<Array>& outs,
             std::span<const Array> into) {
   Mode& m = mode();
+  if (op.precision != Precision::kAsIs) [[unlikely]] {
+    const std::optional<DType> wanted = wanted_type(op, low_type(), ins);
+    if (wanted && std::ranges::any_of(ins, [&](const Operand& x) { return castable(x, *wanted); })) {
+      std::vector<Array> keep;  // casts are calls like others: recorded, traced, with gradients of their own
+      keep.reserve(ins.size());
+      std::vector<Operand> cast(ins.begin(), ins.end());
+      for (Operand& x : cast)
+        if (castable(x, *wanted))
+          x = Operand(keep.emplace_back(invoke1(*core_ops().cast, core_ops().cast_attrs(*wanted).get(), {x})));
+      return invoke(op, attrs, cast, outs, into);
+    }
+  }
   if (m.trace) return m.trace->call(op, attrs, ins, outs, into);
   if (m.recording) check_current(op, ins);
   Device device = device_of(op, ins);

@@ -12,10 +12,18 @@ namespace minimx {
 struct Mode {
   bool recording = false;
   bool training = false;
-  Trace* trace = nullptr;  // borrowed; set while a graph is traced on this thread
-  Device device;           // where operators without array operands put their results
+  Trace* trace = nullptr;   // borrowed; set while a graph is traced on this thread
+  Device device;            // where operators without array operands put their results
+  int8_t low = kInherited;  // mixed precision: the low DType, kOff, or what set_low_type() said for all threads
+
+  static constexpr int8_t kOff = -1, kInherited = -2;
 };
 Mode& mode();
+
+/// Mixed precision of the threads that have none of their own: a 16-bit float DType, or Mode::kOff.
+void set_low_type(int8_t low);
+/// The low type of this thread, or Mode::kOff.
+int8_t low_type();
 
 /// Calls `op` on `ins`. `outs` receives the results: as many as the plan has. If `into` is not empty it holds the
 /// arrays to write to (same shapes; another type is converted to), and `outs` are those arrays, newly placed on the

@@ -45,12 +45,18 @@ class Signature {
   uint64_t hash_ = 0x243f6a8885a308d3ull;
 };
 
+/// What mixed precision does with an operator's operands (Row.amp of minimx/ops/table.py): nothing, or brings those of
+/// the types float16, bfloat16 and float32 to the low type of the thread, or to float32. What has a float64 stays as
+/// is.
+enum class Precision : uint8_t { kAsIs, kLow, kFloat32 };
+
 /// An operator as C++ sees it: a name and its plans. The row itself is Python's (minimx/ops/table.py).
 class Op : public RefCounted {
  public:
   explicit Op(std::string name) : name(std::move(name)) {}
   const std::string name;
   void* row = nullptr;  // the Python row, owned by the bind layer
+  Precision precision = Precision::kAsIs;
 
   /// The plan for a signature, or null. The last one found is looked at first: most call sites repeat themselves.
   Plan* find(const AttrSet* attrs, const Signature& s);

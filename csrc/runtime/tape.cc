@@ -291,7 +291,8 @@ std::vector<std::optional<Array>> backward(std::span<const Array> heads,
   struct Restore {
     bool recording = mode().recording;
     Device device = mode().device;
-    ~Restore() { mode().recording = recording, mode().device = device; }
+    int8_t low = std::exchange(mode().low, Mode::kOff);  // gradients keep the types that the operators ran in
+    ~Restore() { mode().recording = recording, mode().device = device, mode().low = low; }
   } restore_mode;
   mode().recording = create_graph;
   for (size_t i = 0; i < heads.size(); ++i) {

@@ -108,6 +108,7 @@ class CachedGraph:
             _core.is_training(),
             tuple(_core.on_tape(x) for x in leaves) if recording else None,
             _core.num_threads(),  # kernels keep the number they were made for
+            _core.precision_key(),  # mixed precision
         )
         entry = self.entries.get(key)
         if entry is None:

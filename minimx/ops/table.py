@@ -77,6 +77,7 @@ class Row:
     errors: Sequence[tuple] = ()  # ((operands, attrs), exception class)
     domain: Any = (-3.0, 3.0)  # open interval from which test inputs are drawn, or one per operand
     dtypes: Sequence[str] = ()  # types that are tested
+    amp: str = ""  # under mixed precision operands are brought to the "low" type or to "float32"; "": left as they are
     example: str = ""  # a session with np, npx, nd and mx at hand, for the docstring; run by the tests
 
 

@@ -75,7 +75,7 @@ def fold_constants(g: Graph) -> Graph:
 
 
 def call(op: str, args: list, attrs: dict, record: bool = False) -> Any:
-    """The operator on concrete arrays, by default off the tape."""
+    """The operator on concrete arrays as they are, without mixed precision; by default off the tape."""
     row = OPS[op]
     function = getattr(f, op)
     if any(p.arrays for p in row.operands):
@@ -83,11 +83,12 @@ def call(op: str, args: list, attrs: dict, record: bool = False) -> Any:
         tail = len(row.operands) - at - 1
         end = len(args) - tail
         args = [*args[:at], args[at:end], *args[end:]]
-    recording = _core.set_recording(record)
+    recording, low = _core.set_recording(record), _core.swap_low_type(None)
     try:
         return function(*args, **attrs)
     finally:
         _core.set_recording(recording)
+        _core.swap_low_type(low)
 
 
 def _size(v: Value) -> int:

@@ -54,11 +54,11 @@ activation("sigmoid", lambda x: e.sigmoid(x), npx="sigmoid", nd="sigmoid", metho
            example=">>> npx.sigmoid(np.array([0, 2]))\narray([0.5     , 0.880797])")
 activation("log_sigmoid", lambda x: e.minimum(x, 0) - e.log1p(e.exp(-e.abs(x))), grad=lambda g, x, y: g * e.sigmoid(-x),
            npx="log_sigmoid", nd="log_sigmoid", method="log_sigmoid", against="scipy.special.log_expit",
-           doc="ln(1 / (1 + e^-x)).")
+           amp="float32", doc="ln(1 / (1 + e^-x)).")
 activation("softplus", lambda x: e.maximum(x, 0) + e.log1p(e.exp(-e.abs(x))), grad=lambda g, x, y: g * e.sigmoid(x),
            npx="softplus softrelu", nd="softplus softrelu",
            against=[(0.0, 0.6931471805599453), (2.0, 2.1269280110429727)],
-           doc="ln(1 + e^x). Dugas et al. 2000, NIPS.")
+           amp="float32", doc="ln(1 + e^x). Dugas et al. 2000, NIPS.")
 activation("softsign", lambda x: x / (1 + e.abs(x)), grad=lambda g, x, y: g * (1 - e.abs(y)) * (1 - e.abs(y)),
            npx="softsign", nd="softsign", method="softsign", against=lambda x: x / (1 + abs(x)),
            doc="x / (1 + |x|). Turian, Bergstra and Bengio 2009, NAACL.")
@@ -146,14 +146,15 @@ activation("smooth_l1", lambda x, scalar=1.0: e.where(e.abs(x) * scalar * scalar
            npx="smooth_l1", nd="smooth_l1", domain=((-3.0, 3.0), (0.8, 1.5)),
            against=lambda x, scalar=1.0: ((abs(x) < scalar**-2) * (scalar * x) ** 2 / 2
                                           + (abs(x) >= scalar**-2) * (abs(x) - 0.5 * scalar**-2)),
+           amp="float32",
            doc="(scalar * x)^2 / 2 where |x| < 1 / scalar^2, else |x| - 1 / (2 scalar^2). Girshick, arXiv:1504.08083.")
 activation("huber", lambda x, rho=1.0: e.where(e.abs(x) < rho, 0.5 / rho * x * x, e.abs(x) - 0.5 * rho),
            grad=lambda g, x, rho, y: (e.where(e.abs(x) < rho, g * (x / rho), g * e.sign(x)),
                                       e.where(e.abs(x) < rho, g * (-0.5 * x * x / (rho * rho)), g * -0.5)),
            domain=((-3.0, 3.0), (0.5, 2.0)),
            against=lambda x, rho=1.0: (abs(x) < rho) * x**2 / (2 * rho) + (abs(x) >= rho) * (abs(x) - rho / 2),
-           doc="x^2 / (2 rho) where |x| < rho, else |x| - rho / 2. Huber 1964, Ann. Math. Statist. 35.")
+           amp="float32", doc="x^2 / (2 rho) where |x| < rho, else |x| - rho / 2. Huber 1964, Ann. Math. Statist. 35.")
 activation("sigmoid_cross_entropy", lambda x, label: e.maximum(x, 0) - x * label + e.log1p(e.exp(-e.abs(x))),
            grad=lambda g, x, label, y: (g * (e.sigmoid(x) - label), -(g * x)), domain=((-3.0, 3.0), (0.0, 1.0)),
            against=[((0.0, 1.0), 0.6931471805599453), ((2.0, 0.0), 2.1269280110429727)],
-           doc="-label * ln(s) - (1 - label) * ln(1 - s) with s = sigmoid(x), from the logits x.")
+           amp="float32", doc="-label * ln(s) - (1 - label) * ln(1 - s) with s = sigmoid(x), from the logits x.")

@@ -34,6 +34,7 @@ def matmul_grad(gs, ins, outs, attrs, needs):
 
 @kernel(
     np="matmul",
+    amp="low",
     grad=matmul_grad,
     against="numpy.matmul",
     samples=drawn(
@@ -81,6 +82,7 @@ def _linear_reference(x, weight, bias=None, num_hidden=0, no_bias=False, flatten
 @kernel(
     npx="fully_connected",
     nd="FullyConnected",
+    amp="low",
     grad=linear_grad,
     against=_linear_reference,
     samples=drawn(

@@ -129,6 +129,7 @@ def _reference(
 @kernel(
     npx="convolution",
     nd="Convolution",
+    amp="low",
     grad=convolution_grad,
     against=_reference,
     dtypes=FLOATS,
@@ -199,7 +200,7 @@ def data_grad_grad(gs, ins, outs, attrs, needs):
     return [into_dy, into_w]
 
 
-@kernel(grad=data_grad_grad)
+@kernel(amp="low", grad=data_grad_grad)
 def convolution_data_grad(dy, weight, /, shape=(), stride=None, pad=None, dilate=None, num_group=1, layout=None):
     """Gradient of convolution with regard to its data, whose shape is ``shape``."""
     rank = len(shape)

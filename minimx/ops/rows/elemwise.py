@@ -43,12 +43,12 @@ arithmetic("fmod", lambda x1, x2: e.fmod(x1, x2), np="fmod", against="numpy.fmod
            doc="x1 - x2 * trunc(x1 / x2), of the sign of x1. Integers by zero give 0.")
 elemwise("power", lambda x1, x2: e.power(x1, x2), np="power pow", nd="broadcast_power", domain=(SAFE, (0.0, 3.0)),
          against="numpy.power",
-         doc="x1 to the power x2. Integers stay integers; their negative powers are truncated to 0.",
+         amp="float32", doc="x1 to the power x2. Integers stay integers; their negative powers are truncated to 0.",
          example=">>> np.power(np.array([1, 2, 3]), 2)\narray([1., 4., 9.])")
 elemwise("negative", lambda x: -x, np="negative", nd="negative", against="numpy.negative", doc="-x.")
 elemwise("positive", lambda x: x, np="positive", against="numpy.positive", doc="x itself, as a new array.")
 elemwise("reciprocal", lambda x: 1 / x, grad=lambda g, x, y: -g * y * y, typed="float", np="reciprocal",
-         nd="reciprocal", domain=SAFE, against=lambda x: 1 / x, doc="1 / x.")
+         nd="reciprocal", domain=SAFE, against=lambda x: 1 / x, amp="float32", doc="1 / x.")
 elemwise("square", lambda x: x * x, grad=lambda g, x, y: g * (x + x), np="square", nd="square", method="square",
          against="numpy.square", doc="x * x.",
          example=">>> np.square(np.array([-1, 2]))\narray([1., 4.])")
@@ -60,7 +60,7 @@ elemwise("sign", lambda x: e.sign(x), np="sign", nd="sign", method="sign", again
 elemwise("copysign", lambda x1, x2: e.copysign(x1, x2), typed="float", np="copysign", against="numpy.copysign",
          doc="|x1| with the sign of x2, also that of -0.")
 elemwise("ldexp", lambda x1, x2: x1 * e.exp2(x2), typed="float", np="ldexp", against=lambda x1, x2: x1 * 2.0**x2,
-         doc="x1 * 2^x2, for any real x2.")
+         amp="float32", doc="x1 * 2^x2, for any real x2.")
 elemwise("gcd", lambda x1, x2: e.gcd(x1, x2), typed="integer", np="gcd", dtypes=INTEGERS, domain=(-12, 12),
          against="numpy.gcd", doc="Greatest common divisor, not negative.")
 elemwise("lcm", lambda x1, x2: e.lcm(x1, x2), typed="integer", np="lcm", dtypes=INTEGERS, domain=(-11, 11),

@@ -39,28 +39,29 @@ def _prod_grad(g, x, y, axes):
 
 reduce("sum", 0, lambda acc, x: acc + x, gives="sum", takes_dtype=True, grad=lambda g, x, y, axes: g, np="sum",
        nd="sum sum_axis", method="sum", against="numpy.sum",
+       amp="float32",
        doc="Sum over the axes, pairwise in blocks; of integers and bools in int64, of 16-bit floats in float32.",
        example=">>> np.sum(np.array([[1, 2], [3, 4]]), axis=1)\narray([3., 7.])")
 reduce("mean", 0, lambda acc, x: acc + x, finish=lambda acc, n: acc / n, gives="float", takes_dtype=True,
        grad=_spread_mean, np="mean", nd="mean", method="mean", against="numpy.mean",
-       doc="Sum over the number of elements; NaN of nothing.",
+       amp="float32", doc="Sum over the number of elements; NaN of nothing.",
        example=">>> np.mean(np.array([[1, 2], [3, 4]]), axis=0, keepdims=True)\narray([[2., 3.]])")
 reduce("prod", 1, lambda acc, x: acc * x, gives="sum", takes_dtype=True, grad=_prod_grad, np="prod", nd="prod",
-       method="prod", domain=(0.5, 2.0), against="numpy.prod", doc="Product over the axes.",
+       method="prod", domain=(0.5, 2.0), against="numpy.prod", amp="float32", doc="Product over the axes.",
        example=">>> np.prod(np.array([2, 3, 4]))\narray(24.)")
 reduce("nansum", 0, lambda acc, x: acc + e.where(e.isnan(x), 0, x), combine=lambda acc, other: acc + other, gives="sum",
        takes_dtype=True, grad=lambda g, x, y, axes: f.where(f.isnan(x), 0, g), np="nansum", nd="nansum",
        against="numpy.nansum",
-       doc="Sum over the axes; a NaN counts as 0.")
+       amp="float32", doc="Sum over the axes; a NaN counts as 0.")
 reduce("nanprod", 1, lambda acc, x: acc * e.where(e.isnan(x), 1, x), combine=lambda acc, other: acc * other,
        gives="sum", takes_dtype=True,
        grad=lambda g, x, y, axes: f.where(f.isnan(x), 0, _prod_grad(g, f.where(f.isnan(x), 1, x), y, axes)),
        np="nanprod", nd="nanprod", domain=(0.5, 2.0), against="numpy.nanprod",
-       doc="Product over the axes; a NaN counts as 1.")
+       amp="float32", doc="Product over the axes; a NaN counts as 1.")
 reduce("sum_squares", 0, lambda acc, x: acc + x * x, combine=lambda acc, other: acc + other, gives="sum",
        grad=lambda g, x, y, axes: g * (x + x),
        against=lambda a, axis, keepdims: (a * 1.0 * a).sum(axis, keepdims=keepdims),
-       doc="Sum of x * x over the axes, in one pass: the piece of norms.")
+       amp="float32", doc="Sum of x * x over the axes, in one pass: the piece of norms.")
 
 # --- extremes ---------------------------------------------------------------------------------------------------------
 
@@ -146,7 +147,8 @@ def _cumprod_grad(gs, ins, outs, attrs, needs):
 SCAN_SAMPLES = drawn(case((2, 3)), case((2, 3, 4), axis=1), case((2, 3), axis=-1), case((0, 3), axis=0))
 
 
-@kernel(np="cumsum", nd="cumsum", method="cumsum", grad=_cumsum_grad, against="numpy.cumsum", samples=SCAN_SAMPLES)
+@kernel(np="cumsum", nd="cumsum", method="cumsum", grad=_cumsum_grad, amp="float32", against="numpy.cumsum",
+        samples=SCAN_SAMPLES)
 def cumsum(a, /, axis=None, dtype=None):
     """Sum of the elements up to and with each one, along ``axis`` or over all in C order; integers in int64.
 
@@ -156,7 +158,8 @@ def cumsum(a, /, axis=None, dtype=None):
     return _scan_plan("cumsum", a, axis, dtype)
 
 
-@kernel(np="cumprod", nd="cumprod", method="cumprod", grad=_cumprod_grad, against="numpy.cumprod", samples=SCAN_SAMPLES)
+@kernel(np="cumprod", nd="cumprod", method="cumprod", grad=_cumprod_grad, amp="float32", against="numpy.cumprod",
+        samples=SCAN_SAMPLES)
 def cumprod(a, /, axis=None, dtype=None):
     """Product of the elements up to and with each one. Its gradient divides by ``a``: NaN where an element is 0."""
     return _scan_plan("cumprod", a, axis, dtype)

@@ -26,13 +26,16 @@ def softmax_plan(where, x, axis, log):
     return Plan([(x.shape, dtype)], "softmax", {**lanes(where, x, axis), "log": log}, [dtype], contiguous=True)
 
 
-@kernel(grad=lambda gs, ins, outs, attrs, needs: [f.softmax_backward(outs[0], gs[0], attrs["axis"])])
+@kernel(amp="float32", grad=lambda gs, ins, outs, attrs, needs: [f.softmax_backward(outs[0], gs[0], attrs["axis"])])
 def softmax_of(x, /, axis=-1):
     """exp(x) / sum exp(x) along ``axis``."""
     return softmax_plan("softmax", x, axis, 0)
 
 
-@kernel(grad=lambda gs, ins, outs, attrs, needs: [f.log_softmax_backward(outs[0], gs[0], attrs["axis"])])
+@kernel(
+    amp="float32",
+    grad=lambda gs, ins, outs, attrs, needs: [f.log_softmax_backward(outs[0], gs[0], attrs["axis"])],
+)
 def log_softmax_of(x, /, axis=-1):
     """x - log(sum exp(x)) along ``axis``."""
     return softmax_plan("log_softmax", x, axis, 1)
@@ -194,6 +197,7 @@ def _reference(x, labels, axis=-1, smoothing=0.0):
 
 
 @kernel(
+    amp="float32",
     grad=cross_entropy_grad,
     dtypes=FLOATS,
     against=lambda *a, **k: (_reference(*a, **k), None),
