@@ -8,6 +8,7 @@
 
 #include "convert_scalar.h"
 #include "scalar.h"
+#include "scalar_limits.h"
 
 namespace minimx {
 

@@ -2,11 +2,11 @@
 // Axes, strides, other element types, blocks and threads are the business of reduce.cc, once for all reductions.
 #pragma once
 #include <cstdint>
-#include <limits>
 #include <span>
 #include <string>
 
 #include "common/dtype.h"
+#include "cpu/scalar_limits.h"
 
 namespace minimx {
 
@@ -22,19 +22,6 @@ struct ReduceEntry {
   void (*start)(int64_t n, char* acc);  // n accumulators of nothing
   void (*finish)(int64_t n, int64_t elements, char* acc);  // turns accumulators into results of so many elements each
 };
-
-namespace scalar {
-
-template <class T>
-constexpr T lowest() {
-  return std::numeric_limits<T>::has_infinity ? -std::numeric_limits<T>::infinity() : std::numeric_limits<T>::lowest();
-}
-template <class T>
-constexpr T highest() {
-  return std::numeric_limits<T>::has_infinity ? std::numeric_limits<T>::infinity() : std::numeric_limits<T>::max();
-}
-
-}  // namespace scalar
 
 /// Lane j takes the elements j, j + kLanes, ...: no chain of dependent additions, and shorter sums round less.
 template <class F, class T, int kLanes>

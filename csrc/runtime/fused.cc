@@ -9,8 +9,8 @@ namespace {
 
 constexpr size_t kAlign = 256;  // what kernels of a GPU may ask of their scratch memory
 
-/// Elements a thread should have at least, for a fused kernel to be split.
-constexpr int64_t kFusedGrain = 16384;
+/// Work that a thread should have at least, for a fused kernel to be split.
+constexpr double kGrainNs = 5000;
 
 }  // namespace
 
@@ -27,9 +27,15 @@ Members::Members(int operands, std::vector<Member> members, const std::vector<si
   workspace_ += inner;
 }
 
+FusedKernel::FusedKernel(int64_t items, double cost_ns, Members members)
+    : items_(items),
+      grain_(static_cast<int64_t>(1 + kGrainNs / cost_ns * static_cast<double>(items))),
+      cost_ns_(cost_ns),
+      members_(std::move(members)) {}
+
 void FusedKernel::run(void* const* data, void* workspace) const {
   if (Function f = function_.load(std::memory_order_acquire))
-    return parallel_for(elements_, kFusedGrain, [&](int64_t begin, int64_t end) { f(data, begin, end); });
+    return parallel_for(items_, grain_, [&](int64_t begin, int64_t end) { f(data, begin, end); });
   members_.each(data, workspace,
                 [](const Kernel& k, void* const* operands, void* scratch) { k.run(operands, scratch); });
 }

@@ -51,13 +51,13 @@ class Members {
   size_t workspace_ = 0;
 };
 
-/// A fused group on the CPU: its compiled form is a function over a range of elements.
+/// A fused group on the CPU: its compiled form is a function over a range of items, which are elements of its outputs,
+/// rows, or what else the group's form says (minimx/rtc).
 class FusedKernel : public Kernel {
  public:
-  /// Compiled form: data as for Kernel::run, over elements [begin, end) of the flattened output.
+  /// Compiled form: data as for Kernel::run, over items [begin, end).
   using Function = void (*)(void* const* data, int64_t begin, int64_t end);
-  FusedKernel(int64_t elements, double cost_ns, Members members)
-      : elements_(elements), cost_ns_(cost_ns), members_(std::move(members)) {}
+  FusedKernel(int64_t items, double cost_ns, Members members);
 
   void run(void* const* data, void* workspace) const override;
   size_t workspace_bytes() const override { return members_.workspace_bytes(); }
@@ -68,7 +68,8 @@ class FusedKernel : public Kernel {
 
  private:
   mutable std::atomic<Function> function_{nullptr};
-  int64_t elements_;
+  int64_t items_;
+  int64_t grain_;  // items a thread should have at least
   double cost_ns_;
   Members members_;
 };

@@ -7,6 +7,7 @@ for the compiler to vectorise. Scalar functions: csrc/cpu/fused.h. The twin on t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from . import text
 from .group import Group
@@ -26,14 +27,22 @@ FOOTER = """\
 """
 
 
-def source(groups: Sequence[Group]) -> str:
+def source(groups: Sequence[Any]) -> str:
     """The translation unit that holds the kernels of ``groups``."""
     kernels = "\n".join(kernel(g) for g in groups)
     return f"{HEADER}\n{text.functions(groups)}\n}}  // namespace\n\n{kernels}\n{FOOTER}"
 
 
-def kernel(g: Group) -> str:
+def kernel(g: Any) -> str:
     """The function of one group."""
+    if g.form == "rows":
+        from . import host_rows
+
+        return host_rows.kernel(g)
+    if g.form == "fold":
+        from . import host_folds
+
+        return host_folds.kernel(g)
     body = _one_run(g) if len(g.shape) == 1 else _rows(g)
     lines = [f"// {g.title()}",
              f'extern "C" void {text.kernel_name(g)}(void* const* data, int64_t begin, int64_t end) {{']  # fmt: skip

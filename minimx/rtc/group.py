@@ -7,9 +7,10 @@ here: what is worth fusing (minimx/graph/passes/fusion.py), text (text.py), kern
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from ..errors import GraphError
 from ..ops.dtypes import BY_NAME
@@ -50,14 +51,24 @@ class Step(NamedTuple):
     dtype: str
 
 
+class Reduction(NamedTuple):
+    """One row of kind "reduce" applied to a value. compute: the type that it accumulates in."""
+
+    row: str
+    compute: str
+    arg: Ref
+    dtype: str
+
+
 @dataclass(frozen=True)
 class Group:
     """A pointwise chain over ``shape`` (at least one axis, the last one innermost; outputs are C-contiguous in it).
 
     arrays: how many arrays the kernel is given before its outputs. The extent of the first axis is left out of ``key``:
-    no text needs it, so groups that differ in batch size are one.
+    no text needs it, so groups that differ in batch size are one. Groups of another ``form``: rows.py, folds.py.
     """
 
+    form: ClassVar[str] = ""
     shape: tuple[int, ...]
     inputs: tuple[Operand, ...]
     steps: tuple[Step, ...]
@@ -68,6 +79,16 @@ class Group:
     def key(self) -> tuple:
         """All that the text depends on."""
         return (self.shape[1:], self.inputs, self.steps, self.outputs, self.arrays)
+
+    @property
+    def items(self) -> int:
+        """How many iterations the host's function is split into: elements."""
+        return math.prod(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Elements of the whole space."""
+        return math.prod(self.shape)
 
     @property
     def rows(self) -> list[str]:
@@ -242,3 +263,9 @@ def step_of(m: Member, ref: Callable[[Any], Ref]) -> Step:
         wanted = "bool" if condition and i == 0 else compute
         args.append(ref(x) if stored is None else Constant(number(x, stored, wanted).item()))
     return Step(plan.attrs["loop"], compute, tuple(args), dtype)
+
+
+def reduction_of(m: Member, ref: Callable[[Any], Ref]) -> Reduction:
+    """One member of kind "reduce"."""
+    attrs = m.plan.attrs
+    return Reduction(attrs["loop"], attrs["dtype"], ref(m.node.inputs[0]), m.plan.outs[0][1])

@@ -12,7 +12,7 @@ from ..ops.dtypes import BY_NAME
 from ..ops.emit import nanoseconds
 from ..ops.table import OPS, Spec
 from . import compile as compiling
-from .group import Body, Group, group_of, number
+from .group import Body, group_of, number
 
 _core = import_core()
 
@@ -20,7 +20,8 @@ _core = import_core()
 def fused_kernel(
     node: Any, in_specs: Sequence[tuple], out_specs: Sequence[tuple], in_place: bool = False, gpu: int = -1
 ) -> Any:
-    """The ``_core.Kernel`` of a node whose ``body`` is a pointwise chain; data: the node's arrays, then its outputs.
+    """The ``_core.Kernel`` of a node with a ``body``; data: the node's arrays, then its outputs. The node's attribute
+    ``form``: none for a pointwise chain, "rows" (rows.py) or "fold" (folds.py) for one with reductions.
 
     Specs are (shape, dtype, element strides, layout), operands that broadcast in their own smaller shape. The kernel
     works at once, member by member; compilation is asked for and never waited for. ``in_place``: outputs may lie where
@@ -28,19 +29,46 @@ def fused_kernel(
     is Pending: whether its members run first is decided with the whole graph in view (cuda/kernel.py).
     """
     body = Body(node.body, [flat(s) for s in in_specs])
-    group = group_of(body)
+    group = described(node.attrs.get("form", ""), body)
     if gpu >= 0:
         from .cuda import wanted, wanted_fused
 
         later = functools.partial(bind, body, functools.partial(wanted, device_id=gpu), in_place)
-        return wanted_fused(group, in_specs, out_specs, gpu, later, in_place)
-    elements = math.prod(flat(out_specs[0])[0])
+        return wanted_fused(group, recipe_factory(group.form), in_specs, out_specs, gpu, later, in_place)
     members, temporaries, constants = bind(body, on_cpu, in_place)
     arrays = len(in_specs) + len(out_specs)
-    kernel = _core.make_fused(arrays, elements, cost_ns(group, elements), members, temporaries, constants)
-    if elements:
+    kernel = _core.make_fused(arrays, group.items, cost_ns(group), members, temporaries, constants)
+    if group.size:
         compiling.submit(group, kernel)
     return kernel
+
+
+def described(form: str, body: Body) -> Any:
+    """The canonical description of a body, of which kernels are written."""
+    if form == "rows":
+        from .rows import row_group_of
+
+        return row_group_of(body)
+    if form == "fold":
+        from .folds import fold_group_of
+
+        return fold_group_of(body)
+    return group_of(body)
+
+
+def recipe_factory(form: str) -> Callable[[Any], Any]:
+    """What makes the Recipe of a described group for a GPU."""
+    if form == "rows":
+        from .cuda import fused_rows
+
+        return fused_rows.fused
+    if form == "fold":
+        from .cuda import fused_fold
+
+        return fused_fold.fused
+    from .cuda import pointwise
+
+    return pointwise.fused
 
 
 def flat(spec: tuple) -> tuple:
@@ -51,14 +79,16 @@ def flat(spec: tuple) -> tuple:
     return ((_core.layout_bytes((shape, dtype, (), layout)) // BY_NAME[dtype].size,), dtype, (1,))
 
 
-def cost_ns(group: Group, elements: int) -> float:
+def cost_ns(group: Any) -> float:
     """Estimate of one run: reading and writing the operands, and each row's arithmetic."""
     types = [o.dtype for o in group.inputs] + [r.dtype for r in group.outputs]
     each: float = sum(0.05 * BY_NAME[t].size for t in types)
     for s in group.steps:
         if s.row:
-            each += nanoseconds(OPS[s.row].expr, s.compute) - 0.05 * BY_NAME[s.compute].size  # type: ignore[attr-defined]
-    return 5 + elements * each
+            row: Any = OPS[s.row]
+            expr = row.step if row.kind == "reduce" else row.expr
+            each += nanoseconds(expr, s.compute) - 0.05 * BY_NAME[s.compute].size
+    return 5 + group.size * each
 
 
 def on_cpu(name: str, ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Any:

@@ -9,17 +9,19 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable
+from typing import Any
 
 from ..ops.dtypes import BY_NAME
 from ..ops.emit import c_name, function
+from ..ops.emit_reduce import struct
 from ..ops.table import OPS
 from .group import Constant, Group, Operand, Ref, Step
 
 
 def functions(groups: Iterable[Group]) -> str:
     """The functions of all rows that the groups use, each once, in order of first use."""
-    rows = dict.fromkeys(s.row for g in groups for s in g.steps if s.row)
-    return "\n".join(function(OPS[row]) for row in rows)  # type: ignore[arg-type]
+    rows: Any = [OPS[row] for row in dict.fromkeys(s.row for g in groups for s in g.steps if s.row)]
+    return "\n".join(struct(row) if row.kind == "reduce" else function(row) for row in rows)
 
 
 def kernel_name(group: Group) -> str:

@@ -158,7 +158,7 @@ def test_a_name_without_a_recipe_is_refused(module):
 
 
 def test_fused_groups(module):
-    from minimx.rtc.cuda import finished, wanted_fused
+    from minimx.rtc.cuda import finished, pointwise, wanted_fused
     from minimx.rtc.group import Group, Ref, Step
     from minimx.rtc.group import Operand as Lying
 
@@ -167,6 +167,6 @@ def test_fused_groups(module):
         (180,), (Lying("float32", (1,), 0),), (Step("exp", "float32", (x,), "float32"),), (Ref("t", 0, "float32"),), 1
     )
     spec = (X.shape, X.dtype, X.strides, "")
-    ((((*_, args),), _),) = finished([wanted_fused(g, [spec], [spec], 0)])
+    ((((*_, args),), _),) = finished([wanted_fused(g, pointwise.fused, [spec], [spec], 0)])
     assert args == [("p", 0, 0), ("p", 1, 0), ("v", 180, "int32")]
     assert mx.rtc.report()

@@ -17,8 +17,8 @@ from ...errors import CompileError, NotSupported
 from ...libraries import import_core
 from ...ops.dtypes import BY_NAME
 from ...ops.table import Spec
-from ..group import Group, c_strides, number
-from . import background, library, pointwise
+from ..group import c_strides, number
+from . import background, library
 from .adaptors import ADAPTORS
 from .compile import cubins, failed, ready
 from .factories import FACTORIES
@@ -41,7 +41,7 @@ class Pending:
     outputs: int  # how many of them
     device_id: int
     key: Any  # in _kernels
-    group: Group | None = None  # of a fused kernel
+    group: Any = None  # of a fused kernel: a Group, or one of another form
     members: Callable[[], tuple] | None = None  # of a fused kernel: what ../kernel.py's bind gives, of Pending kernels
 
 
@@ -74,19 +74,20 @@ def key_of(name: str, ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str
 
 
 def wanted_fused(
-    group: Group,
+    group: Any,
+    write: Callable[[Any], Recipe],
     in_specs: Sequence[tuple],
     out_specs: Sequence[tuple],
     device_id: int,
     members: Callable[[], tuple] | None = None,
     in_place: bool = False,
 ) -> Any:
-    """The kernel of a fused group, a Pending; data: the group's arrays, then its outputs. members: what may run until
-    it is compiled, made for ``in_place``.
+    """The kernel of a fused group of any form, a Pending; data: the group's arrays, then its outputs. write: makes the
+    group's recipe. members: what may run until it is compiled, made for ``in_place``.
     """
     specs = tuple(given(s) for s in (*in_specs, *out_specs))
-    write = functools.partial(pointwise.fused, group)
-    return Pending(write, specs, len(out_specs), device_id, (group, in_place, device_id), group, members)
+    key = (group, in_place, device_id)
+    return Pending(functools.partial(write, group), specs, len(out_specs), device_id, key, group, members)
 
 
 def wanted_many(fused: Sequence[Pending]) -> Pending:
@@ -153,7 +154,7 @@ def compiled(codes: dict[Any, list[Code]], mine: dict[Any, Pending], unfused: di
         for key in [key for key in codes if mine[key].members is not None and failed(codes[key], arch)]:
             del codes[key]
             unfused[key] = mine[key].members()  # type: ignore[misc]
-            background.warn(mine[key].group)  # type: ignore[arg-type]
+            background.warn(mine[key].group)
         asked = [c for cs in codes.values() for c in cs]
         try:
             return cubins(asked, arch) if asked else {}

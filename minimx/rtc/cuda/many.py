@@ -20,7 +20,7 @@ PACKS = 4  # that a thread takes of its block's part of an array
 
 def joinable(g: Group) -> bool:
     """True if a kernel over the group needs no indices: one row of elements, operands that lie so or are one number."""
-    return len(g.shape) == 1 and g.shape[0] > 0 and all(o.strides in ((1,), (0,)) for o in g.inputs)
+    return not g.form and len(g.shape) == 1 and g.shape[0] > 0 and all(o.strides in ((1,), (0,)) for o in g.inputs)
 
 
 def most(g: Group) -> int:
