@@ -269,7 +269,8 @@ class _Builder:
         groups = self.groups((2 if step is text.BACKWARD else 1) + bool(kept))
         walk = text.KEEP + (text.SUM_LANES if self.lanes else text.SUM_RUNS)
         body = text.HEAD + step + walk + text.SUM_KERNEL
-        kernel = self.code("sums", body, types, groups, relu=False, residual=False, mask=masked, more=bool(kept))
+        flags = {"relu": False, "residual": False, "mask": masked, "more": bool(kept), "last": False}
+        kernel = self.code("sums", body, types, groups, **flags)
         if self.lanes:
             grid, block = self.geometry(groups, SUM_BLOCKS)
         else:
@@ -305,7 +306,8 @@ class _Builder:
         """The elementwise pass; ``pointers`` are the kernel's."""
         groups = self.groups(2 if step is text.BACKWARD or residual else 1)
         body = text.HEAD + step + (text.APPLY_LANES if self.lanes else text.APPLY_RUNS) + text.APPLY_KERNEL
-        kernel = self.code("apply", body, {}, groups, relu=relu, residual=residual, mask=mask, more=False)
+        flags = {"relu": relu, "residual": residual, "mask": mask, "more": False, "last": True}
+        kernel = self.code("apply", body, {}, groups, **flags)
         if self.lanes:
             grid, block = self.geometry(groups, APPLY_BLOCKS)
         else:

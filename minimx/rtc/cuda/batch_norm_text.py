@@ -11,7 +11,7 @@ byte ``element / 8`` in runs.
 from __future__ import annotations
 
 # Before it come types and constants (batch_norm.py, code): T of the data, Real of sums, Index, Mean; kGroups, kBlocks,
-# kLanes, kRelu, kMask, kResidual, kMore.
+# kLanes, kRelu, kMask, kResidual, kMore; kLast: the last pass over the data.
 HEAD = """
 using Eight = Pack<T, 8>;
 
@@ -33,11 +33,16 @@ inline double multiply_add(double a, double b, double c) { return fma(a, b, c); 
 
 inline bool aligned(const void* p) { return (reinterpret_cast<size_t>(p) & 15) == 0; }
 
-/// Eight neighbours: in accesses of 16 bytes (kWide), else the first `count` one by one and zeros.
-template <bool kWide>
+/// Eight neighbours: in accesses of 16 bytes (kWide), else the first `count` one by one and zeros. kOnce: nobody reads
+/// them again soon, so they are the first to leave the L2 cache, and what others will read stays there longer.
+template <bool kWide, bool kOnce>
 Eight load(const T* p, int count) {
   Eight v;
-  if constexpr (kWide) {
+  if constexpr (kWide && kOnce) {
+#pragma unroll
+    for (int i = 0; i < static_cast<int>(sizeof(Eight) / 16); ++i)
+      reinterpret_cast<int4*>(&v)[i] = __ldcs(reinterpret_cast<const int4*>(p) + i);
+  } else if constexpr (kWide) {
     v = *reinterpret_cast<const Eight*>(p);
   } else {
     for (int j = 0; j < 8; ++j) v.at[j] = j < count ? p[j] : to<T>(Real(0));
@@ -63,8 +68,8 @@ struct Step {
 
   template <bool kWide>
   void fetch(const Data& d, Index at, Index, int count) {
-    x = load<kWide>(d.x + at, count);
-    if constexpr (kResidual) z = load<kWide>(d.other + at, count);
+    x = load<kWide, kLast>(d.x + at, count);
+    if constexpr (kResidual) z = load<kWide, true>(d.other + at, count);
   }
   T kept(int) const { return to<T>(Real(0)); }
   static Real shift(const Data& d, int channel) { return wide(d.x[channel * d.length]); }
@@ -101,9 +106,9 @@ struct Step {
 
   template <bool kWide>
   void fetch(const Data& d, Index at, Index mask_at, int count) {
-    x = load<kWide>(d.x + at, count);
-    dy = load<kWide>(d.other + at, count);
-    if constexpr (kMore) more = load<kWide>(d.more + at, count);
+    x = load<kWide, kLast>(d.x + at, count);
+    dy = load<kWide, kLast || kMore>(d.other + at, count);
+    if constexpr (kMore) more = load<kWide, true>(d.more + at, count);
     if constexpr (kMask) passed = d.mask[mask_at];
   }
   Real gradient(int j) const {
