@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from ..errors import GraphError
@@ -69,6 +70,7 @@ class Graph:
     writes: list[tuple[Value, Value]] = field(default_factory=list)
     constants: dict[Value, Any] = field(default_factory=dict)  # arrays known when the graph was made
     gpu: int = -1  # number of the GPU that it runs on; -1: the CPU
+    lasting: frozenset[Value] = frozenset()  # inputs that seldom change: what is made of them is kept (prepare.py)
 
     def copy(self) -> Graph:
         """The same graph over the same values, with nodes of its own: passes on one leave the other alone."""
@@ -136,6 +138,18 @@ class Graph:
             lines.append(f"  write {_named(target, names)} <- {_named(v, names)}")
         lines.append("  return " + ", ".join(_argument(v, names) for v in self.outputs))
         return "\n".join([*lines, "}"])
+
+    def to_svg(self) -> str:
+        """The graph as a picture, the text of an SVG file."""
+        from .svg import to_svg
+
+        return to_svg(self)
+
+    def save_svg(self, path: str | Path) -> None:
+        """Writes ``to_svg()`` to a file."""
+        from .svg import save_svg
+
+        save_svg(self, path)
 
 
 def _named(v: Value, names: dict[Value, str]) -> str:
