@@ -75,6 +75,7 @@ class Settings:
     engine = Setting(_engine, lambda: "threaded", "threaded or naive", "how operators run; naive: at once, in order")
     inflight_mb = Setting(_positive, lambda: 2048, "MiB, at least 1", "results not yet computed before a push blocks")
     fusion = Setting(_flag, lambda: True, "0 or 1", "compile fused kernels at run time")
+    channels_last = Setting(_flag, lambda: True, "0 or 1", "hybridized convolutions of a GPU with channels last")
     cxx = Setting(str, lambda: os.environ.get("CXX", ""), "a command", "their compiler; empty: c++, g++ or clang++")
     cache_dir = Setting(Path, _cache_dir, "a path", "where compiled kernels are kept")
     cache_mb = Setting(_positive, lambda: 512, "MiB, at least 1", "size at which the oldest of them are removed")

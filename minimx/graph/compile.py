@@ -17,6 +17,7 @@ from .ir import Graph, Node, Value
 from .passes.cleanup import common_subexpressions, dead_code, fold_constants, identities
 from .passes.inference import fold_norm
 from .passes.layout import assign_layouts
+from .passes.layout_gpu import channels_last
 from .passes.norm import absorb_relu
 from .trace import Gradient, Traced, differentiate, trace
 from .watch import noted
@@ -27,6 +28,7 @@ JOINT: tuple[Pass, ...] = (
     identities,
     fold_constants,
     common_subexpressions,
+    channels_last,
     fold_norm,
     absorb_relu,
     assign_layouts,

@@ -1,5 +1,5 @@
-"""Layouts: which values of a graph lie in oneDNN's blocked layouts, so that convolutions need no reordering between
-them.
+"""Layouts of the CPU: which values of a graph lie in oneDNN's blocked layouts, so that convolutions need no reordering
+between them. GPUs: layout_gpu.py.
 
 Every convolution is asked what it would like (csrc/cpu/layout.h); norms, pooling and pointwise operators take what
 comes to them; all others, and the graph's inputs and outputs, stay in C order. Changes of layout are nodes of their
@@ -13,6 +13,8 @@ from typing import Any
 from ...ndarray import _core
 from ...ops.table import OPS
 from ..ir import Graph, Node, Value
+from ..prepare import lasting_values
+from .assignment import Assignment
 
 CONVOLUTIONS = {
     "convolution": "fwd",
@@ -40,54 +42,30 @@ def assign_layouts(g: Graph) -> Graph:
     """The graph with layouts chosen and reorders put in."""
     if not any(n.op in CONVOLUTIONS for n in g.nodes):
         return g
-    return _Assignment(g).run()
+    return _Blocked(g).run()
 
 
-class _Assignment:
+class _Blocked(Assignment):
+    """A form is the name of a blocked layout."""
+
     def __init__(self, g: Graph):
-        self.g = g
-        self.nodes: list[Node] = []
-        self.forms: dict[Value, dict[str, Value]] = {}  # a value of the old graph in the layouts that exist
-        self.main: dict[Value, str] = {}  # the layout it was made in
+        super().__init__(g)
+        self.lasting = lasting_values(g)
 
-    def run(self) -> Graph:
-        for v in (*self.g.inputs, *self.g.constants):
-            self.forms[v], self.main[v] = {"": v}, ""
-        for n in self.g.nodes:
-            self.place(n)
-        self.g.nodes = self.nodes
-        self.g.outputs = [self.form(v, "") for v in self.g.outputs]
-        self.g.writes = [(target, self.form(v, "")) for target, v in self.g.writes]
-        return self.g
+    def converted(self, v: Value, form: str) -> Value:
+        target = v.like(layout=form)
+        self.nodes.append(Node("reorder", [self.forms[v][self.main[v]]], [target], {"layout": form}))
+        return target
 
-    def form(self, v: Value, layout: str) -> Value:
-        """``v`` in a layout; puts in a reorder if it does not exist yet."""
-        made = self.forms[v]
-        if layout not in made:
-            target = v.like(layout=layout)
-            self.nodes.append(Node("reorder", [made[self.main[v]]], [target], {"layout": layout}))
-            made[layout] = target
-        return made[layout]
-
-    def emit(self, n: Node, wanted: list[str], outs: list[str]) -> None:
-        """The node, with its operands in the wanted layouts (one per input) and outputs in theirs."""
-        inputs: list[Any] = [
-            self.form(x, w) if isinstance(x, Value) else x for x, w in zip(n.inputs, wanted, strict=True)
-        ]
-        outputs = []
-        for v, layout in zip(n.outputs, outs, strict=True):
-            new = v if layout == v.layout else v.like(layout=layout)
-            self.forms[v], self.main[v] = {layout: new}, layout
-            outputs.append(new)
-        self.nodes.append(Node(n.op, inputs, outputs, n.attrs, n.site, n.body))
+    def new(self, v: Value, form: str) -> Value:
+        return v if form == v.layout else v.like(layout=form)
 
     def place(self, n: Node) -> None:
-        plain_in, plain_out = [""] * len(n.inputs), [""] * len(n.outputs)
         if n.op in CONVOLUTIONS and n.attrs.get("layout") in (None, "NCHW") and n.outputs[0].dtype == "float32":
             return self.place_convolution(n)
         layout = self.following(n)
         if not layout:
-            return self.emit(n, plain_in, plain_out)
+            return self.emit_plain(n)
         data, made = self.data_of(n)
         return self.emit(
             n,
@@ -99,11 +77,13 @@ class _Assignment:
         row = OPS[n.op]
         direction = CONVOLUTIONS[n.op]
         plan = row.plan([None if x is None else _spec(x) for x in n.inputs], n.attrs)
-        ins = [(x.shape, x.dtype) for x in n.values]
-        attrs = {k: v for k, v in plan.attrs.items() if k != "relu"}  # or neighbours would like different layouts
-        src, _, dst = _core.conv_layouts(ins, [(v.shape, v.dtype) for v in n.outputs], attrs, direction)
-        if direction == "fwd":
-            return self.emit(n, [src, *[""] * (len(n.inputs) - 1)], [dst])
+        ins = [(x.shape, x.dtype) for x in n.inputs[:3] if isinstance(x, Value)]
+        absorbed = ("relu", "residual")  # or neighbours would like different layouts
+        attrs = {k: v for k, v in plan.attrs.items() if k not in absorbed}
+        src, weight, dst = _core.conv_layouts(ins, [(v.shape, v.dtype) for v in n.outputs], attrs, direction)
+        if direction == "fwd":  # weights that stay as they are get reordered once
+            weight = weight if n.inputs[1] in self.lasting else ""
+            return self.emit(n, [src, weight, "", dst][: len(n.inputs)], [dst])
         if direction == "bwd_data":
             return self.emit(n, [dst, ""], [src])
         return self.emit(n, [src, dst], [""] * len(n.outputs))

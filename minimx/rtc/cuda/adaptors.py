@@ -4,6 +4,7 @@ The twin of csrc/cpu/adaptors.cc, for recipes and for the kernels of cuDNN and c
 
     channels_last   operands of 3 or more axes are (N, *spatial, C); "kernel_name" sees them as (N, C, *spatial)
     matmul_any      matmul with a vector as "a" (a row) or "b" (a column)
+    reorder         cast to the same type
     linear(x, w[, b]) -> y     x (rows..., in) w (out, in)^T + b: matmul(x, w^T, b), rows in one axis
 """
 
@@ -61,6 +62,11 @@ def linear(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> 
     return "matmul", [as_rows(x, y.shape[0], w.shape[1]), wt, *bias], [y], {}
 
 
+def reorder(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Call:
+    """A copy between strides: GPUs have no other layouts."""
+    return "cast", list(ins), list(outs), {}
+
+
 def as_rows(s: Spec, rows: int, columns: int) -> Spec:
     """``s`` as a matrix. Of other than two axes it is contiguous: the rule of the row wants it."""
     shape = (rows, columns)
@@ -70,5 +76,6 @@ def as_rows(s: Spec, rows: int, columns: int) -> Spec:
 ADAPTORS: dict[str, Callable[[Sequence[Spec], Sequence[Spec], dict[str, Any]], Call]] = {
     "channels_last": channels_last,
     "matmul_any": matmul_any,
+    "reorder": reorder,
     "linear": linear,
 }
