@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .hybrid import HybridBlock
     from .parameter import Constant, DeferredInitializationError, NotInitialized, Parameter
     from .parameter_dict import ParameterDict
+    from .train_step import TrainStep
     from .trainer import Trainer
 
 _MODULES = ("data", "loss", "metric", "model_zoo", "nn", "parameter", "utils")
@@ -25,6 +26,7 @@ _NAMES = {
     "NotInitialized": "parameter",
     "Parameter": "parameter",
     "ParameterDict": "parameter_dict",
+    "TrainStep": "train_step",
     "Trainer": "trainer",
 }
 __all__ = [*_MODULES, *_NAMES]

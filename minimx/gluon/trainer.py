@@ -98,16 +98,28 @@ class Trainer:
 
     def update(self, batch_size: float, ignore_stale_grad: bool = False) -> None:
         """Divide gradients by ``batch_size`` and update, without summing over devices; see ``step``."""
-        if batch_size <= 0:
-            raise ArgumentError("Trainer", "batch_size above 0", batch_size, "Pass the number of samples in the loss")
         self._check_fresh(ignore_stale_grad)
-        self._optimizer.rescale_grad = self._scale / batch_size
+        self._set_batch_size(batch_size)
         for number, jobs in enumerate(self._jobs(only_fresh=ignore_stale_grad)):
             indices, weights = [i for i, _ in jobs], [w for _, w in jobs]
             self._optimizer.set_device(number)
             self._updater(number)(indices, [w.grad for w in weights], weights)
             for index in indices:
                 self._params[index].mark_used(self._params[index].list_device()[number])
+
+    def _set_batch_size(self, batch_size: float) -> None:
+        if batch_size <= 0:
+            raise ArgumentError("Trainer", "batch_size above 0", batch_size, "Pass the number of samples in the loss")
+        self._optimizer.rescale_grad = self._scale / batch_size
+
+    def _next_jobs(self, batch_size: float) -> list[Any]:
+        """What the optimizer would be given for one more update of all parameters on their one device, counted."""
+        self._set_batch_size(batch_size)
+        jobs = self._jobs(only_fresh=False)[0]
+        indices, weights = [i for i, _ in jobs], [w for _, w in jobs]
+        self._optimizer.set_device(0)
+        states = self._updater(0).states_of(indices, weights)
+        return self._optimizer.jobs(indices, weights, [w.grad for w in weights], states, masters=True)
 
     def zero_grad(self) -> None:
         """Set all gradients to 0 (for grad_req "add")."""

@@ -199,6 +199,14 @@ class Optimizer:
         self, indices: Sequence, weights: Sequence, grads: Sequence, states: Sequence, masters: bool = False
     ) -> None:
         """Count, gather the jobs and apply them. ``masters``: states may begin with a float32 master."""
+        jobs = self.jobs(indices, weights, grads, states, masters)
+        with autograd.pause():
+            self.apply(jobs)
+
+    def jobs(
+        self, indices: Sequence, weights: Sequence, grads: Sequence, states: Sequence, masters: bool = False
+    ) -> list[Job]:
+        """What ``apply`` is given for one more update, which is counted; arguments as for ``step``."""
         jobs = []
         for index in indices:
             self._count(index)
@@ -207,8 +215,7 @@ class Optimizer:
             if masters and self.has_master(weight):
                 master, state = state
             jobs.append(Job(weight, grad, master, _as_tuple(state), self.scalars(index)))
-        with autograd.pause():
-            self.apply(jobs)
+        return jobs
 
     def apply(self, jobs: Sequence[Job]) -> None:
         """Run the rule on every job and write the results in place: all of them as one compiled program."""

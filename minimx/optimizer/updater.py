@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import FileFormatError, NameNotFound, ShapeError
@@ -29,11 +29,14 @@ class Updater:
     def __call__(self, index: Any, grad: Any, weight: Any) -> None:
         """Update one parameter, or lists of them, in place."""
         indices, grads, weights = _lists(index, grad, weight)
+        self.optimizer.update_multi_precision(indices, weights, grads, self.states_of(indices, weights))
+
+    def states_of(self, indices: Sequence, weights: Sequence) -> list:
+        """The states of parameters, those made that are not there."""
         for i, w in zip(indices, weights, strict=True):
             if i not in self.states:
                 self.states[i] = self.optimizer.create_state_multi_precision(i, w)
-        states = [self.states[i] for i in indices]
-        self.optimizer.update_multi_precision(indices, weights, grads, states)
+        return [self.states[i] for i in indices]
 
     def get_states(self) -> dict[str, Any]:
         """All states as a flat dict of arrays: ``<index>.<name>``, and ``<index>.master`` for a float32 master."""

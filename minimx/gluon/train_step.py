@@ -1,0 +1,132 @@
+"""TrainStep: forward, loss, backward and update as one compiled program, on a GPU one captured graph a step.
+
+The usual three lines (``record``, ``backward``, ``trainer.step``) run three programs with gradients in memory between
+them; this runs one, in which gradients are used where they are made and memory is planned over the whole
+(minimx/graph/step.py). The numbers are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .. import autograd, np
+from ..errors import ArgumentError, AutogradError, NotSupported
+from ..graph.cached import MAX_SIGNATURES
+from ..graph.step import Step, Target
+from ..graph.trace import flatten, unflatten
+from ..ndarray import _core
+from ..optimizer.fused import update_of
+from .trainer import Trainer
+
+__all__ = ["TrainStep"]
+
+
+class TrainStep:
+    """Trains ``net`` by ``trainer``, a step a call: ``step(data, label)`` is what these lines do, and returns the loss.
+
+        with autograd.record():
+            loss = loss_fn(net(data), label)
+        loss.backward()
+        trainer.step(batch_size)
+
+    net: a Block whose code could be hybridized. loss: a function of (output, label), or None where net returns the loss
+    itself. trainer: of net's parameters; its schedule, states and files work as ever.
+
+    The first call runs the plain lines, which settles shapes and states; later ones the program of their signature.
+    Gradients are not kept: ``parameter.grad()`` stays what it was. Raises NotSupported for parameters on several
+    devices or with grad_req "add", and what hybridized code raises where values decide the flow of Python.
+
+    >>> import minimx as mx
+    >>> net = mx.gluon.nn.Dense(1, in_units=2)
+    >>> net.initialize(mx.init.One())
+    >>> trainer = mx.gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.1})
+    >>> step = mx.gluon.TrainStep(net, mx.gluon.loss.L2Loss(), trainer)
+    >>> x, y = mx.np.ones((4, 2)), mx.np.ones((4, 1))
+    >>> [round(step(x, y).mean().item(), 4) for _ in range(3)]
+    [0.5, 0.245, 0.12]
+    """
+
+    def __init__(self, net: Any, loss: Callable | None, trainer: Trainer) -> None:
+        if not isinstance(trainer, Trainer):
+            raise ArgumentError("TrainStep", "a gluon.Trainer", type(trainer).__name__, "Pass the trainer itself")
+        self._net, self._loss, self._trainer = net, loss, trainer
+        self._steps: dict[Any, Step] = {}
+        self._operands: dict[int, Any] = {}  # by their number: the array, and the numbers in it
+        self._settled = False
+
+    def __call__(self, *args: Any, batch_size: int | None = None) -> Any:
+        """One step. The last of ``args`` is the label, where there is a loss; batch_size: the first extent of the first
+        array, if it is not given.
+        """
+        leaves: list = []
+        tree = flatten(args, leaves)
+        if not leaves:
+            raise ArgumentError("TrainStep", "arrays to train on", "none", "Pass data, and the label for the loss")
+        if batch_size is None and not leaves[0].ndim:
+            raise ArgumentError("TrainStep", "a first array with samples", "a single number", "Pass batch_size")
+        size: int = leaves[0].shape[0] if batch_size is None else batch_size
+        if not self._settled:
+            return self._plainly(args, size)
+        jobs = self._trainer._next_jobs(size)
+        optimizer = self._trainer.optimizer
+        places, values = optimizer._fused.scalars(jobs, optimizer.rescale_grad)
+        operands = self._numbers(values, jobs[0].weight.device)
+        types = tuple((x.shape, x.dtype, x.device) for x in leaves)
+        arrays = tuple(id(a) for j in jobs for a in (j.weight, *_others(j)))  # kept by their Step, so ids stay theirs
+        key = (repr(tree), types, places, optimizer.clip_gradient, arrays, _core.num_threads())
+        step = self._steps.get(key)
+        if step is None:
+            if len(self._steps) >= MAX_SIGNATURES:
+                del self._steps[next(iter(self._steps))]
+            update = update_of(optimizer.rule, jobs, places, optimizer.clip_gradient)
+            step = self._steps[key] = self._traced(tree, leaves, jobs, operands, update)
+        return unflatten(step.tree, step.run(leaves, operands))
+
+    def _plainly(self, args: tuple, batch_size: int) -> Any:
+        """The lines that a call stands for."""
+        parameters = [p for _, p in self._trainer._trained()]
+        with autograd.record():
+            loss = self._forward(*args)
+        autograd.backward(loss)
+        checked(parameters)
+        self._trainer.step(batch_size)
+        self._settled = True
+        return loss
+
+    def _forward(self, *args: Any) -> Any:
+        return self._net(*args) if self._loss is None else self._loss(self._net(*args[:-1]), args[-1])
+
+    def _numbers(self, values: list[float], device: Any) -> Any:
+        """The array of the operands, always the same one; written to only when they change."""
+        array, last = self._operands.get(len(values), (None, None))
+        if array is None:
+            array = np.zeros(len(values), dtype="float32", device=device)
+        if values != last:
+            array[...] = np.array(values, dtype="float32", device=device)
+            self._operands[len(values)] = (array, values)
+        return array
+
+    def _traced(self, tree: Any, leaves: list, jobs: list, operands: Any, update: Callable) -> Step:
+        targets = [Target(j.weight, _others(j)) for j in jobs]
+        step = Step(lambda *xs: self._forward(*unflatten(tree, xs)), leaves, targets, operands, update)
+        if step.missing:
+            names = ", ".join(p.label for p in (self._trainer._trained()[i][1] for i in step.missing))
+            way_out = "Set grad_req='null' for what is not trained"
+            raise AutogradError("TrainStep", "a loss that depends on every parameter", f"none on {names}", way_out)
+        return step
+
+
+def _others(job: Any) -> tuple:
+    """What an update reads and writes beside weight and gradient, in the order in which it wants them."""
+    return job.states if job.master is None else (job.master, *job.states)
+
+
+def checked(parameters: list) -> None:
+    """Raises NotSupported for parameters that a step as one program cannot train."""
+    for p in parameters:
+        if p.grad_req == "add":
+            raise NotSupported("TrainStep", "grad_req 'write'", f"'add' for {p.label}", "Use backward and trainer.step")
+        if len(p.list_device()) > 1:
+            got = f"{p.label} on {len(p.list_device())}"
+            raise NotSupported("TrainStep", "parameters on one device", got, "Use backward and trainer.step")

@@ -1,0 +1,87 @@
+"""A whole training step as one graph: forward, backward and the optimizer's update, planned and captured together.
+
+Nothing is cut, so nothing is saved from one program for the next: gradients live from where they are made to where they
+are used, updates fuse with what makes the gradient, and memory is planned over all of it. Its user: gluon.TrainStep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from ..device import cpu
+from ..ndarray import _core, ndarray
+from ..ops.table import f
+from .compile import cleaned, finished, join
+from .ir import Graph, Value
+from .lower import lower
+from .trace import differentiate, trace
+from .watch import noted
+
+
+class Target(NamedTuple):
+    """A variable of a step: the array, and the arrays that its update reads and writes besides (master, states)."""
+
+    weight: ndarray
+    others: tuple[ndarray, ...]
+
+
+class Step:
+    """The program of a step for arguments of one signature.
+
+    loss: the function that is trained, of ``args``. update: a function of (operands, and then for each target its
+    weight, its gradient and its others) that writes the new values in place; operands are numbers that change from step
+    to step. ``missing``: places of targets that the loss does not depend on; with any there is no program.
+    """
+
+    def __init__(self, loss: Callable, args: Sequence[ndarray], targets: Sequence[Target], operands: ndarray,
+                 update: Callable) -> None:  # fmt: skip
+        t = trace("step", loss, args, True)
+        variables = {_core.address(x.weight): i for i, x in enumerate(targets)}
+        found = [variables.get(_core.address(x)) for x in t.captures]
+        gradient = differentiate(t, [False] * t.arguments + [i is not None for i in found], True)
+        place = {i: t.arguments + k for k, i in enumerate(found) if i is not None}
+        gradients = {i: gradient.gradients[k] for i, k in place.items()}
+        self.missing = [i for i in range(len(targets)) if gradients.get(i) is None]
+        self.tree, self.outputs = t.tree, len(t.graph.outputs)
+        if self.missing:
+            return
+        arrays = [a for x in targets for a in (x.weight, x.weight, *x.others)]  # a gradient is of its weight's type
+        u = trace("update", update, [operands, *arrays], False)
+        g = join(t, gradient)
+        g.outputs = list(t.graph.outputs)
+        g.inputs = list(t.graph.inputs)
+        with cpu():
+            g.constants |= {h: f.ones(h.shape, h.dtype) for h in gradient.heads}
+        self.captures = [*t.captures, *_appended(g, u.graph, targets, place, gradients), *u.captures]
+        self.graph = finished(cleaned(noted("traced", g.verify())), "step")
+        self.program = lower(self.graph)
+
+    def run(self, args: Sequence[ndarray], operands: ndarray) -> list[ndarray]:
+        """One step; returns the leaves of the loss."""
+        arrays = [operands if a is None else a for a in self.captures]
+        return self.program.run([*args, *arrays], True, True, self.outputs)
+
+
+def _appended(g: Graph, update: Graph, targets: Sequence[Target], place: dict[int, int],
+              gradients: dict[int, Value | None]) -> list[ndarray | None]:  # fmt: skip
+    """Puts the update behind ``g``; returns the arrays of the inputs that this adds. None stands for the operands."""
+    numbers = iter(update.inputs)
+    operands = next(numbers)
+    new: dict[Value, Value] = {}
+    inputs, added = [operands], list[ndarray | None]([None])
+    for i, target in enumerate(targets):
+        weight, grad = next(numbers), next(numbers)
+        new[weight], new[grad] = g.inputs[place[i]], gradients[i]  # type: ignore[assignment]
+        others = [next(numbers) for _ in target.others]
+        inputs += others
+        added += target.others
+    inputs += numbers  # what the rule captured
+    update.replace(new)
+    g.inputs += inputs
+    g.nodes += update.nodes
+    g.writes += [(new.get(v, v), value) for v, value in update.writes]
+    return added
+
+
+__all__ = ["Step", "Target"]
