@@ -252,6 +252,7 @@ def _note_lent(x: Any, gpu: int) -> None:
     their_stream = sys.modules["cupy"].cuda.get_current_stream() if "cupy" in sys.modules else None
     handle = _LEGACY_STREAM if their_stream is None else their_stream.ptr
     key = id(x)
+    _core.lend(x)
     if key not in _lent:
         _lent[key] = (weakref.ref(x, lambda _: _take_back(key, gpu)), {})
     _lent[key][1][handle] = their_stream  # which stays alive

@@ -84,6 +84,21 @@ void add_arrays(py::module_& m) {
   m.def(
       "version", [](py::handle x) { return concrete(x, "version").storage->version(); },
       "Counts in-place writes to the memory of x.");
+  m.def(
+      "lend", [](py::handle x) { concrete(x, "lend").storage->lend(); },
+      "Says that others may write to x from now on.");
+  m.def(
+      "versions",
+      [](const py::sequence& xs) -> std::optional<py::bytes> {
+        std::vector<uint32_t> found;
+        for (py::handle x : xs) {
+          const Storage& s = *concrete(x, "versions").storage;
+          if (s.shared()) return std::nullopt;
+          found.push_back(s.version());
+        }
+        return py::bytes(reinterpret_cast<const char*>(found.data()), found.size() * sizeof(uint32_t));
+      },
+      "The versions of many arrays; None where others may write to one of them uncounted.");
   m.def("is_contiguous", [](py::handle x) { return checked(x).contiguous(); });
   m.def("copy_into", [](py::handle from, py::handle to) {
     concrete(from, "copyto"), concrete(to, "copyto");

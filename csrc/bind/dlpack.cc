@@ -50,6 +50,11 @@ struct Lent {
   Dims strides;
   std::optional<uintptr_t> stream;
 
+  Lent(const Array& a, std::optional<uintptr_t> stream) : array(a.detached()), strides(a.strides), stream(stream) {
+    array.storage->lend();
+  }
+  ~Lent() { array.storage->take_back(); }
+
   /// Called by them when they are done with it, from any thread.
   static void take_back(Managed* m) {
     auto* lent = static_cast<Lent*>(m->manager);
@@ -88,10 +93,7 @@ void drop_unused(PyObject* capsule) {
 
 template <class Managed>
 py::object lend(const Array& a, std::optional<uintptr_t> stream) {
-  auto* lent = new Lent<Managed>;
-  lent->array = a.detached();
-  lent->strides = a.strides;
-  lent->stream = stream;
+  auto* lent = new Lent<Managed>(a, stream);
   const Device d = a.device();
   const bool gpu = d.kind == Device::Kind::kGpu;
   DLTensor& t = lent->managed.tensor;

@@ -380,6 +380,12 @@ const char* format_of(DType t) {
   }
 }
 
+/// What a buffer that was given out keeps.
+struct LentBuffer {
+  Ref<Storage> storage;
+  Py_ssize_t dims[2 * kMaxDims];
+};
+
 int get_buffer(PyObject* self, Py_buffer* view, int flags) {
   int rc = guard(-1, [&] {
     const Array& a = array_of(self);
@@ -392,12 +398,14 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
       throw Error(ErrorKind::kDevice, "buffer: expected an array in main memory, got one on " + a.device().str() +
                                           ". Use asnumpy(), which copies it.");
     engine::wait_to_write(a.var());
-    auto* dims = new Py_ssize_t[2 * kMaxDims];
+    auto* lent = new LentBuffer{a.storage, {}};
+    lent->storage->lend();
+    Py_ssize_t* dims = lent->dims;
     for (int i = 0; i < a.shape.size(); ++i) {
       dims[i] = a.shape[i];
       dims[kMaxDims + i] = a.strides[i] * itemsize(a.dtype);
     }
-    view->internal = dims;
+    view->internal = lent;
     view->buf = a.data();
     view->obj = Py_NewRef(self);
     view->len = static_cast<Py_ssize_t>(a.bytes());
@@ -415,7 +423,11 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
   return rc;
 }
 
-void release_buffer(PyObject*, Py_buffer* view) { delete[] static_cast<Py_ssize_t*>(view->internal); }
+void release_buffer(PyObject*, Py_buffer* view) {
+  auto* lent = static_cast<LentBuffer*>(view->internal);
+  lent->storage->take_back();
+  delete lent;
+}
 
 PyMethodDef g_methods[] = {
     {"item", method_item, METH_NOARGS,

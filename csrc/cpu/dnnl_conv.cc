@@ -1,13 +1,14 @@
 // Convolutions by oneDNN, 1d to 3d, and the layouts oneDNN would like them to have (conv_layouts of dnnl_layout.h).
 //
-//   conv_fwd(x, w[, b]) -> y          y = conv(x, w) + b; with "relu" = 1: max(y, 0); with "sum" = 1: added to what y
-//                                     holds before the ReLU (residual, inference)
+//   conv_fwd(x, w[, b][, z]) -> y     y = conv(x, w) + b; with "residual" = 1 the last input is z, of y's shape, and
+//                                     is added; with "relu" = 1: max(y, 0)
 //   conv_bwd_data(dy, w) -> dx        also the forward of a deconvolution: dx's shape is taken from its Spec
 //   conv_bwd_weights(x, dy) -> dw[, db]
 //
 // Shapes: x (N, C, *in), w (O, C/groups, *k), b (O,), y (N, O, *out). Attributes: "stride", "pad" (at the beginning;
 // the end follows from the shapes), "dilate" (1 is dense), "groups". Types: float32, and bfloat16/float16, which run
-// natively where the CPU has them and else through float32 temporaries; others throw kNotImplemented.
+// natively where the CPU has them and else through float32 temporaries (their bias may be float32); others throw
+// kNotImplemented.
 // Any strides and layouts are accepted. Data that is neither channels-last nor blocked is reordered to what oneDNN
 // prefers; weights always are.
 #include <algorithm>
@@ -30,8 +31,8 @@ constexpr const char* kNames[] = {"conv_fwd", "conv_bwd_data", "conv_bwd_weights
 /// The operands by role. `x` stands for x or dx, `y` for y or dy, and so on.
 struct Problem {
   Direction direction;
-  const Spec *x, *w, *y, *b = nullptr;
-  bool relu = false, sum = false;
+  const Spec *x, *w, *y, *b = nullptr, *z = nullptr;
+  bool relu = false;
   int64_t groups = 1;
   memory::dims stride, dilation, pad_begin, pad_end;
 
@@ -78,8 +79,9 @@ Problem problem(Direction d, std::span<const Spec> ins, std::span<const Spec> ou
   Problem p{};
   p.direction = d;
   if (d == Direction::kForward) {
+    if (flag(attrs, "residual")) p.z = &ins.back(), ins = ins.first(ins.size() - 1);
     p.x = &ins[0], p.w = &ins[1], p.y = &outs[0], p.b = ins.size() > 2 ? &ins[2] : nullptr;
-    p.relu = flag(attrs, "relu"), p.sum = flag(attrs, "sum");
+    p.relu = flag(attrs, "relu");
   } else if (d == Direction::kData) {
     p.y = &ins[0], p.w = &ins[1], p.x = &outs[0];
   } else {
@@ -115,15 +117,20 @@ struct Plan {
   Desc x, w, y, b;
   dnnl::primitive_desc_base pd;
   bool reference = false;  // no optimised implementation
+  bool sum = false;        // z must be in y before the primitive runs, else it is an operand
   explicit operator bool() const { return static_cast<bool>(pd); }
 };
 
-dnnl::primitive_attr conv_attr(const Problem& p) {
+enum class Residual { kNone, kOperand, kSum };
+
+/// `y`: the descriptor of y and of z, where z is an operand.
+dnnl::primitive_attr conv_attr(const Problem& p, Residual residual, const Desc& y) {
   auto attr = default_attr();
   dnnl::post_ops ops;
-  if (p.sum) ops.append_sum(1.0f);
+  if (residual == Residual::kOperand) ops.append_binary(dnnl::algorithm::binary_add, y);
+  if (residual == Residual::kSum) ops.append_sum(1.0f);
   if (p.relu) ops.append_eltwise(dnnl::algorithm::eltwise_relu, 0.0f, 0.0f);
-  if (p.sum || p.relu) attr.set_post_ops(ops);
+  if (residual != Residual::kNone || p.relu) attr.set_post_ops(ops);
   return attr;
 }
 
@@ -135,16 +142,19 @@ Plan plan_of(const PD& pd, const Desc& x, const Desc& w, const Desc& y, const De
 }
 
 /// Empty where oneDNN has no implementation for these descriptors.
-Plan make_plan(const Problem& p, const Desc& x, const Desc& w, const Desc& y, Type bias_type) {
+Plan make_plan(const Problem& p, const Desc& x, const Desc& w, const Desc& y, Type type,
+               Residual residual = Residual::kNone) {
   const auto direct = dnnl::algorithm::convolution_direct;
-  const bool inference = p.relu || p.sum;
+  const bool inference = p.relu || residual != Residual::kNone;
+  const bool wide = p.b && p.direction == Direction::kForward && p.b->dtype == DType::kFloat32;
+  const Type bias_type = wide ? Type::f32 : type;
   const Desc b = p.b ? plain_desc({p.w->shape[0]}, bias_type) : Desc();
   const Desc no_bias;
   const auto kind = inference ? prop_kind::forward_inference : prop_kind::forward_training;
   const bool forward = p.direction == Direction::kForward;
   const dnnl::convolution_forward::primitive_desc fwd(cpu_engine(), kind, direct, x, w, forward ? b : no_bias, y,
                                                       p.stride, p.dilation, p.pad_begin, p.pad_end,
-                                                      forward ? conv_attr(p) : default_attr(), true);
+                                                      forward ? conv_attr(p, residual, y) : default_attr(), true);
   if (!fwd.get(true)) return {};
   if (forward) return plan_of(fwd, fwd.src_desc(), fwd.weights_desc(), fwd.dst_desc(), b);
   if (p.direction == Direction::kData) {
@@ -167,6 +177,16 @@ Desc data_desc(const Spec& spec, Type type) {
   return any_desc(spec.shape, type);
 }
 
+/// The same with z as an operand of the primitive, or else as what y holds before.
+Plan with_residual(const Problem& p, const Plan& plain, Type type) {
+  for (const Residual residual : {Residual::kOperand, Residual::kSum}) {
+    Plan plan = make_plan(p, plain.x, any_desc(weights_shape(p), type), plain.y, type, residual);
+    plan.sum = residual == Residual::kSum;
+    if (plan && (!plan.reference || plain.reference)) return plan;
+  }
+  return {};
+}
+
 /// Native 16-bit arithmetic where it is optimised, else float32.
 Plan choose_plan(const Problem& p) {
   for (const Spec* s : {p.x, p.w, p.y})
@@ -182,6 +202,7 @@ Plan choose_plan(const Problem& p) {
       Plan free = make_plan(p, any_x, any_w, any_y, type);
       if (free && (!plan || !free.reference)) plan = free;
     }
+    if (plan && p.z) plan = with_residual(p, plan, type);
     if (plan && (!plan.reference || type == Type::f32)) return plan;
   }
   throw Error(ErrorKind::kNotImplemented, std::string(p.name()) + ": expected a convolution oneDNN has, got data " +
@@ -202,7 +223,12 @@ KernelPtr build(const Problem& p, std::span<const Spec> ins, std::span<const Spe
   if (p.direction == Direction::kForward) {
     args = {{DNNL_ARG_SRC, kernel->read(0, plan.x)}, {DNNL_ARG_WEIGHTS, kernel->read(1, plan.w, w_seen)}};
     if (p.b) args.push_back({DNNL_ARG_BIAS, kernel->read(2, plan.b)});
-    args.push_back({DNNL_ARG_DST, kernel->write(0, plan.y, nullptr, p.sum)});
+    const auto y = kernel->write(0, plan.y);
+    args.push_back({DNNL_ARG_DST, y});
+    if (p.z && plan.sum) kernel->load(static_cast<int>(ins.size()) - 1, y);
+    if (p.z && !plan.sum)
+      args.push_back(
+          {DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1, kernel->read(static_cast<int>(ins.size()) - 1, plan.y)});
   } else if (p.direction == Direction::kData) {
     args = {{DNNL_ARG_DIFF_DST, kernel->read(0, plan.y)}, {DNNL_ARG_WEIGHTS, kernel->read(1, plan.w, w_seen)}};
     args.push_back({DNNL_ARG_DIFF_SRC, kernel->write(0, plan.x)});

@@ -62,20 +62,25 @@ StagedKernel::Slot StagedKernel::read(int i, const Desc& want, const Desc* seen_
   return slot;
 }
 
-StagedKernel::Slot StagedKernel::write(int i, const Desc& want, const Desc* seen_as, bool load) {
+StagedKernel::Slot StagedKernel::write(int i, const Desc& want, const Desc* seen_as) {
   const int operand = inputs_ + i;
   const auto have = seen_as ? std::optional<Desc>(*seen_as) : try_desc(specs_[operand]);
   if (have && *have == want) return operand_slot(operand, want);
   const Slot slot = temporary(want);
   if (!have) {
-    if (load) copy(operand, slot, true);
     deferred_.push_back([this, operand, slot] { copy(operand, slot, false); });
     return slot;
   }
   const Slot own = operand_slot(operand, *have);
-  if (load) reorder(own, slot);
   deferred_.push_back([this, own, slot] { reorder(slot, own); });
   return slot;
+}
+
+void StagedKernel::load(int i, Slot slot) {
+  if (const auto have = try_desc(specs_[i]))
+    reorder(operand_slot(i, *have), slot);
+  else
+    copy(i, slot, true);
 }
 
 void StagedKernel::move(int i, int o) {

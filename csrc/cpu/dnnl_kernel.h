@@ -26,8 +26,9 @@ class StagedKernel : public Kernel {
   /// descriptor (a grouped view of weights).
   Slot read(int i, const Desc& want, const Desc* seen_as = nullptr);
   /// Slot to write output `i` in as `want`; reordered to the operand's own layout by `finish` where it differs.
-  /// With `load` the temporary first takes what the operand holds.
-  Slot write(int i, const Desc& want, const Desc* seen_as = nullptr, bool load = false);
+  Slot write(int i, const Desc& want, const Desc* seen_as = nullptr);
+  /// Copies input `i` to what `write` gave.
+  void load(int i, Slot slot);
   /// Slots of operands as they lie in memory, for steps that are functions.
   Slot raw_input(int i) { return operand_slot(i, Desc()); }
   Slot raw_output(int i) { return operand_slot(inputs_ + i, Desc()); }

@@ -51,6 +51,10 @@ class Storage : public engine::Var {
   /// Counts writes after creation: the tape compares it to find saved arrays that were written to in place.
   uint32_t version() const { return version_.load(std::memory_order_relaxed); }
   void bump_version() { version_.fetch_add(1, std::memory_order_relaxed); }
+  /// Others who see the memory may write to it without counting: it is theirs, or it is lent to them.
+  bool shared() const { return done_ || lent_.load(std::memory_order_relaxed) > 0; }
+  void lend() { lent_.fetch_add(1, std::memory_order_relaxed); }
+  void take_back() { lent_.fetch_sub(1, std::memory_order_relaxed); }
   /// On a GPU: puts work that uses the block on `stream` behind what other streams did with it. Called before the work
   /// is enqueued, under the Var.
   void use_on(StreamKind stream) {
@@ -73,6 +77,7 @@ class Storage : public engine::Var {
   Device device_;
   bool read_only_ = false, pinned_ = false;
   std::atomic<uint32_t> version_{0};
+  std::atomic<int32_t> lent_{0};
   std::atomic<uint8_t> streams_{0};  // bit k: stream k used it since the others were last in step
   DeviceBlock* block_ = nullptr;     // set only on a GPU
   std::function<void()> done_;       // set only for borrowed memory

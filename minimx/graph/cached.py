@@ -18,17 +18,23 @@ from .compile import Compiled, compile_function
 from .ir import Graph, Value
 from .lower import lower
 from .passes.cleanup import call
+from .prepare import Prepared, Store
 from .trace import Traced, flatten, unflatten
 
 MAX_SIGNATURES = 32
 
 
 class Entry:
-    """The programs of one signature, and the arrays they captured."""
+    """The programs of one signature, the arrays they captured, and what is kept that was computed from those."""
 
-    def __init__(self, compiled: Compiled, static_alloc: bool, static_shape: bool):
+    def __init__(self, compiled: Compiled, store: Store, static_alloc: bool, static_shape: bool):
         self.compiled, self.static = compiled, (static_alloc, static_shape)
         self.captures = compiled.traced.captures
+        self.prepared: Prepared | None = None
+        if (parts := compiled.prepared) is not None:
+            given = compiled.traced.arguments
+            self.prepared = store.prepared(parts.prepare, [self.captures[i - given] for i in parts.sources])
+            self.captures = [self.captures[i - given] for i in parts.inputs if i >= given]
         self.tree = compiled.traced.tree
         self.forward = lower(compiled.forward)
         self.backward: Any = None if compiled.backward is None else lower(compiled.backward)
@@ -36,7 +42,7 @@ class Entry:
 
     def run(self, args: list[ndarray]) -> Any:
         """Runs forward; puts a node on the tape if there is a backward."""
-        ins = args + self.captures
+        ins = args + self.captures if self.prepared is None else args + self.captures + self.prepared()
         stream = _core.random_state()
         made = self.forward.run(ins, *self.static, self.compiled.outputs)
         outs = made[: self.compiled.outputs]
@@ -97,6 +103,7 @@ class CachedGraph:
     def __init__(self, block: Any, static_alloc: bool = False, static_shape: bool = False):
         self.block, self.static_alloc, self.static_shape = block, static_alloc, static_shape
         self.entries: OrderedDict[Any, Entry] = OrderedDict()
+        self.store = Store()
 
     def __call__(self, *args: Any) -> Any:
         leaves: list[ndarray] = []
@@ -113,7 +120,7 @@ class CachedGraph:
         entry = self.entries.get(key)
         if entry is None:
             entry = self.entries[key] = Entry(
-                self.compiled(leaves, tree, recording), self.static_alloc, self.static_shape
+                self.compiled(leaves, tree, recording), self.store, self.static_alloc, self.static_shape
             )
             if len(self.entries) > MAX_SIGNATURES:
                 self.entries.popitem(last=False)

@@ -19,6 +19,7 @@ from .passes.inference import fold_norm
 from .passes.layout import assign_layouts
 from .passes.layout_gpu import channels_last
 from .passes.norm import absorb_relu
+from .prepare import Split, split
 from .trace import Gradient, Traced, differentiate, trace
 from .watch import noted
 
@@ -41,7 +42,8 @@ class Compiled:
     """The graphs of one signature. saved: outputs of ``forward`` beyond the function's own, inputs of ``backward``.
 
     backward's inputs are: ``kept`` (indices of forward inputs), the saved values, then one head gradient per output.
-    gradients: for each forward input the place among backward's outputs, or None.
+    gradients: for each forward input the place among backward's outputs, or None. prepared: where parts of the forward
+    graph are run for many calls at once, those parts, and what ``forward`` is without them.
     """
 
     traced: Traced
@@ -52,6 +54,7 @@ class Compiled:
     kept: list[int]
     heads: list[int]
     gradients: list[int | None]
+    prepared: Split | None = None
 
 
 def compile_function(
@@ -65,7 +68,10 @@ def compile_function(
     t = trace(name, function, args, training)
     needs = list(wanted(t)) if wanted is not None else []
     gradient = differentiate(t, needs, training) if any(needs) else Gradient([], [], [])
-    joint = noted("traced", join(t, gradient))
+    joint = join(t, gradient)
+    if wanted is None:
+        joint.lasting = frozenset(joint.inputs[t.arguments :]) - {target for target, _ in joint.writes}
+    noted("traced", joint)
     plain = joint.copy()
     for p in JOINT:
         if p is not assign_layouts or joint.gpu < 0:  # blocked layouts are oneDNN's
@@ -102,9 +108,12 @@ def cut(t: Traced, joint: Graph, gradient: Gradient) -> Compiled:
             early.append(n)
         else:
             late.append(n)
-    forward = Graph(joint.name, inputs, early[::-1], list(outs), joint.writes, dict(joint.constants), joint.gpu)
+    forward = replace(joint, inputs=inputs, nodes=early[::-1], outputs=list(outs), constants=dict(joint.constants))
     if not grads:
-        return Compiled(t, joint, _finished(forward, "forward"), None, n_out, [], [], [])
+        parts = split(forward)
+        if parts is not None:
+            parts.prepare, forward = _finished(parts.prepare, "prepare"), parts.rest
+        return Compiled(t, joint, _finished(forward, "forward"), None, n_out, [], [], [], parts)
     late = _with_views(late[::-1], early)
     made = {v for n in late for v in n.outputs} | set(heads) | set(joint.constants)
     read = dict.fromkeys(v for n in late for v in n.values if v not in made)

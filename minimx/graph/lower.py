@@ -165,7 +165,7 @@ class Lowering:
     def prepared(self, v: Value, plan: Plan) -> Value:
         """The value itself, or a contiguous copy where the plan wants that."""
         p = self.places[v]
-        if not plan.contiguous or v.layout or _dense(v.shape, p.strides):
+        if not plan.contiguous or v.layout or is_dense(v.shape, p.strides):
             return v
         copy = v.like()
         self.place_output(copy, {})
@@ -218,7 +218,8 @@ class Lowering:
         g = self.graph
         in_place = len(n.outputs) > 1 and any(v in self.in_place for v in n.outputs)
         kernel = fused_kernel(n, [self.spec(v) for v in n.values], [self.spec(v) for v in n.outputs], in_place, g.gpu)
-        if len(n.outputs) == 1:
+        size = math.prod(n.outputs[0].shape)
+        if len(n.outputs) == 1 and all(math.prod(v.shape) <= size for v in n.values):  # else it may read one many times
             self.reuse(n, n.inputs)
         operands = [self.operand(v) for v in n.values] + [self.operand(v) for v in n.outputs]
         self.add_step(Step(kernel, "fused", operands))
@@ -232,7 +233,7 @@ class Lowering:
             if not isinstance(x, Value) or x.dtype != out.dtype or x.shape != out.shape or x.layout != out.layout:
                 continue
             place = self.places[x]
-            whole = place.offset == 0 and (x.layout or _dense(x.shape, place.strides))
+            whole = place.offset == 0 and (x.layout or is_dense(x.shape, place.strides))
             same_size = mine.kind == place.block.kind == "arena" and place.block.bytes == mine.bytes
             views = [v for v in inputs if isinstance(v, Value) and v is not x and self.places[v].block is place.block]
             if whole and same_size and place.block.final <= at and not views:  # x - x[:1] reads an element many times
@@ -301,12 +302,20 @@ class Lowering:
         return copy
 
     def find_in_place(self, outputs: dict[Value, int]) -> None:
-        """A pointwise node may write its result right into an input, if it is the last to read what was there."""
+        """A pointwise node may write its result right into an input, if it is the last to read what was there.
+
+        Any node may where nobody reads it.
+        """
         producers = self.graph.producers()
         targets = [v for _, v in self.graph.writes]
         for target, v in self.graph.writes:
             n = producers.get(v)
-            if n is None or not is_pointwise(n) or v in outputs or targets.count(v) > 1 or v.dtype != target.dtype:
+            if n is None or v in outputs or targets.count(v) > 1 or v.dtype != target.dtype:
+                continue
+            alike = (v.shape, v.layout) == (target.shape, target.layout)
+            if alike and target not in self.last_use and self.source(v, producers) is v:
+                self.in_place[v] = target
+            if not is_pointwise(n):
                 continue
             readers = [x for x in n.values if x is target]
             if any(x is not target and self.source(x, producers) is target for x in n.values):
@@ -386,7 +395,8 @@ def _kernel(name: str, ins: list, outs: list, attrs: dict, gpu: int) -> Any:
     return _kernels[key]
 
 
-def _dense(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+def is_dense(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
+    """True for the strides of C order; axes of extent 1 do not matter."""
     expected = 1
     for d, s in zip(reversed(shape), reversed(strides), strict=True):
         if d != 1 and s != expected:
@@ -405,7 +415,7 @@ def _scalar_bytes(x: float, dtype: str) -> bytes:
 
 def is_pointwise(n: Node) -> bool:
     """True if element i of the outputs depends on element i of the operands (or on broadcast ones) only."""
-    return n.body is not None or OPS[n.op].kind == "elemwise"
+    return not n.attrs.get("form") if n.body is not None else OPS[n.op].kind == "elemwise"
 
 
 def outer_type(v: Value) -> tuple[tuple[int, ...], str]:

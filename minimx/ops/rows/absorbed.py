@@ -40,12 +40,14 @@ def batch_norm_relu_grad(x, dy, mean, var, gamma, mask, more=None, /, eps=1e-5, 
     return plan
 
 
-@kernel(against="convolution, relu")
-def convolution_relu(data, weight, bias=None, /, stride=None, dilate=None, pad=None, num_group=1, layout=None):
-    """max(convolution(data, weight, bias), 0)."""
+@kernel(against="convolution, add, relu")
+def convolution_relu(
+    data, weight, bias=None, residual=None, /, stride=None, dilate=None, pad=None, num_group=1, layout=None
+):
+    """max(convolution(data, weight, bias) + residual, 0). The bias may be float32 where the others have 16 bits."""
     attrs = {"stride": stride, "dilate": dilate, "pad": pad, "num_group": num_group, "layout": layout}
     plan = OPS["convolution"].plan([data, weight, bias], attrs)
-    plan.attrs["relu"] = 1
+    plan.attrs |= {"relu": 1, "residual": int(residual is not None)}
     return plan
 
 
