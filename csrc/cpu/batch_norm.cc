@@ -1,6 +1,7 @@
 // Batch normalisation with ReLU and residual add inside, in as few passes over memory as it can be done in.
 //
 //   batch_norm_fwd_train(x, gamma, beta[, z]) -> y, mean, var[, mask]     y = relu(xhat * gamma + beta + z)
+//   batch_norm_fwd_sums(x, gamma, beta, sum, squares[, z]) -> the same    from channel_sums of x
 //   batch_norm_bwd(x, dy, mean, var, gamma[, mask]) -> dx, dgamma, dbeta[, dz]
 //   batch_norm_infer(x, gamma, beta, mean, var[, z]) -> y
 //
@@ -63,6 +64,7 @@ constexpr int64_t kFlushElements = 4096;  // likewise of a run
 /// The operands of one run; null where there is none.
 struct Data {
   const float *x = nullptr, *z = nullptr, *dy = nullptr, *gamma = nullptr, *beta = nullptr;
+  const float *sum = nullptr, *squares = nullptr;  // of a forward that is given them
   const uint8_t* mask_in = nullptr;
   float *y = nullptr, *dx = nullptr, *dz = nullptr, *mean = nullptr, *var = nullptr, *dgamma = nullptr,
         *dbeta = nullptr;
@@ -172,20 +174,24 @@ void set_gradient(const View& v, const Data& d, int64_t c, double s, double q, d
 
 template <Form F>
 void train(const View& v, const Split& split, const Data& d, double eps, bool relu) {
-  for (int64_t c = 0; c < v.padded_channels(); ++c)  // the shift: each channel's first element
-    d.coefficients[c] = d.x[c / v.block_channels() * v.rows * v.length + c % v.block_channels()];
+  for (int64_t c = 0; c < v.padded_channels(); ++c)  // the shift: each channel's first element, but of given sums none
+    d.coefficients[c] = d.sum ? 0 : d.x[c / v.block_channels() * v.rows * v.length + c % v.block_channels()];
   const auto finish = [&](int64_t block) {
     for (int64_t c = block * v.block_channels(); c < (block + 1) * v.block_channels(); ++c) {
-      const auto [s, q] = channel_sums(v, split, c, d);
+      const auto [s, q] = !d.sum           ? channel_sums(v, split, c, d)
+                          : c < v.channels ? std::pair<double, double>(d.sum[c], d.squares[c])
+                                           : std::pair<double, double>(0, 0);
       const double shifted = s / v.count(), mean = d.coefficients[c] + shifted;
       const double square = q / v.count() - shifted * shifted, var = square < 0 ? 0 : square;
       if (c < v.channels) d.mean[c] = static_cast<float>(mean), d.var[c] = static_cast<float>(var);
       set_scale(v, d, c, mean, var, eps);
     }
   };
-  three_phases(
-      v, split, [&](int64_t block, int64_t part) { sum_block<F, false, false>(v, split, block, part, d); }, finish,
-      [&](int64_t block, int64_t part) { apply_forward<F>(v, split, block, part, d, relu); });
+  const auto sum = [&](int64_t block, int64_t part) {
+    if (!d.sum) sum_block<F, false, false>(v, split, block, part, d);
+  };
+  three_phases(v, split, sum, finish,
+               [&](int64_t block, int64_t part) { apply_forward<F>(v, split, block, part, d, relu); });
 }
 
 template <Form F>
@@ -286,13 +292,16 @@ class Builder {
 
 bool flag(const Attrs& attrs, const char* name) { return attrs.has(name) && attrs.integer(name) != 0; }
 
+template <bool kGiven>
 KernelPtr make_train(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs) {
   if (onednn::any_empty(ins)) return onednn::zero_kernel(ins, outs);
-  Builder b(ins, outs, ins.size() > 3 ? 4 : 3);
+  constexpr size_t kResidual = kGiven ? 5 : 3;
+  Builder b(ins, outs, (kGiven ? 2 : 3) + (ins.size() > kResidual));
   b.read(0, &Data::x);
   b.read_parameter(1, &Data::gamma);
   b.read_parameter(2, &Data::beta);
-  if (ins.size() > 3) b.read(3, &Data::z);
+  if (kGiven) b.read_parameter(3, &Data::sum), b.read_parameter(4, &Data::squares);
+  if (ins.size() > kResidual) b.read(kResidual, &Data::z);
   b.write(0, &Data::y);
   b.write_parameter(1, &Data::mean);
   b.write_parameter(2, &Data::var);
@@ -358,7 +367,8 @@ size_t batch_norm_mask_bytes(const Spec& x) {
 }
 
 void register_batch_norm_kernels() {
-  register_kernel("batch_norm_fwd_train", batch_norm::make_train);
+  register_kernel("batch_norm_fwd_train", batch_norm::make_train<false>);
+  register_kernel("batch_norm_fwd_sums", batch_norm::make_train<true>);
   register_kernel("batch_norm_infer", batch_norm::make_infer);
   register_kernel("batch_norm_bwd", batch_norm::make_backward);
 }

@@ -18,6 +18,7 @@ void register_row_norm_kernels();
 void register_random_kernels();
 void register_sort_kernels();
 void register_plain_kernels();
+void register_channel_sums_kernels();
 
 void register_cpu_kernels() {
   register_elemwise_kernels();
@@ -36,6 +37,7 @@ void register_cpu_kernels() {
   register_random_kernels();
   register_sort_kernels();
   register_plain_kernels();
+  register_channel_sums_kernels();
 }
 
 }  // namespace minimx

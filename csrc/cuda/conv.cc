@@ -1,4 +1,5 @@
-// Convolutions of a GPU, 1d to 3d: conv_fwd, conv_bwd_data and conv_bwd_weights, as csrc/cpu/dnnl_conv.cc defines them.
+// Convolutions of a GPU, 1d to 3d: conv_fwd, conv_bwd_data and conv_bwd_weights, as csrc/cpu/dnnl_conv.cc defines them,
+// and conv_fwd_stats, as csrc/cpu/channel_sums.cc does.
 //
 // cuDNN gets operands packed with channels first or all packed with channels last, whichever most of them already are;
 // the others are copied through temporaries. A bias or ReLU that no engine of cuDNN takes in is a step of its own, as
@@ -32,7 +33,7 @@ struct Call {
     int place = -1;
   };
   Direction direction = Direction::kForward;
-  Operand x, w, y, b;
+  Operand x, w, y, b, sum, squares;
   std::vector<int64_t> stride, pad, dilation;
   bool relu = false;
   int device = 0;
@@ -49,9 +50,10 @@ Call call_of(const std::string& name, std::span<const Spec> ins, std::span<const
   Call c;
   c.device = device;
   const int n = static_cast<int>(ins.size());
-  if (name == "conv_fwd") {
+  if (name == "conv_fwd" || name == "conv_fwd_stats") {
     c.x = {&ins[0], 0}, c.w = {&ins[1], 1}, c.y = {&outs[0], n};
     if (n > 2) c.b = {&ins[2], 2};
+    if (outs.size() > 1) c.sum = {&outs[1], n + 1}, c.squares = {&outs[2], n + 2};
     const auto relu = attrs.values.find("relu");
     c.relu = relu != attrs.values.end() && std::get<int64_t>(relu->second) != 0;
   } else if (name == "conv_bwd_data") {
@@ -100,7 +102,7 @@ Spec as_packed(const Spec& spec, bool channels_last) {
 /// How cuDNN gets the operands.
 struct Form {
   bool channels_last = false;
-  bool fused = false;    // with bias and ReLU
+  bool fused = false;    // with bias, ReLU and statistics
   int64_t channels = 0;  // that x and w are filled up to with zeros; 0: they stay as they are
 
   Spec of(const Call& c, const Call::Operand& o) const {
@@ -146,6 +148,7 @@ ConvProblem problem_of(const Call& c, const Form& form) {
   p.pad_end = pad_end(p);
   p.bias = form.fused && c.b.spec && c.direction == Direction::kForward;
   p.relu = form.fused && c.relu;
+  p.statistics = form.fused && c.sum.spec;
   p.tf32 = settings.allow_tf32 && p.dtype == DType::kFloat32;
   p.deterministic = settings.deterministic;
   p.alignment = kAlignment;
@@ -186,8 +189,8 @@ bool filling_pays(const Call& c, int64_t filled) {
 // --- kernels
 // -----------------------------------------------------------------------------------------------------------
 
-/// cuDNN's part. Data: x, w, y and, where fused, b. Immutable but for a second plan, made when operands are first seen
-/// that are aligned to their elements only (a slice of a batch).
+/// cuDNN's part. Data: x, w, y and, where fused, b and the sums. Immutable but for a second plan, made when operands
+/// are first seen that are aligned to their elements only (a slice of a batch).
 class ConvKernel final : public DeviceKernel {
  public:
   ConvKernel(ConvProblem problem, std::shared_ptr<const ConvPlan> plan, int device)
@@ -195,10 +198,11 @@ class ConvKernel final : public DeviceKernel {
   size_t workspace_bytes() const override { return plan_->workspace_bytes(); }
 
   void enqueue(void* const* data, void* workspace, StreamHandle stream) const override {
+    const std::span operands(data, problem_.operands());
     uintptr_t bits = 0;
-    for (int i = 0; i < (problem_.bias ? 4 : 3); ++i) bits |= reinterpret_cast<uintptr_t>(data[i]);
+    for (void* p : operands) bits |= reinterpret_cast<uintptr_t>(p);
     const ConvPlan& plan = bits % kAlignment == 0 ? *plan_ : unaligned();
-    plan.enqueue(data[0], data[1], data[2], problem_.bias ? data[3] : nullptr, workspace, stream);
+    plan.enqueue(operands, workspace, stream);
   }
 
  private:
@@ -242,6 +246,7 @@ class Builder {
     const Steps::Place x = place(c_.x), w = place(c_.w), y = place(c_.y);
     std::vector<Steps::Place> places{x, w, y};
     if (form_.fused && c_.b.spec) places.push_back(bias());
+    if (form_.fused && c_.sum.spec) places.insert(places.end(), {{c_.sum.place}, {c_.squares.place}});
     steps_->add(kernel, places);
     if (c_.direction == Direction::kForward && !form_.fused) finish_forward(y);
     if (c_.direction == Direction::kWeights && c_.b.spec) add_bias_gradient();
@@ -334,9 +339,9 @@ KernelPtr attempt(const Call& c, bool channels_last, int64_t channels) {
 float time_of(const KernelPtr& kernel, const Call& c) {
   const std::lock_guard alone(timing());
   const auto& steps = dynamic_cast<const DeviceKernel&>(*kernel);
-  std::array<std::optional<Buffer>, 4> buffers;
-  std::array<void*, 4> data{};
-  for (const Call::Operand* o : {&c.x, &c.w, &c.y, &c.b}) {
+  std::array<std::optional<Buffer>, 6> buffers;
+  std::array<void*, 6> data{};
+  for (const Call::Operand* o : {&c.x, &c.w, &c.y, &c.b, &c.sum, &c.squares}) {
     if (!o->spec) continue;
     int64_t first = 0, last = 0;  // elements before the operand's own first, and after it
     for (int i = 0; i < o->spec->shape.size(); ++i) {
@@ -377,6 +382,65 @@ KernelPtr library_conv(const Call& c) {
   return kernel;
 }
 
+bool library_has(const Spec& s) {
+  return s.layout.empty() && (s.dtype == DType::kFloat32 || s.dtype == DType::kFloat16 || s.dtype == DType::kBFloat16);
+}
+
+// --- statistics
+// -----------------------------------------------------------------------------------------------------------
+
+constexpr double kStatistics = 0.08;  // of a convolution's time, that sums by the way cost at most, roughly
+
+/// The convolution whose engine also adds up what it writes; null where cuDNN has none. Only for 16 bits, packed with
+/// channels last as they are, which is what such engines take.
+KernelPtr library_statistics(const Call& c) {
+  const bool whole = c.x.spec->shape[1] % 8 == 0 && itemsize(c.y.spec->dtype) == 2;
+  const bool packed = is_packed(*c.x.spec, true) && is_packed(*c.w.spec, true) && is_packed(*c.y.spec, true);
+  return whole && packed ? attempt(c, {true, true, 0}) : nullptr;
+}
+
+/// The same convolution alone.
+Call without_statistics(Call c) {
+  c.sum = c.squares = {};
+  return c;
+}
+
+/// Nanoseconds of a pass over y for the sums, its launch and the small one behind it.
+double statistics_pass(const Call& c) {
+  return elements(*c.y.spec) * static_cast<double>(itemsize(c.y.spec->dtype)) / kBytes + kLaunches / 2;
+}
+
+/// True where sums by the way cost less than a pass for them, as timed or as remembered.
+bool timed_statistics_pay(const Call& c, const KernelPtr& both) {
+  const ChoiceFile file(c.device);
+  const std::string problem = "pays: " + problem_of(c, {true, true, 0}).str();
+  EngineChoice choice;
+  if (file.find(problem, choice)) return choice.engine != 0;
+  const Call plain = without_statistics(c);
+  const KernelPtr alone = library_conv(plain);
+  choice.engine = !alone || 1e6 * (time_of(both, c) - time_of(alone, plain)) < statistics_pass(c);
+  file.append(problem, choice);
+  return choice.engine != 0;
+}
+
+/// The same by the numbers above.
+bool statistics_pay(const Call& c) {
+  const double window = elements(*c.w.spec) / static_cast<double>(c.w.spec->shape[0]);
+  const double item = static_cast<double>(itemsize(c.x.spec->dtype));
+  const double moved = (elements(*c.x.spec) + elements(*c.w.spec) + elements(*c.y.spec)) * item / kBytes;
+  return kStatistics * std::max(moved, 2 * elements(*c.y.spec) * window / kFlops) < statistics_pass(c);
+}
+
+/// conv_fwd_stats: by one engine, or a convolution and a pass over what it wrote.
+KernelPtr make_statistics(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs, int device) {
+  if (std::all_of(ins.begin(), ins.end(), library_has))
+    if (KernelPtr kernel = library_statistics(call_of("conv_fwd_stats", ins, outs, attrs, device))) return kernel;
+  auto steps = std::make_shared<Steps>();
+  steps->add(make_conv("conv_fwd", ins, outs.first(1), attrs, device), {{0}, {1}, {2}});
+  steps->add(device_kernel("channel_sums", outs.first(1), outs.subspan(1), {}, device), {{2}, {3}, {4}});
+  return steps;
+}
+
 /// Zeros in every output that has elements: a sum over nothing.
 KernelPtr nothing(std::span<const Spec> ins, std::span<const Spec> outs, int device) {
   auto steps = std::make_shared<Steps>();
@@ -385,19 +449,24 @@ KernelPtr nothing(std::span<const Spec> ins, std::span<const Spec> outs, int dev
   return steps;
 }
 
-bool library_has(const Spec& s) {
-  return s.layout.empty() && (s.dtype == DType::kFloat32 || s.dtype == DType::kFloat16 || s.dtype == DType::kBFloat16);
-}
-
 }  // namespace
 
 KernelPtr make_conv(const std::string& name, std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs,
                     int device) {
   gpu(device).use();
   if (any_empty(ins) || any_empty(outs)) return nothing(ins, outs, device);
+  if (name == "conv_fwd_stats") return make_statistics(ins, outs, attrs, device);
   if (std::all_of(ins.begin(), ins.end(), library_has))
     if (KernelPtr kernel = library_conv(call_of(name, ins, outs, attrs, device))) return kernel;
   return device_kernel(name + "_plain", ins, outs, attrs, device);
+}
+
+bool conv_statistics_pay(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs, int device) {
+  gpu(device).use();
+  if (any_empty(ins) || any_empty(outs) || !std::all_of(ins.begin(), ins.end(), library_has)) return false;
+  const Call c = call_of("conv_fwd_stats", ins, outs, attrs, device);
+  const KernelPtr both = library_statistics(c);
+  return both && (library_settings().autotune ? timed_statistics_pay(c, both) : statistics_pay(c));
 }
 
 }  // namespace minimx::cuda

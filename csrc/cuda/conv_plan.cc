@@ -32,7 +32,7 @@ using fe::graph::Graph;
 using Direction = ConvProblem::Direction;
 using Tensor = std::shared_ptr<fe::graph::Tensor_attributes>;
 
-enum Uid : int64_t { kX = 1, kW, kY, kBias };  // in the order in which pointers are handed over
+enum Uid : int64_t { kX = 1, kW, kY, kBias, kSum, kSquares };  // in the order in which pointers are handed over
 
 constexpr int kDevices = 64;
 constexpr int64_t kWorkspace = int64_t{1} << 30;  // bytes that are worth a faster engine
@@ -99,10 +99,13 @@ fe::DataType_t type_of(DType dtype) {
   }
 }
 
-std::vector<int64_t> bias_shape(const ConvProblem& p) {
-  std::vector<int64_t> shape(p.y.shape.size(), 1);
-  shape[1] = p.y.shape[1];
-  return shape;
+/// Of a vector of channels, as cuDNN sees a bias or sums.
+ConvProblem::Tensor channels_of(const ConvProblem& p) {
+  ConvProblem::Tensor t{std::vector<int64_t>(p.y.shape.size(), 1), {}};
+  t.shape[1] = p.y.shape[1];
+  t.strides.assign(t.shape.size(), t.shape[1]);
+  t.strides[1] = 1;
+  return t;
 }
 
 Tensor input(Graph& graph, const ConvProblem& p, const char* name, int64_t uid, const ConvProblem::Tensor& t) {
@@ -115,13 +118,13 @@ Tensor input(Graph& graph, const ConvProblem& p, const char* name, int64_t uid, 
                           .set_data_type(type_of(p.dtype)));
 }
 
-void output(const ConvProblem& p, const Tensor& made, int64_t uid, const ConvProblem::Tensor& t) {
+void output(const ConvProblem& p, const Tensor& made, int64_t uid, const ConvProblem::Tensor& t, DType dtype) {
   made->set_output(true)
       .set_uid(uid)
       .set_dim(t.shape)
       .set_stride(t.strides)
       .set_alignment(p.alignment)
-      .set_data_type(type_of(p.dtype));
+      .set_data_type(type_of(dtype));
 }
 
 template <class Attributes>
@@ -140,15 +143,17 @@ void add_forward(Graph& graph, const ConvProblem& p) {
                               geometry<fe::graph::Conv_fprop_attributes>(p));
   if (p.bias) {
     y->set_dim(p.y.shape).set_stride(p.y.strides);
-    std::vector<int64_t> strides(p.y.shape.size(), p.y.shape[1]);
-    strides[1] = 1;
-    y = graph.pointwise(y, input(graph, p, "b", kBias, {bias_shape(p), strides}), pointwise(fe::PointwiseMode_t::ADD));
+    y = graph.pointwise(y, input(graph, p, "b", kBias, channels_of(p)), pointwise(fe::PointwiseMode_t::ADD));
   }
   if (p.relu) {
     y->set_dim(p.y.shape).set_stride(p.y.strides);
     y = graph.pointwise(y, pointwise(fe::PointwiseMode_t::RELU_FWD));
   }
-  output(p, y, kY, p.y);
+  output(p, y, kY, p.y, p.dtype);
+  if (!p.statistics) return;
+  const auto [sum, squares] = graph.genstats(y, fe::graph::Genstats_attributes());
+  output(p, sum, kSum, channels_of(p), DType::kFloat32);
+  output(p, squares, kSquares, channels_of(p), DType::kFloat32);
 }
 
 std::unique_ptr<Graph> graph_of(const ConvProblem& p) {
@@ -160,10 +165,10 @@ std::unique_ptr<Graph> graph_of(const ConvProblem& p) {
     add_forward(*graph, p);
   } else if (p.direction == Direction::kData) {
     const Tensor dy = input(*graph, p, "dy", kY, p.y), w = input(*graph, p, "w", kW, p.w);
-    output(p, graph->conv_dgrad(dy, w, geometry<fe::graph::Conv_dgrad_attributes>(p)), kX, p.x);
+    output(p, graph->conv_dgrad(dy, w, geometry<fe::graph::Conv_dgrad_attributes>(p)), kX, p.x, p.dtype);
   } else {
     const Tensor dy = input(*graph, p, "dy", kY, p.y), x = input(*graph, p, "x", kX, p.x);
-    output(p, graph->conv_wgrad(dy, x, geometry<fe::graph::Conv_wgrad_attributes>(p)), kW, p.w);
+    output(p, graph->conv_wgrad(dy, x, geometry<fe::graph::Conv_wgrad_attributes>(p)), kW, p.w, p.dtype);
   }
   return graph;
 }
@@ -172,7 +177,7 @@ std::unique_ptr<Graph> graph_of(const ConvProblem& p) {
 class GraphPlan final : public ConvPlan {
  public:
   GraphPlan(std::unique_ptr<Graph> graph, int64_t index, const ConvProblem& p, int device)
-      : graph_(std::move(graph)), index_(index), bias_(p.bias), device_(device) {
+      : graph_(std::move(graph)), index_(index), operands_(p.operands()), device_(device) {
     check(graph_->prepare_variant_pack_template());
     int64_t bytes = 0;
     check(graph_->get_workspace_size_plan_at_index(index, bytes));
@@ -180,16 +185,15 @@ class GraphPlan final : public ConvPlan {
   }
   size_t workspace_bytes() const override { return workspace_; }
 
-  void enqueue(void* x, void* w, void* y, void* b, void* workspace, StreamHandle stream) const override {
-    void* pointers[] = {x, w, y, b};
+  void enqueue(std::span<void* const> operands, void* workspace, StreamHandle stream) const override {
     const Handle handle(device_, stream);
-    check(graph_->execute_plan_at_index(handle, pointers, bias_ ? 4 : 3, workspace, index_));
+    check(graph_->execute_plan_at_index(handle, const_cast<void**>(operands.data()), operands_, workspace, index_));
   }
 
  private:
   std::unique_ptr<Graph> graph_;
   int64_t index_;
-  bool bias_;
+  int operands_;
   int device_;
   size_t workspace_ = 0;
 };
@@ -283,12 +287,17 @@ float time_of_engine(Graph& graph, int64_t index, const ConvProblem& p, int devi
   int64_t bytes = 0;
   check(graph.get_workspace_size_plan_at_index(index, bytes));
   const Buffer x(bytes_of(p.x, p.dtype), device), w(bytes_of(p.w, p.dtype), device), y(bytes_of(p.y, p.dtype), device),
-      b(p.bias ? bytes_of({bias_shape(p), {}}, p.dtype) : 0, device), workspace(static_cast<size_t>(bytes), device);
-  void* pointers[] = {x.data(), w.data(), y.data(), b.data()};
+      workspace(static_cast<size_t>(bytes), device);
+  const size_t vector = bytes_of(channels_of(p), DType::kFloat32);
+  const Buffer b(vector, device), sum(vector, device), squares(vector, device);
+  std::vector<void*> pointers{x.data(), w.data(), y.data()};
+  if (p.bias) pointers.push_back(b.data());
+  if (p.statistics) pointers.insert(pointers.end(), {sum.data(), squares.data()});
   const Handle handle(device, backend()->stream(device, StreamKind::kCompute));
   bool runs = true;
   const float ms = time_of(device, [&](StreamHandle) {
-    runs = runs && graph.execute_plan_at_index(handle, pointers, p.bias ? 4 : 3, workspace.data(), index).is_good();
+    const int count = p.operands();
+    runs = runs && graph.execute_plan_at_index(handle, pointers.data(), count, workspace.data(), index).is_good();
   });
   return runs ? ms : std::numeric_limits<float>::infinity();
 }
@@ -335,6 +344,7 @@ PlanPtr choose(ConvProblem p, int device) {
     return tune ? tuned_plan(p, limit, device) : first_plan(p, limit, device);
   };
   PlanPtr plan = attempt(kWorkspace);
+  if (p.statistics) return plan;  // the sums can be had by another kernel
   if (!plan && p.deterministic) p.deterministic = false, plan = attempt(kWorkspace);
   if (!plan && !p.workspace) plan = attempt(std::numeric_limits<int64_t>::max());
   return plan;
@@ -359,7 +369,7 @@ std::string ConvProblem::str() const {
   list("dilate", dilation);
   list("pad", pad_begin);
   list("to", pad_end);
-  out << (bias ? " bias" : "") << (relu ? " relu" : "") << (tf32 ? " tf32" : "")
+  out << (bias ? " bias" : "") << (relu ? " relu" : "") << (statistics ? " statistics" : "") << (tf32 ? " tf32" : "")
       << (deterministic ? " deterministic" : "") << " align " << alignment;
   if (workspace) out << " workspace " << *workspace;
   return out.str();

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -23,10 +24,13 @@ struct ConvProblem {
   Tensor x, w, y;
   std::vector<int64_t> stride, dilation, pad_begin, pad_end;
   bool bias = false, relu = false;  // forward only: y = max(0, conv(x, w) + b)
+  bool statistics = false;          // forward only: also the sums of y and of y * y, by channel
   bool tf32 = false, deterministic = true;
   int64_t alignment = 16;            // of every operand, in bytes
   std::optional<int64_t> workspace;  // bytes that there are; empty: as many as are worth it
 
+  /// How many operands a plan takes.
+  int operands() const { return 3 + bias + 2 * statistics; }
   /// All of it in one line: equal problems have equal text.
   std::string str() const;
 };
@@ -35,9 +39,10 @@ class ConvPlan {
  public:
   virtual ~ConvPlan() = default;
   virtual size_t workspace_bytes() const = 0;
-  /// Puts it on the stream, as ConvProblem names the operands; the output is the one that the direction computes.
-  /// Neither allocates nor waits, so it may be captured in a CUDA graph. `b` is null where there is no bias.
-  virtual void enqueue(void* x, void* w, void* y, void* b, void* workspace, StreamHandle stream) const = 0;
+  /// Puts it on the stream. Operands are x, w, y as ConvProblem names them, one of which the direction computes; then b
+  /// where there is a bias; then the two vectors of sums, float32, where there are statistics. Neither allocates nor
+  /// waits, so it may be captured in a CUDA graph.
+  virtual void enqueue(std::span<void* const> operands, void* workspace, StreamHandle stream) const = 0;
 };
 
 /// The plan for the problem, or null where cuDNN has none. Plans are remembered for the process, so asking again is

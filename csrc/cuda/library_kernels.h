@@ -12,7 +12,7 @@
 namespace minimx::cuda {
 
 /// Makes a kernel of a device by its factory's name. Asked for: "cast", "reduce" (sum), "elemwise" (add, relu), "fill",
-/// "paste", "matmul_plain" and "conv_fwd_plain", "conv_bwd_data_plain", "conv_bwd_weights_plain".
+/// "paste", "channel_sums", "matmul_plain" and "conv_fwd_plain", "conv_bwd_data_plain", "conv_bwd_weights_plain".
 using KernelMaker = std::function<KernelPtr(const std::string& name, std::span<const Spec> ins,
                                             std::span<const Spec> outs, const Attrs& attrs, int device)>;
 
@@ -30,10 +30,14 @@ struct LibrarySettings {
 void set_library_settings(const LibrarySettings& settings);
 LibrarySettings library_settings();
 
-/// conv_fwd(x, w[, b]) -> y, with "relu"; conv_bwd_data(dy, w) -> dx; conv_bwd_weights(x, dy) -> dw[, db].
-/// Throws Error(kDevice) without cuDNN.
+/// conv_fwd(x, w[, b]) -> y, with "relu"; conv_bwd_data(dy, w) -> dx; conv_bwd_weights(x, dy) -> dw[, db];
+/// conv_fwd_stats(x, w) -> y, sum, squares. Throws Error(kDevice) without cuDNN.
 KernelPtr make_conv(const std::string& name, std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs,
                     int device);
+
+/// True where cuDNN has an engine for conv_fwd_stats, and where that costs less than a pass over y for the sums:
+/// with autotune as timed, else by the bytes. Takes seconds at times; the engine is then remembered for make_conv.
+bool conv_statistics_pay(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs, int device);
 
 /// matmul(a, b[, bias]) -> c. As above, with cuBLASLt.
 KernelPtr make_matmul(std::span<const Spec> ins, std::span<const Spec> outs, int device);

@@ -149,6 +149,13 @@ py::object make_library_kernel(const std::string& name, const py::sequence& ins,
   return handed_over(std::move(kernel));
 }
 
+bool statistics_pay(const py::sequence& ins, const py::sequence& outs, const py::dict& attrs, int device) {
+  const auto i = specs_from(ins), o = specs_from(outs);
+  const Attrs a = attrs_from(attrs);
+  const py::gil_scoped_release unlocked;
+  return cuda::conv_statistics_pay(i, o, a, device);
+}
+
 /// "sm_90" for a device of compute capability 9.0.
 std::string arch(int id) {
   const Gpu& g = gpu(id);
@@ -218,6 +225,8 @@ PYBIND11_MODULE(_cuda, m) {
   });
   m.def("make_kernel", make_kernel, py::arg("launches"), py::arg("workspace_bytes"));
   m.def("make_library_kernel", make_library_kernel);
+  m.def("conv_statistics_pay", statistics_pay,
+        "Whether cuDNN had better add up what a convolution writes: specs and attributes of a conv_fwd_stats.");
   m.def("set_library_folders", set_library_folders);
   m.def(
       "set_library_settings",

@@ -15,6 +15,7 @@ from ..ndarray import ndarray
 from ..ops.table import OPS
 from .ir import Graph, Node, Value
 from .passes.cleanup import common_subexpressions, dead_code, fold_constants, identities
+from .passes.conv_stats import absorb_statistics
 from .passes.inference import fold_norm
 from .passes.layout import assign_layouts
 from .passes.layout_gpu import channels_last
@@ -32,6 +33,7 @@ JOINT: tuple[Pass, ...] = (
     channels_last,
     fold_norm,
     absorb_relu,
+    absorb_statistics,
     assign_layouts,
     dead_code,
 )

@@ -22,9 +22,11 @@ CPU_ONLY = {"reorder"}  # oneDNN's blocked layouts
 # Rows without calls to test with: passes make all but ``empty``, and what they name others name too.
 UNCALLED = {
     "batch_norm_relu": "batch_norm_fwd_train",
+    "batch_norm_sums": "batch_norm_fwd_sums",
     "batch_norm_infer_relu": "batch_norm_infer",
     "batch_norm_relu_grad": "batch_norm_bwd",
     "convolution_relu": "conv_fwd",
+    "convolution_stats": "conv_fwd_stats",
     "reorder": "reorder",
     "empty": "nothing",
 }

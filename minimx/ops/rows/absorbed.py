@@ -1,7 +1,7 @@
 """Rows that only graph passes make: operators with their neighbours absorbed, and changes of layout.
 
 Nobody calls them from Python and they have no gradient rows: passes make them after the gradient is traced
-(minimx/graph/passes/norm.py and layout.py). Each equals the operators it stands for.
+(minimx/graph/passes/norm.py, conv_stats.py and layout.py). Each equals the operators it stands for.
 """
 
 from __future__ import annotations
@@ -17,6 +17,19 @@ def batch_norm_relu(x, gamma, beta, z=None, /, eps=1e-5, axis=1, mask_bytes=0):
     outs = [(x.shape, x.dtype), (gamma.shape, "float32"), (gamma.shape, "float32"), ((mask_bytes,), "uint8")]
     plan = batch_plan("batch_norm_fwd_train", x, axis, eps, outs)
     plan.attrs["relu"] = 1
+    return plan
+
+
+@kernel(against="batch_norm_train, add, relu")
+def batch_norm_sums(x, gamma, beta, sum, squares, z=None, /, eps=1e-5, axis=1, relu=False, mask_bytes=0):
+    """(y, mean, var[, mask]) of batch_norm_train, or of batch_norm_relu, from the sums that convolution_stats gives.
+
+    mean = sum / n and var = max(0, squares / n - mean^2): a mean of k deviations costs 2 log10(k) of the seven digits
+    that sums in float32 have. Behind a convolution without bias k is a few.
+    """
+    outs = [(x.shape, x.dtype), (gamma.shape, "float32"), (gamma.shape, "float32"), ((mask_bytes,), "uint8")]
+    plan = batch_plan("batch_norm_fwd_sums", x, axis, eps, outs[: 3 + relu])
+    plan.attrs["relu"] = int(relu)
     return plan
 
 
@@ -48,6 +61,26 @@ def convolution_relu(
     attrs = {"stride": stride, "dilate": dilate, "pad": pad, "num_group": num_group, "layout": layout}
     plan = OPS["convolution"].plan([data, weight, bias], attrs)
     plan.attrs |= {"relu": 1, "residual": int(residual is not None)}
+    return plan
+
+
+@kernel(against="convolution, sum")
+def convolution_stats(data, weight, /, stride=None, dilate=None, pad=None, num_group=1, layout=None):
+    """(y, sum, squares): convolution(data, weight), and by channel the sums of its elements and of their squares.
+
+    The sums are float32, of y before or after it is rounded to its type.
+    """
+    attrs = {"stride": stride, "dilate": dilate, "pad": pad, "num_group": num_group, "layout": layout}
+    plan = OPS["convolution"].plan([data, weight, None], attrs)
+    ((shape, _),) = plan.outs
+    last = "kernel_name" in plan.attrs
+    channels = (shape[-1 if last else 1],)
+    plan.outs = [*plan.outs, (channels, "float32"), (channels, "float32")]
+    plan.casts = plan.casts[:2]
+    if last:
+        plan.attrs["kernel_name"] = "conv_fwd_stats"
+    else:
+        plan.kernel = "conv_fwd_stats"
     return plan
 
 

@@ -1,9 +1,10 @@
 """Batch normalisation with ReLU and residual add inside: operands, attributes and results as in csrc/cpu/batch_norm.cc.
 
-What moves through memory, in units of the data: forward reads x for the sums; reads x (and z), writes y. Backward reads
-x and dy for the sums; reads x and dy, writes dx (and dz). A gradient in two parts: reads x, dy and more, writes g, for
-the sums; reads x and g, writes dx. The bitmask of the ReLU is a bit an element. Nothing else is of that size: the sums
-of parts of the data, and what becomes of them in one small kernel between the two passes.
+What moves through memory, in units of the data: forward reads x for the sums, unless the convolution that made x gives
+them (csrc/cpu/channel_sums.cc); reads x (and z), writes y. Backward reads x and dy for the sums; reads x and dy, writes
+dx (and dz). A gradient in two parts: reads x, dy and more, writes g, for the sums; reads x and g, writes dx. The
+bitmask of the ReLU is a bit an element. Nothing else is of that size: the sums of parts of the data, and what becomes
+of them in one small kernel between the two passes.
 
 Channels-last and C order are worked on as they are; an operand in any other order first gets a dense twin in scratch
 memory. Not here: the running statistics (the rows update them). Read next: the kernels in batch_norm_text.py.
@@ -48,6 +49,40 @@ def batch_norm_fwd_train(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[
     )
     mask = b.mask(y + 3) if shared["mask"] else Operand(y)
     b.apply(text.FORWARD, (x, z or x, mask, b.write(y), x, coefficients), **shared)
+    return b.recipe()
+
+
+def batch_norm_fwd_sums(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Recipe:
+    """(x, gamma, beta, sum, squares[, z]) -> y, mean, var[, mask]."""
+    if empty := _zeros(ins, outs):
+        return empty
+    b = _Builder(ins, outs, attrs)
+    x, z = b.read(0), b.read(5) if len(ins) > 5 else None
+    y, mean, var = len(ins), len(ins) + 1, len(ins) + 2
+    coefficients = b.coefficients(2)
+    types = {"Gamma": 1, "Beta": 2, "Sum": 3, "Squares": 4, "Mean": mean, "Var": var}
+    b.finish(
+        text.SCALE + text.FINISH_SUMS,
+        types,
+        (*map(Operand, types.values()), coefficients),
+        (b.rows, b.channels, b.length, *map(b.stride, types.values())),
+    )
+    shared = {"relu": b.flag("relu"), "residual": z is not None, "mask": len(outs) > 3}
+    mask = b.mask(y + 3) if shared["mask"] else Operand(y)
+    b.apply(text.FORWARD, (x, z or x, mask, b.write(y), x, coefficients), **shared)
+    return b.recipe()
+
+
+def channel_sums(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Recipe:
+    """(x) -> sum, squares: csrc/cpu/channel_sums.cc."""
+    if empty := _zeros(ins, outs):
+        return empty
+    b = _Builder(ins, outs, attrs)
+    x = b.read(0)
+    partial, parts = b.sums(text.FORWARD, (x, x, x, Operand(1)), {}, 1)
+    types = {"Sum": 1, "Squares": 2}
+    sizes = (parts, b.rows, b.channels, b.length, *map(b.stride, types.values()))
+    b.finish(text.TOTALS + text.CHANNEL_SUMS, types, (x, Operand(1), Operand(2), partial), sizes, parts)
     return b.recipe()
 
 
@@ -287,7 +322,9 @@ class _Builder:
     ) -> None:
         """What is done once a channel, with the totals over ``parts`` if there are any."""
         kernel = self.code("finish", body, types, **{"global": self.flag("global_stats")})
-        args = (*pointers, *map(Value, sizes), Value(self.attrs["eps"], "float64"))
+        args = (*pointers, *map(Value, sizes))
+        if "eps" in self.attrs:
+            args = (*args, Value(self.attrs["eps"], "float64"))
         if parts:
             block = (8, min(64, 1 << (parts - 1).bit_length()), 1)
             grid = (self.padded // 8, 1, 1)
@@ -322,6 +359,8 @@ class _Builder:
 
 FACTORIES = {
     "batch_norm_fwd_train": batch_norm_fwd_train,
+    "batch_norm_fwd_sums": batch_norm_fwd_sums,
+    "channel_sums": channel_sums,
     "batch_norm_infer": batch_norm_infer,
     "batch_norm_bwd": batch_norm_bwd,
 }

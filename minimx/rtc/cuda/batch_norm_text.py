@@ -420,6 +420,40 @@ extern "C" __global__ void KERNEL(const T* x, const Gamma* gamma, const Beta* be
 }
 """
 
+# From sums around zero: var = E[x x] - E[x]^2 loses as many digits as the mean's square has more than the variance.
+FINISH_SUMS = """
+extern "C" __global__ void KERNEL(const Gamma* gamma, const Beta* beta, const Sum* sum, const Squares* squares,
+                                  Mean* mean, Var* var, Real* coefficients, int64_t rows, int64_t channels,
+                                  int64_t length, int64_t gamma_stride, int64_t beta_stride, int64_t sum_stride,
+                                  int64_t squares_stride, int64_t mean_stride, int64_t var_stride, double eps) {
+  const int64_t c = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (c >= channels) return;
+  const double n = static_cast<double>(rows) * static_cast<double>(length);
+  const double center = to<double>(sum[c * sum_stride]) / n;
+  const double variance = to<double>(squares[c * squares_stride]) / n - center * center;
+  const double kept = variance < 0 ? 0 : variance;
+  mean[c * mean_stride] = to<Mean>(center);
+  var[c * var_stride] = to<Var>(kept);
+  set_scale(coefficients, (channels + 7) / 8 * 8, c, to<double>(gamma[c * gamma_stride]),
+            to<double>(beta[c * beta_stride]), center, kept, eps);
+}
+"""
+
+# The sums around zero from those around each channel's first element.
+CHANNEL_SUMS = """
+extern "C" __global__ void KERNEL(const T* x, Sum* sum, Squares* squares, const Real* partial, int64_t parts,
+                                  int64_t rows, int64_t channels, int64_t length, int64_t sum_stride,
+                                  int64_t squares_stride) {
+  double s, q;
+  const int64_t padded = (channels + 7) / 8 * 8, c = blockIdx.x * 8 + threadIdx.x;
+  totals(partial, parts, padded, s, q);
+  if (threadIdx.y > 0 || c >= channels) return;
+  const double n = static_cast<double>(rows) * static_cast<double>(length), shift = wide(x[c * length]);
+  sum[c * sum_stride] = to<Sum>(s + n * shift);
+  squares[c * squares_stride] = to<Squares>(q + shift * (2 * s + n * shift));
+}
+"""
+
 FINISH_INFER = """
 extern "C" __global__ void KERNEL(const Gamma* gamma, const Beta* beta, const Mean* mean, const Var* var,
                                   Real* coefficients, int64_t channels, int64_t gamma_stride, int64_t beta_stride,

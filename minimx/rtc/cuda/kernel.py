@@ -26,7 +26,7 @@ from .many import many
 from .recipe import Argument, Code, Operand, Recipe, Scratch, Table, Value
 
 _core = import_core()
-LIBRARY = frozenset({"conv_fwd", "conv_bwd_data", "conv_bwd_weights", "matmul"})
+LIBRARY = frozenset({"conv_fwd", "conv_fwd_stats", "conv_bwd_data", "conv_bwd_weights", "matmul"})
 MOST_KERNELS = 4096  # that are kept here; whoever uses one keeps it alive
 
 _kernels: dict[Any, Any] = {}

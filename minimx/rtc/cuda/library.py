@@ -6,13 +6,14 @@ one after another. Kernels are kept by what they were asked for and by the setti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from ...config import settings
-from ...device import library_settings
+from ...device import cuda, library_settings
 
 MOST_KERNELS = 4096  # that are kept here; whoever uses one keeps it alive
 MOST_THREADS = 8
@@ -22,7 +23,7 @@ _kernels: dict[Any, Any] = {}
 
 @dataclass(frozen=True)
 class PendingLibrary:
-    """A kernel to be, which takes seconds to make at times. Equal kernels have equal keys."""
+    """A kernel to be, or an answer, which takes seconds to make at times. Equal ones have equal keys."""
 
     make: Callable[[], Any]
     key: Any
@@ -31,6 +32,15 @@ class PendingLibrary:
 def pending(make: Callable[[], Any], asked: Any) -> PendingLibrary:
     """The kernel that ``make`` makes under the settings in force; asked: all else that it depends on."""
     return PendingLibrary(make, (asked, *sorted(library_settings().items())))
+
+
+def statistics_pay(calls: Sequence[tuple]) -> list[bool]:
+    """For each (specs of inputs, specs of outputs, attributes, GPU) of a conv_fwd_stats: whether cuDNN has an engine
+    for it that costs less than a pass over the result for the sums. Asked once a problem, of many on several threads.
+    """
+    asked = {repr(call): pending(functools.partial(cuda().conv_statistics_pay, *call), repr(call)) for call in calls}
+    finish = begin(list(asked.values()))
+    return [bool(finish(asked[repr(call)])) for call in calls]
 
 
 def begin(kernels: Iterable[Any]) -> Callable[[Any], Any]:
