@@ -66,7 +66,7 @@ def _rows(g: Group) -> list[str]:
     partial = [(k, o) for k, o in enumerate(g.inputs) if not g.whole(o)]
     used = {last} | {d for _, o in partial for d in text.varying(o, last + 1)}
     lines = ["  for (int64_t at = begin; at < end;) {  // a run along the last axis"]
-    lines += ["    " + line for line in text.index_lines(g, "at", extent, used, "int64_t")]
+    lines += ["    " + line for line in text.index_lines("at", extent, used, "int64_t")]
     lines.append(f"    const int64_t n = std::min<int64_t>({extent[last]} - i{last}, end - at);")
     runs = {}
     for k, o in enumerate(g.inputs):

@@ -76,7 +76,7 @@ def steps(group: Group, indent: str) -> list[str]:
     return [f"{indent}const {ctype(s.dtype)} t{i} = {step(s)};" for i, s in enumerate(group.steps)]
 
 
-def index_lines(group: Group, at: str, extent: list[str], used: set[int], integer: str) -> list[str]:
+def index_lines(at: str, extent: list[str], used: set[int], integer: str) -> list[str]:
     """``const int64_t i1 = at / 196 % 64``: the place of element ``at`` along each axis of ``used``."""
     lines = []
     for d in sorted(used):
