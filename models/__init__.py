@@ -4,6 +4,7 @@
 >>> net = minimx.models.get_model("resnet18_v1", classes=10)
 """
 
+from .bert import BERTEncoder, BERTLayer, BERTModel, SelfAttention, bert_base, bert_large
 from .lenet import LeNet, lenet
 from .resnet import (
     BasicBlockV1,

@@ -8,11 +8,12 @@ from minimx.errors import NameNotFound
 from minimx.gluon import HybridBlock
 
 from . import resnet
+from .bert import bert_base, bert_large
 from .lenet import lenet
 
 __all__ = ["get_model", "list_models"]
 
-_MODELS: dict[str, Callable[..., HybridBlock]] = {"lenet": lenet} | {
+_MODELS: dict[str, Callable[..., HybridBlock]] = {"bert_base": bert_base, "bert_large": bert_large, "lenet": lenet} | {
     name: getattr(resnet, name) for name in resnet.__all__ if name.startswith("resnet")
 }
 

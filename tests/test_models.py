@@ -75,7 +75,7 @@ def test_options():
 
 def test_names():
     assert model_zoo.vision.resnet34_v2 is models.resnet34_v2 and model_zoo.vision.get_model is models.get_model
-    assert "resnet152_v1b" in models.list_models() and len(models.list_models()) == 16
+    assert "resnet152_v1b" in models.list_models() and len(models.list_models()) == 18
     with pytest.raises(AttributeError, match="model_zoo.vision.alexnext"):
         model_zoo.vision.alexnext  # noqa: B018
     with pytest.raises(errors.NameNotFound, match="resnet18_v1"):

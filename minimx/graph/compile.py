@@ -20,6 +20,7 @@ from .passes.inference import fold_norm
 from .passes.layout import assign_layouts
 from .passes.layout_gpu import channels_last
 from .passes.norm import absorb_relu
+from .passes.pieces import join_pieces
 from .prepare import Split, split
 from .trace import Gradient, Traced, differentiate, trace
 from .watch import noted
@@ -30,6 +31,8 @@ JOINT: tuple[Pass, ...] = (
     identities,
     fold_constants,
     common_subexpressions,
+    join_pieces,
+    dead_code,
     channels_last,
     fold_norm,
     absorb_relu,
@@ -75,10 +78,15 @@ def compile_function(
         joint.lasting = frozenset(joint.inputs[t.arguments :]) - {target for target, _ in joint.writes}
     noted("traced", joint)
     plain = joint.copy()
+    return replace(cut(t, cleaned(joint), gradient), joint=plain)
+
+
+def cleaned(joint: Graph) -> Graph:
+    """The passes over forward and backward together."""
     for p in JOINT:
         if p is not assign_layouts or joint.gpu < 0:  # blocked layouts are oneDNN's
             joint = noted(p.__name__, p(joint).verify())
-    return replace(cut(t, joint, gradient), joint=plain)
+    return joint
 
 
 def join(t: Traced, gradient: Gradient) -> Graph:
@@ -114,8 +122,8 @@ def cut(t: Traced, joint: Graph, gradient: Gradient) -> Compiled:
     if not grads:
         parts = split(forward)
         if parts is not None:
-            parts.prepare, forward = _finished(parts.prepare, "prepare"), parts.rest
-        return Compiled(t, joint, _finished(forward, "forward"), None, n_out, [], [], [], parts)
+            parts.prepare, forward = finished(parts.prepare, "prepare"), parts.rest
+        return Compiled(t, joint, finished(forward, "forward"), None, n_out, [], [], [], parts)
     late = _with_views(late[::-1], early)
     made = {v for n in late for v in n.outputs} | set(heads) | set(joint.constants)
     read = dict.fromkeys(v for n in late for v in n.values if v not in made)
@@ -135,7 +143,7 @@ def cut(t: Traced, joint: Graph, gradient: Gradient) -> Compiled:
     )
     places = iter(range(len(grads)))
     gradients = [None if v is None else next(places) for v in gradient.gradients]
-    halves = _finished(forward, "forward"), _finished(backward, "backward")
+    halves = finished(forward, "forward"), finished(backward, "backward")
     return Compiled(t, joint, *halves, n_out, kept, used_heads, gradients)
 
 
@@ -161,13 +169,14 @@ def _with_views(late: list[Node], early: list[Node]) -> list[Node]:
     return added + late
 
 
-def _finished(g: Graph, half: str) -> Graph:
-    """The passes that a half gets on its own."""
+def finished(g: Graph, half: str) -> Graph:
+    """The passes that a half, or a graph that is not cut, gets on its own."""
     passes: list[Pass] = [dead_code]
     if settings.fusion:
+        from .passes.expand import expand
         from .passes.fusion import fuse
 
-        passes.append(fuse)
+        passes += [expand, dead_code, fuse]
     noted(f"{half}: cut", g)
     for p in passes:
         g = noted(f"{half}: {p.__name__}", p(g).verify())
