@@ -1,4 +1,4 @@
-"""ResNet-50 (v1b): training steps and inference, minimx hybridized and imperative, PyTorch in the forms its users know.
+"""ResNet-50 (v1b): training steps and inference, minimx in its three forms, PyTorch in those that its users know.
 
 Synthetic data in the device's memory, SGD with momentum. On a GPU the peers are PyTorch eager and, with --compile,
 torch.compile, both channels_last under autocast. The targets: docs/performance.md.
@@ -32,8 +32,8 @@ def batch(args: argparse.Namespace, layout: str = "NCHW") -> tuple[onp.ndarray, 
     return images, rng.integers(0, 1000, args.batch)
 
 
-def ours(args: argparse.Namespace, hybridize: bool) -> tuple[Callable, Callable]:
-    """(training steps, inference), each waiting for its results."""
+def ours(args: argparse.Namespace, how: str) -> tuple[Callable, Callable]:
+    """(training steps, inference), each waiting for its results. how: "step", "hybridized" or "imperative"."""
     device = mx_device(args.device)
     images, labels = (mx.np.array(a, device=device) for a in batch(args, args.layout))
     images = images.astype("float32" if args.dtype == "tf32" else args.dtype)
@@ -41,14 +41,18 @@ def ours(args: argparse.Namespace, hybridize: bool) -> tuple[Callable, Callable]
     net.initialize(mx.init.Xavier(), device=device)
     if args.dtype in ("float16", "bfloat16"):
         net.cast(args.dtype)
-    if hybridize:
+    if how != "imperative":
         net.hybridize(static_alloc=True, static_shape=True)
     settings = {"learning_rate": 1e-3, "momentum": 0.9, "wd": 1e-4, "multi_precision": args.dtype.endswith("16")}
     trainer = gluon.Trainer(net.collect_params(), "sgd", settings)
     loss_fn = gluon.loss.SoftmaxCrossEntropyLoss()
+    step = gluon.TrainStep(net, loss_fn, trainer)
 
     def train() -> None:
         for _ in range(args.steps):
+            if how == "step":
+                step(images, labels)
+                continue
             with autograd.record():
                 loss = loss_fn(net(images), labels)
             loss.backward()
@@ -117,12 +121,14 @@ def main() -> None:
         layout={"default": "NCHW", "choices": ["NCHW", "NHWC"], "help": "of minimx; PyTorch runs in both"},
         compile={"action": "store_true", "help": "torch.compile as well: it takes a minute to start"},
         training={"action": "store_true", "help": "training steps only"},
+        inference={"action": "store_true", "help": "inference only"},
     )
     if args.tiny:
         args.batch, args.size, args.steps = 2, 32, 1
     if args.device != "cpu":
         mx.device.library_settings(allow_tf32=args.dtype == "tf32", deterministic=False, autotune=True)
-    rivals = {"minimx hybridized": ours(args, True), "minimx imperative": ours(args, False)}
+    hows = ("hybridized", "imperative") if args.inference else ("step", "hybridized", "imperative")
+    rivals = {f"minimx {how}": ours(args, how) for how in hows}
     if import_torch() is not None:
         if args.device == "cpu":
             rivals["PyTorch"] = theirs(args, False)
@@ -130,8 +136,10 @@ def main() -> None:
         if args.compile:
             rivals["torch.compile channels_last"] = theirs(args, True, True)
     report = Report(f"ResNet-50, batch {args.batch}, {args.size} x {args.size}, {args.dtype}, images a second", args)
-    for i, what in enumerate(("training step",) if args.training else ("training step", "inference")):
-        cases = {who: pair[i] for who, pair in rivals.items()}
+    for i, what in enumerate(("training step", "inference")):
+        if args.inference and i == 0 or args.training and i == 1:
+            continue
+        cases = {who: pair[i] for who, pair in rivals.items() if i == 0 or who != "minimx step"}
         for case in cases.values():
             case()  # compile
         mx.rtc.wait()
