@@ -17,6 +17,7 @@ from .ndarray import ndarray
 from .version import __version__
 
 _LAZY = {
+    "amp": "amp",
     "gluon": "gluon",
     "init": "initializer",
     "initializer": "initializer",
@@ -37,10 +38,11 @@ _LAZY = {
 
 
 if TYPE_CHECKING:  # the same, for editors and type checkers
+    from . import amp, gluon, graph, image, initializer, lr_scheduler, models, optimizer, rtc, serialization, typing
     from . import device as context
-    from . import gluon, graph, image, initializer, lr_scheduler, models, optimizer, rtc, serialization, typing, util
     from . import initializer as init
     from . import runtime as runtime
+    from . import util as util
     from .gluon import metric
 
 

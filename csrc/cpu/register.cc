@@ -15,6 +15,7 @@ void register_put_kernels();
 void register_adaptors();
 void register_softmax_kernels();
 void register_row_norm_kernels();
+void register_multi_kernels();
 void register_random_kernels();
 void register_sort_kernels();
 void register_plain_kernels();
@@ -34,6 +35,7 @@ void register_cpu_kernels() {
   register_adaptors();
   register_softmax_kernels();
   register_row_norm_kernels();
+  register_multi_kernels();
   register_random_kernels();
   register_sort_kernels();
   register_plain_kernels();

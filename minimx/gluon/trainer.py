@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 
 from .. import autograd, optimizer, serialization
 from ..errors import ArgumentError, ArgumentTypeError, AutogradError, FileFormatError, NotSupported
+from ..optimizer.fused import Scaling
 from .parameter import Parameter
 
 __all__ = ["Trainer", "TrainerState"]
 
 _KEY = "minimx.trainer"  # of the metadata in a file of states
+_AMP = "amp."  # begins the names of a loss scale's arrays there
 
 
 class TrainerState(NamedTuple):
@@ -59,6 +61,8 @@ class Trainer:
         self._optimizer = _make_optimizer(optimizer, dict(optimizer_params or {}), self._params)
         self._scale = self._optimizer.rescale_grad
         self._updaters: list[Any] = []  # one a device, made when needed
+        self._amp_loss_scaler: Any = None  # set by amp.init_trainer
+        self._amp_unscaled = False  # the gradients have been divided by the loss scale
 
     @property
     def optimizer(self) -> Any:
@@ -110,7 +114,13 @@ class Trainer:
     def _set_batch_size(self, batch_size: float) -> None:
         if batch_size <= 0:
             raise ArgumentError("Trainer", "batch_size above 0", batch_size, "Pass the number of samples in the loss")
-        self._optimizer.rescale_grad = self._scale / batch_size
+        scaler, factor, scaling = self._amp_loss_scaler, 1.0, None
+        if scaler is not None and scaler.dynamic:
+            scaling = Scaling(scaler, self._amp_unscaled)
+        elif scaler is not None and not self._amp_unscaled:
+            factor = scaler.init_scale
+        self._optimizer.rescale_grad, self._optimizer.scaling = self._scale / batch_size / factor, scaling
+        self._amp_unscaled = False
 
     def _next_jobs(self, batch_size: float) -> list[Any]:
         """What the optimizer would be given for one more update of all parameters on their one device, counted."""
@@ -135,7 +145,8 @@ class Trainer:
             "learning_rate": self._optimizer.lr,
             "parameters": len(self._params),
         }
-        return TrainerState(self._updater(0).get_states(), facts)
+        scale = {} if self._amp_loss_scaler is None else self._amp_loss_scaler.get_state()
+        return TrainerState(self._updater(0).get_states() | {_AMP + k: v for k, v in scale.items()}, facts)
 
     def set_states(self, state: TrainerState) -> None:
         """Go on from ``get_states`` of a trainer of the same model and optimizer.
@@ -144,6 +155,10 @@ class Trainer:
         """
         arrays, facts = state
         _check_facts(facts, type(self._optimizer).__name__, len(self._params))
+        scale = {k.removeprefix(_AMP): v for k, v in arrays.items() if k.startswith(_AMP)}
+        if scale and self._amp_loss_scaler is not None:
+            self._amp_loss_scaler.set_state(scale)
+            arrays = {k: v for k, v in arrays.items() if not k.startswith(_AMP)}
         copies = [dict(jobs) for jobs in self._jobs(only_fresh=False)] or [{}]
         for number, weights in enumerate(copies):
             self._updater(number).set_states(arrays, weights)

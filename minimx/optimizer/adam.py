@@ -1,7 +1,7 @@
 """Update rules with means of the gradient (m) and of its square (v): Adam, AdamW, Adamax, Nadam, LAMB.
 
 w: weight, g: gradient, lr: learning rate, wd: weight decay, t: number of this update. Corrections for the start (powers
-of the betas) are numbers, computed once a step in ``scalars``.
+of the betas) are numbers, computed once a step in ``derived``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import Any
 
 from .. import np
 from .optimizer import Optimizer, checked, register
-from .sgd import norm
 
 __all__ = ["Adam", "AdamW", "Adamax", "Nadam", "LAMB"]
 
@@ -29,12 +28,20 @@ class _Moments(Optimizer):
 
     def scalars(self, index: Any) -> dict[str, float]:
         betas = {"beta1": self.beta1, "beta2": self.beta2, "gain1": 1 - self.beta1, "gain2": 1 - self.beta2}
-        return {**super().scalars(index), **betas, "epsilon": self.epsilon}
+        return {**super().scalars(index), **betas, "epsilon": self.epsilon, "t": self.update_count(index)}
 
-    def corrections(self, index: Any) -> tuple[float, float]:
-        """(1 - beta1^t, 1 - beta2^t)."""
-        t = self.update_count(index)
-        return 1 - self.beta1**t, 1 - self.beta2**t
+
+def corrections(numbers: dict[str, Any]) -> tuple[Any, Any]:
+    """(1 - beta1^t, 1 - beta2^t) of numbers with ``t``, which is taken out."""
+    t = numbers.pop("t")
+    return correction(numbers["beta1"], t), correction(numbers["beta2"], t)
+
+
+def correction(beta: Any, t: Any) -> Any:
+    """1 - beta^t; where t is an array, whose powers near 1 would be too coarse, as 1 - e^(t ln beta)."""
+    if isinstance(t, int | float) or (isinstance(beta, float) and beta == 0):
+        return 1 - beta**t
+    return -np.expm1(t * (math.log(beta) if isinstance(beta, float) else np.log(beta)))
 
 
 def moments(g: Any, states: tuple, beta1: float, beta2: float, gain1: float, gain2: float) -> tuple[Any, Any]:
@@ -62,9 +69,11 @@ class Adam(_Moments):
     ) -> None:
         super().__init__(learning_rate, beta1, beta2, epsilon, **kwargs)
 
-    def scalars(self, index: Any) -> dict[str, float]:
-        values, (c1, c2) = super().scalars(index), self.corrections(index)
-        return {**values, "lr": values["lr"] * math.sqrt(c2) / c1}
+    @staticmethod
+    def derived(numbers: dict[str, Any]) -> dict[str, Any]:
+        numbers = dict(numbers)
+        c1, c2 = corrections(numbers)
+        return numbers | {"lr": numbers["lr"] * c2**0.5 / c1}
 
     @staticmethod
     def rule(
@@ -105,9 +114,15 @@ class AdamW(_Moments):
         super().__init__(learning_rate, beta1, beta2, epsilon, **kwargs)
         self.correct_bias = correct_bias
 
-    def scalars(self, index: Any) -> dict[str, float]:
-        c1, c2 = self.corrections(index) if self.correct_bias else (1.0, 1.0)
-        return {**super().scalars(index), "correction": math.sqrt(c2) / c1}
+    def scalars(self, index: Any) -> dict[str, Any]:
+        return {**super().scalars(index), "correct": self.correct_bias}
+
+    @staticmethod
+    def derived(numbers: dict[str, Any]) -> dict[str, Any]:
+        numbers = dict(numbers)
+        c1, c2 = corrections(numbers)
+        correct = numbers.pop("correct")
+        return numbers | {"correction": c2**0.5 / c1 if correct else 1.0}
 
     @staticmethod
     def rule(
@@ -144,9 +159,11 @@ class Adamax(_Moments):
     ) -> None:
         super().__init__(learning_rate, beta1, beta2, epsilon, **kwargs)
 
-    def scalars(self, index: Any) -> dict[str, float]:
-        values = super().scalars(index)
-        return {**values, "lr": values["lr"] / self.corrections(index)[0]}
+    @staticmethod
+    def derived(numbers: dict[str, Any]) -> dict[str, Any]:
+        numbers = dict(numbers)
+        c1, _ = corrections(numbers)
+        return numbers | {"lr": numbers["lr"] / c1}
 
     @staticmethod
     def rule(
@@ -169,7 +186,10 @@ class Adamax(_Moments):
 
 @register
 class Nadam(_Moments):
-    """Adam with Nesterov's momentum, beta1 rising as beta1 (1 - 0.96^(t schedule_decay) / 2). Dozat 2016."""
+    """Adam with Nesterov's momentum, beta1 rising as beta1 (1 - 0.96^(t schedule_decay) / 2). Dozat 2016.
+
+    The schedule of the momentum also counts updates that a loss scale skipped.
+    """
 
     usual_lr = 0.001
 
@@ -198,8 +218,13 @@ class Nadam(_Moments):
             **super().scalars(index),
             "g_factor": (1 - now) / (1 - self._products[t]),
             "m_factor": after / (1 - self._products[t + 1]),
-            "v_factor": 1 / self.corrections(index)[1],
         }
+
+    @staticmethod
+    def derived(numbers: dict[str, Any]) -> dict[str, Any]:
+        numbers = dict(numbers)
+        _, c2 = corrections(numbers)
+        return numbers | {"v_factor": 1 / c2}
 
     @staticmethod
     def rule(
@@ -247,9 +272,15 @@ class LAMB(_Moments):
         self.lower_bound, self.upper_bound, self.bias_correction = lower_bound, upper_bound, bias_correction
 
     def scalars(self, index: Any) -> dict[str, Any]:
-        c1, c2 = self.corrections(index) if self.bias_correction else (1.0, 1.0)
-        own = {"m_factor": 1 / c1, "v_factor": 1 / c2, "low": self.lower_bound, "high": self.upper_bound}
+        own = {"low": self.lower_bound, "high": self.upper_bound, "correct": self.bias_correction}
         return {**super().scalars(index), **own}
+
+    @staticmethod
+    def derived(numbers: dict[str, Any]) -> dict[str, Any]:
+        numbers = dict(numbers)
+        c1, c2 = corrections(numbers)
+        correct = numbers.pop("correct")
+        return numbers | {"m_factor": 1 / c1 if correct else 1.0, "v_factor": 1 / c2 if correct else 1.0}
 
     @staticmethod
     def rule(
@@ -268,10 +299,10 @@ class LAMB(_Moments):
         v_factor: float,
         low: float | None,
         high: float | None,
-    ) -> tuple:
+    ) -> Any:
         m, v = moments(g, states, beta1, beta2, gain1, gain2)
         r = m_factor * m / (np.sqrt(v_factor * v) + epsilon) + wd * w
-        w_norm, r_norm = norm(w), norm(r)
+        w_norm, r_norm = yield w, r
         w_norm = w_norm if low is None else np.maximum(w_norm, low)
         w_norm = w_norm if high is None else np.minimum(w_norm, high)
         usable = (w_norm > 0) * (r_norm > 0)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from .. import autograd, np
 from ..errors import ArgumentError, NameNotFound, NotSupported
-from .fused import FusedUpdate
+from .fused import FusedUpdate, Scaling, all_finite, side_by_side, update_of
 
 __all__ = ["Optimizer", "Job", "register", "create"]
 
@@ -93,6 +93,7 @@ class Optimizer:
         self._counts: dict[int, dict[Any, int]] = {0: {}}  # updates by device number and index
         self._device_number = 0
         self._fused = FusedUpdate()
+        self.scaling: Scaling | None = None  # the loss scale that gradients have, if it adapts itself
 
     # What a subclass says
 
@@ -105,8 +106,19 @@ class Optimizer:
         return {"lr": self._get_lr(index), "wd": self._get_wd(index)}
 
     @staticmethod
+    def derived(numbers: dict[str, Any]) -> dict[str, Any]:
+        """The rule's numbers, made of those of ``scalars``: what depends on ``t``, the number of this update.
+
+        With a loss scale ``t`` is an array of shape (), for only the device knows how many updates it has skipped.
+        """
+        return numbers
+
+    @staticmethod
     def rule(*args: Any, **scalars: Any) -> tuple[Any, ...]:
-        """(new weight, *new states) from (weight, rescaled and clipped gradient, tuple of states) and numbers. Pure."""
+        """(new weight, *new states) from (weight, rescaled and clipped gradient, tuple of states) and numbers. Pure.
+
+        A rule that needs norms is a generator: it yields arrays, and is sent the norm of each.
+        """
         raise NotImplementedError("Optimizer.rule: a subclass defines rule(w, g, states, lr, wd)")
 
     # Learning rates
@@ -214,29 +226,46 @@ class Optimizer:
             master = None
             if masters and self.has_master(weight):
                 master, state = state
-            jobs.append(Job(weight, grad, master, _as_tuple(state), self.scalars(index)))
+            numbers = self.scalars(index)
+            numbers = self.derived(numbers) if self.scaling is None else numbers
+            jobs.append(Job(weight, grad, master, _as_tuple(state), numbers))
         return jobs
 
     def apply(self, jobs: Sequence[Job]) -> None:
         """Run the rule on every job and write the results in place: all of them as one compiled program."""
-        self._fused.run(self.rule, jobs, self.rescale_grad, self.clip_gradient)
+        self._fused.run(self, jobs)
+
+    def update_of(self, jobs: Sequence[Job], places: tuple) -> Any:
+        """The function that updates all jobs, to be traced; see fused.py."""
+        return update_of(self.rule, jobs, places, self.clip_gradient, self.derived, self.scaling)
 
     def apply_plainly(self, jobs: Sequence[Job]) -> None:
-        """The plain twin of ``apply``: one job after the other, operator by operator."""
+        """The plain twin of ``apply``: one job after the other, operator by operator; it waits for the device."""
+        factor, skipped = self.rescale_grad, 0.0
+        if self.scaling is not None and jobs:
+            state, finite = self.scaling.scaler.on(jobs[0].weight.device), all_finite([j.grad for j in jobs])
+            factor, skipped = factor / (1 if self.scaling.unscaled else state.scale.item()), state.skipped.item()
+            for old, new in zip(state, self.scaling.scaler.advance(state, finite), strict=True):
+                old[...] = new
+            if not finite.item():
+                return
         for job in jobs:
             weight = job.weight if job.master is None else job.master
-            grad = self.prepare(job.grad if job.master is None else job.grad.astype("float32"))
-            new_weight, *new_states = self.rule(weight, grad, job.states, **job.scalars)
+            grad = self.prepare(job.grad if job.master is None else job.grad.astype("float32"), factor)
+            numbers = dict(job.scalars)
+            if "t" in numbers:
+                numbers = self.derived(numbers | {"t": numbers["t"] - skipped})
+            ((new_weight, *new_states),) = side_by_side([self.rule(weight, grad, job.states, **numbers)])
             weight[...] = new_weight
             for state, value in zip(job.states, new_states, strict=True):
                 state[...] = value
             if job.master is not None:
                 job.weight[...] = weight.astype(job.weight.dtype)
 
-    def prepare(self, grad: Any) -> Any:
+    def prepare(self, grad: Any, factor: float) -> Any:
         """Rescale and clip a gradient; ``grad`` itself stays as it is."""
-        if self.rescale_grad != 1.0:
-            grad = grad * self.rescale_grad
+        if factor != 1.0:
+            grad = grad * factor
         return grad if self.clip_gradient is None else np.clip(grad, -self.clip_gradient, self.clip_gradient)
 
     def __repr__(self) -> str:

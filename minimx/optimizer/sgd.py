@@ -125,8 +125,8 @@ class LARS(_Momentum):
         super().__init__(learning_rate, momentum, **kwargs)
         self.eta, self.epsilon = eta, epsilon
 
-    def scalars(self, index: Any) -> dict[str, float]:
-        adapt = 0.0 if self.name_of(index).endswith(("gamma", "beta", "bias")) else 1.0
+    def scalars(self, index: Any) -> dict[str, Any]:
+        adapt = not self.name_of(index).endswith(("gamma", "beta", "bias"))
         return {**super().scalars(index), "eta": self.eta, "epsilon": self.epsilon, "adapt": adapt}
 
     @staticmethod
@@ -140,18 +140,15 @@ class LARS(_Momentum):
         momentum: float,
         eta: float,
         epsilon: float,
-        adapt: float,
-    ) -> tuple:
-        w_norm, g_norm = norm(w), norm(g)
-        trust = eta * w_norm / (g_norm + wd * w_norm + epsilon)
-        usable = (w_norm > 0) * (g_norm > 0) * adapt  # 1 where the layer has a rate of its own
-        step = lr * (1 + usable * (trust - 1)) * (g + wd * w)
+        adapt: bool,
+    ) -> Any:
+        if adapt:
+            w_norm, g_norm = yield w, g
+            trust = eta * w_norm / (g_norm + wd * w_norm + epsilon)
+            step = lr * np.where((w_norm > 0) * (g_norm > 0), trust, 1.0) * (g + wd * w)
+        else:
+            step = lr * (g + wd * w)
         if not states:
             return (w - step,)
         v = momentum * states[0] - step
         return w + v, v
-
-
-def norm(x: Any) -> Any:
-    """Euclidean norm of all elements, an array of shape ()."""
-    return np.sqrt(np.square(x).sum())
