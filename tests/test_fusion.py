@@ -238,8 +238,13 @@ def test_sizes_of_one_do_not_separate():
     assert ops(g) == ["fused"]
 
 
-def test_a_view_that_leaves_is_made_behind_the_kernel():
+def test_a_view_that_leaves_is_the_output():
     g = fused_graph(lambda x: (lambda a: [a + 1, a])(mx.np.expand_dims(mx.np.exp(x), 1)), (3, 4))
+    assert ops(g) == ["fused"]
+
+
+def test_a_second_look_at_an_output_is_made_behind_the_kernel():
+    g = fused_graph(lambda x: (lambda a: [a + 1, a, mx.np.expand_dims(a, 1)])(mx.np.exp(x)), (3, 4))
     assert ops(g) == ["fused", "expand_dims"]
 
 

@@ -1,6 +1,7 @@
 // Random kernels. data[0] is the state of the call (philox.h), then the parameters, which broadcast, then the output.
 //
 //   dropout(x) -> y, mask          mask = 1 with probability 1 - "p", y = mask * x / (1 - p)
+//   dropout() -> mask              the same mask alone
 //   draw(p...) -> y                "kind" names the distribution; the tables at the end list them
 //
 // Parameters are of the output's type, or float32 for 16-bit ones and integers; for randint they are int64. Elements
@@ -219,10 +220,30 @@ KernelPtr draw(std::span<const Spec> ins, std::span<const Spec> outs, const Attr
   });
 }
 
-KernelPtr dropout(std::span<const Spec> ins, std::span<const Spec>, const Attrs& attrs) {
-  const int64_t n = ins[0].size();
+/// Which elements of a block are kept.
+struct Kept {
+  uint8_t at[kBlock];
+  Kept(const WordBlock& words, uint32_t threshold) {
+    for (int k = 0; k < 4; ++k)
+      for (int g = 0; g < kPhiloxGroups; ++g) at[4 * g + k] = (words[k][g] >> 8) >= threshold;
+  }
+};
+
+KernelPtr dropout_mask(int64_t n, uint32_t threshold) {
+  return map_kernel(blocks(n), 2 * kBlock, [=](void* const* data, int64_t begin, int64_t end) {
+    uint8_t* mask = static_cast<uint8_t*>(data[1]);
+    each_block(Stream(data[0]), n, begin, end, 0, [&](int64_t first, int64_t count, const WordBlock& words) {
+      const Kept keep(words, threshold);
+      std::copy(keep.at, keep.at + count, mask + first);
+    });
+  });
+}
+
+KernelPtr dropout(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs) {
+  const int64_t n = outs[0].size();
   const double p = attrs.real("p");
   const uint32_t threshold = static_cast<uint32_t>(std::lround(p * 0x1p24));
+  if (ins.empty()) return dropout_mask(n, threshold);
   return dispatch_float("dropout", ins[0].dtype, [&](auto zero) {
     using T = decltype(zero);
     using C = Compute<T>;
@@ -232,12 +253,10 @@ KernelPtr dropout(std::span<const Spec> ins, std::span<const Spec>, const Attrs&
       T* y = static_cast<T*>(data[2]);
       uint8_t* mask = static_cast<uint8_t*>(data[3]);
       each_block(Stream(data[0]), n, begin, end, 0, [&](int64_t first, int64_t count, const WordBlock& words) {
-        uint8_t keep[kBlock];
+        const Kept keep(words, threshold);
         C factor[kBlock];
-        for (int k = 0; k < 4; ++k)
-          for (int g = 0; g < kPhiloxGroups; ++g) keep[4 * g + k] = (words[k][g] >> 8) >= threshold;
-        for (int64_t i = 0; i < kBlock; ++i) factor[i] = static_cast<C>(keep[i]) * scale;  // no branch
-        std::copy(keep, keep + count, mask + first);
+        for (int64_t i = 0; i < kBlock; ++i) factor[i] = static_cast<C>(keep.at[i]) * scale;  // no branch
+        std::copy(keep.at, keep.at + count, mask + first);
 #pragma omp simd
         for (int64_t i = 0; i < count; ++i) y[first + i] = static_cast<T>(static_cast<C>(x[first + i]) * factor[i]);
       });

@@ -6,7 +6,9 @@ Nobody calls them from Python and they have no gradient rows: passes make them a
 
 from __future__ import annotations
 
+from ..arguments import as_shape
 from ..kinds.kernel import kernel
+from ..kinds.random import random
 from ..table import OPS, Plan
 from .norm import batch_plan
 
@@ -88,3 +90,9 @@ def convolution_stats(data, weight, /, stride=None, dilate=None, pad=None, num_g
 def reorder(x, /, layout=""):
     """The same array in another layout ("": C order); see csrc/cpu/dnnl_layout.h."""
     return Plan([(x.shape, x.dtype)], "reorder")
+
+
+@random(against="the mask of dropout_train")
+def dropout_mask(shape=(), p=0.5):
+    """The mask of dropout_train for an array of ``shape``: 1 with probability 1 - p."""
+    return Plan([(as_shape("dropout_mask", shape), "uint8")], "dropout", {"p": float(p)}, random=True)

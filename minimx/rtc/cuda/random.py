@@ -319,18 +319,48 @@ extern "C" __global__ void __launch_bounds__(256)
 """
 
 
+DROPOUT_MASK = """\
+constexpr int kWide = 16;  // elements of a thread: whole groups of four
+
+extern "C" __global__ void __launch_bounds__(256)
+    KERNEL(%(state)s, uint8_t* mask, int64_t elements, int64_t threshold) {
+  const Stream stream(seed, call, state);
+  const bool packed = aligned<Pack<uint8_t, kWide>>(mask);
+  const int64_t step = int64_t(gridDim.x) * blockDim.x * kWide;
+  for (int64_t i = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * kWide; i < elements; i += step) {
+    Pack<uint8_t, kWide> keep;
+#pragma unroll
+    for (int g = 0; g < kWide / 4; ++g) {
+      const Words words = stream.words(i / 4 + g, 0);
+      for (int j = 0; j < 4; ++j) keep.at[4 * g + j] = int64_t(words.at[j] >> 8) >= threshold;
+    }
+    if (packed && i + kWide <= elements) {
+      *reinterpret_cast<Pack<uint8_t, kWide>*>(mask + i) = keep;
+    } else {
+      for (int j = 0; j < kWide && i + j < elements; ++j) mask[i + j] = keep.at[j];
+    }
+  }
+}
+"""
+
+
 def dropout(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Recipe:
-    """dropout(x) -> y, mask: mask = 1 with probability 1 - "p", y = mask * x / (1 - p)."""
-    elements, p, t = math.prod(ins[0].shape), attrs["p"], BY_NAME[ins[0].dtype]
+    """dropout(x) -> y, mask: mask = 1 with probability 1 - "p", y = mask * x / (1 - p); dropout() -> mask."""
+    elements, p = math.prod(outs[0].shape), attrs["p"]
     if elements == 0:
         return Recipe(())
+    threshold = Value(math.floor(p * (1 << 24) + 0.5))  # as lround
+    if not ins:
+        text = PHILOX + STREAM + ALIGNED + DROPOUT_MASK % {"state": STATE}
+        args: tuple[Argument, ...] = (State(), Operand(0), Value(elements), threshold)
+        grid = (blocks_for(elements, THREADS * 16), 1, 1)
+        return Recipe((Launch(code("dropout", text), grid, (THREADS, 1, 1), args),))
+    t = BY_NAME[ins[0].dtype]
     wide = max(4, 16 // t.size)
     parts = {"ctype": t.ctype, "compute": t.compute, "wide": wide, "state": STATE}
     text = PHILOX + STREAM + ALIGNED + DROPOUT % parts
     scale = Value(1 / (1 - p) if p < 1 else 0.0, "float64" if t.name == "float64" else "float32")
-    threshold = Value(math.floor(p * (1 << 24) + 0.5))  # as lround
-    operands: list[Argument] = [Operand(k) for k in range(3)]
-    args = (State(), *operands, Value(elements), threshold, scale)
+    args = (State(), Operand(0), Operand(1), Operand(2), Value(elements), threshold, scale)
     grid = (blocks_for(elements, THREADS * wide), 1, 1)
     return Recipe((Launch(code("dropout", text), grid, (THREADS, 1, 1), args),))
 
