@@ -38,6 +38,7 @@ class Value:
 
 
 Arg = Value | bool | int | float | None
+LIBRARY = ("conv", "matmul", "fully_connected")  # how the names of rows begin that a library computes
 
 
 @dataclass(eq=False)
@@ -55,6 +56,15 @@ class Node:
     def values(self) -> list[Value]:
         """The inputs that are arrays."""
         return [x for x in self.inputs if isinstance(x, Value)]
+
+    @property
+    def form(self) -> str:
+        """How it runs: as a fused kernel ("pointwise", "rows", "fold"), in a "library", as a "kernel" or a "view"."""
+        if self.body is not None:
+            return self.attrs.get("form", "pointwise")
+        if self.op.startswith(LIBRARY):
+            return "library"
+        return "view" if self.op in OPS and OPS[self.op].kind == "view" else "kernel"
 
 
 @dataclass(eq=False)

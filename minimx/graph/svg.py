@@ -13,13 +13,11 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
-from ..ops.table import OPS
 from .ir import Graph, Node, Value, _node_lines
 from .layers import Box, Edge, arrange
 
 MEMBERS = 14  # that a box lists
 MARGIN, HEAD, LINE, WIDE, SLIM = 16, 30, 15, 7.3, 6.2  # of the page, its title; of a line; of letters
-LIBRARY = ("convolution", "conv_", "matmul", "dense", "dot", "batch_dot", "tensordot", "einsum")
 CLASSES = {"library": "library", "fused": "fused kernel", "kernel": "kernel", "view": "view", "given": "input"}
 STYLE = """\
 text{font:12px ui-monospace,Menlo,Consolas,monospace;fill:#1c2733}.small{font-size:10.5px;fill:#5b6673}
@@ -124,30 +122,20 @@ def node_box(
         members = [m.op for m in n.body.nodes]
         shown = [("", f"  {text}") for text in counted(members)]
         more = [("small", f"  ... and {len(shown) - MEMBERS} more")] if len(shown) > MEMBERS else []
-        form = n.attrs.get("form", "pointwise")
-        lines = [("head", f"fused: {form}"), *shown[:MEMBERS], *more]
+        lines = [("head", f"fused: {n.form}"), *shown[:MEMBERS], *more]
     else:
         lines = [("head", n.op)]
     lines += [("small", f"+ {text}") for text in counted(v.type() for v in dict.fromkeys(given))][:6]
     lines += [("small", text) for text in counted(v.type() for v in n.outputs)]
     ends = [end for v in n.outputs for end in leaving.get(v, [])]
     lines += [("end", "-> " + ", ".join(some)) for some in (ends[i : i + 2] for i in range(0, len(ends), 2))]
-    return boxed(number, kind_of(n), lines, "\n".join(_node_lines(n, names, "")))
+    return boxed(number, "fused" if n.body is not None else n.form, lines, "\n".join(_node_lines(n, names, "")))
 
 
 def counted(texts: Iterable[str]) -> list[str]:
     """Texts with runs of equal ones as ``text x 3``."""
     runs = [(text, len(list(run))) for text, run in itertools.groupby(texts)]
     return [text + (f" x {count}" if count > 1 else "") for text, count in runs]
-
-
-def kind_of(n: Node) -> str:
-    """The class of a node's box."""
-    if n.body is not None:
-        return "fused"
-    if n.op.startswith(LIBRARY):
-        return "library"
-    return "view" if n.op in OPS and OPS[n.op].kind == "view" else "kernel"
 
 
 def boxed(number: int, kind: str, lines: list[tuple[str, str]], tip: str = "") -> Drawn:
