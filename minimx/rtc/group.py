@@ -29,9 +29,9 @@ class Operand(NamedTuple):
 
 
 class Ref(NamedTuple):
-    """A value inside the group: operand ``number`` ("x") or the result of step ``number`` ("t")."""
+    """A value inside the group: operand ``number`` ("x"), the result of step ``number`` ("t"), or of a fold ("r")."""
 
-    kind: Literal["x", "t"]
+    kind: Literal["x", "t", "r"]
     number: int
     dtype: str
 

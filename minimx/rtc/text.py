@@ -18,7 +18,7 @@ from ..ops.table import OPS
 from .group import Constant, Group, Operand, Ref, Step
 
 
-def functions(groups: Iterable[Group]) -> str:
+def functions(groups: Iterable[Any]) -> str:
     """The functions of all rows that the groups use, each once, in order of first use."""
     rows: Any = [OPS[row] for row in dict.fromkeys(s.row for g in groups for s in g.steps if s.row)]
     return "\n".join(struct(row) if row.kind == "reduce" else function(row) for row in rows)

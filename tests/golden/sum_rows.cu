@@ -55,5 +55,5 @@ extern "C" __global__ void __launch_bounds__(256) KERNEL(const float* __restrict
   const Rule rule{y, n};
   const Place place{from0, along0, into0};
   const Operands<float> operands{x0};
-  fold_rows<256, 4>(rule, place, Finished<Rule, Place>{rule, place}, operands, results, elements, segment);
+  fold_rows<256, 4, 2>(rule, place, Finished<Rule, Place>{rule, place}, operands, results, elements, segment);
 }

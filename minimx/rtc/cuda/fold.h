@@ -18,6 +18,8 @@
 // finished, or accumulators that another launch joins. Follows collective.h.
 
 /// Operands of equal strides, one or two. `Elements`: kCount neighbours of each; apply(j, f) is f of number j of them.
+/// put() stores what was made of them on the way, here nothing. Fused kernels have operands of their own making
+/// (fused_fold.py), whose offsets may be structs.
 template <class X, class... Y>
 struct Operands;
 
@@ -46,6 +48,8 @@ struct Operands<X> {
   Elements<kCount> load_at(Index offset, bool aligned) const {
     return {load<kCount>(x + offset, aligned)};
   }
+  template <int kCount, class Index>
+  void put(Index, const Elements<kCount>&, bool) const {}
 };
 
 template <class X, class Y>
@@ -75,7 +79,23 @@ struct Operands<X, Y> {
   Elements<kCount> load_at(Index offset, bool aligned) const {
     return {load<kCount>(x + offset, aligned), load<kCount>(y + offset, aligned)};
   }
+  template <int kCount, class Index>
+  void put(Index, const Elements<kCount>&, bool) const {}
 };
+
+/// kCount elements that lie `step` apart.
+template <int kCount, class T, class Index>
+Pack<T, kCount> gather(const T* p, Index step) {
+  Pack<T, kCount> pack;
+#pragma unroll
+  for (int j = 0; j < kCount; ++j) pack.at[j] = p[j * step];
+  return pack;
+}
+template <class T, int kCount, class Index>
+void scatter(T* p, const Pack<T, kCount>& pack, Index step) {
+#pragma unroll
+  for (int j = 0; j < kCount; ++j) p[j * step] = pack.at[j];
+}
 
 /// Sink of results.
 template <class Rule, class Place>
@@ -112,8 +132,34 @@ struct Join {
   A combine(A a, A b) const { return rule.combine(a, b); }
 };
 
+/// take(v, k) of the packs k, k + step, ... that end before `end`. kAtOnce are read before the first is used, so that
+/// memory has something to do.
+template <int kPack, int kAtOnce, class Xs, class Place, class Index, class Take>
+void each_pack(const Xs& xs, const Place& place, Index k, Index step, Index end, const Take& take) {
+  auto walk = [&](auto at_once, auto wide) {
+    constexpr int kCount = decltype(at_once)::value;
+    constexpr bool kWide = decltype(wide)::value != 0;
+    for (; k + (kCount - 1) * step < end; k += kCount * step) {
+      decltype(xs.template load_at<kPack>(place.along(k), kWide)) v[kCount];
+#pragma unroll
+      for (int u = 0; u < kCount; ++u) v[u] = xs.template load_at<kPack>(place.along(k + u * step), kWide);
+#pragma unroll
+      for (int u = 0; u < kCount; ++u) {
+        take(v[u], Index(k + u * step));
+        xs.template put<kPack>(place.along(k + u * step), v[u], kWide);
+      }
+    }
+  };
+  if (kPack == 1 || xs.template aligned<kPack>()) {
+    if constexpr (kAtOnce > 1) walk(Count<kAtOnce>(), Count<1>());
+    walk(Count<1>(), Count<1>());
+  } else if constexpr (kPack > 1) {
+    walk(Count<1>(), Count<0>());
+  }
+}
+
 /// Threads x go along the elements of a result, kPack neighbours at a time; threads y and blocks x have a result each.
-template <int kThreads, int kPack, class Rule, class Place, class Sink, class Xs, class Index>
+template <int kThreads, int kPack, int kAtOnce, class Rule, class Place, class Sink, class Xs, class Index>
 void fold_rows(const Rule& rule, const Place& place, const Sink& sink, const Xs& operands, Index results,
                Index elements, Index segment) {
   using A = typename Rule::A;
@@ -125,25 +171,24 @@ void fold_rows(const Rule& rule, const Place& place, const Sink& sink, const Xs&
     const Index r = first + threadIdx.y;
     A acc = rule.start();
     if (r < results) {
-      const Xs xs = operands.from(place.from(r));
-      const bool aligned = xs.template aligned<kPack>();
+      const auto xs = operands.from(place.from(r));
       A part[kParts];
 #pragma unroll
       for (int j = 0; j < kParts; ++j) part[j] = rule.start();
-#pragma unroll 2
-      for (Index k = begin + threadIdx.x * kPack; k < whole; k += blockDim.x * kPack) {
-        const auto v = xs.template load_at<kPack>(place.along(k), aligned);
+      auto take = [&](auto& v, Index k) {
 #pragma unroll
         for (int j = 0; j < kPack; ++j) {
           A& acc = part[j % kParts];
           acc = v.apply(j, [&](auto... x) { return rule.step(acc, x..., Index(k + j), r); });
         }
-      }
+      };
+      each_pack<kPack, kAtOnce>(xs, place, Index(begin + threadIdx.x * kPack), Index(blockDim.x * kPack), whole, take);
       if constexpr (kPack > 1)
-        for (Index k = whole + threadIdx.x; k < end; k += blockDim.x)
-          part[0] = xs.template load_at<1>(place.along(k), false).apply(0, [&](auto... x) {
-            return rule.step(part[0], x..., k, r);
-          });
+        for (Index k = whole + threadIdx.x; k < end; k += blockDim.x) {
+          auto v = xs.template load_at<1>(place.along(k), false);
+          part[0] = v.apply(0, [&](auto... x) { return rule.step(part[0], x..., k, r); });
+          xs.template put<1>(place.along(k), v, false);
+        }
 #pragma unroll
       for (int j = 0; j < kParts; ++j) acc = rule.combine(acc, part[j]);
     }
@@ -170,7 +215,7 @@ void over_columns(A (&part)[kPack][kSlots], A (&acc)[kPack], const Combine& comb
 }
 
 /// Threads x and blocks x have kPack neighbouring results each; threads y go along their elements.
-template <int kThreads, int kPack, class Rule, class Place, class Sink, class Xs, class Index>
+template <int kThreads, int kPack, int kAtOnce, class Rule, class Place, class Sink, class Xs, class Index>
 void fold_columns(const Rule& rule, const Place& place, const Sink& sink, const Xs& operands, Index results,
                   Index elements, Index segment) {
   using A = typename Rule::A;
@@ -182,15 +227,13 @@ void fold_columns(const Rule& rule, const Place& place, const Sink& sink, const 
 #pragma unroll
     for (int j = 0; j < kPack; ++j) acc[j] = rule.start();
     if (r < results) {
-      const Xs xs = operands.from(place.from(r));
-      const bool aligned = xs.template aligned<kPack>();
-#pragma unroll 4
-      for (Index k = begin + threadIdx.y; k < end; k += blockDim.y) {
-        const auto v = xs.template load_at<kPack>(place.along(k), aligned);
+      const auto xs = operands.from(place.from(r));
+      auto take = [&](auto& v, Index k) {
 #pragma unroll
         for (int j = 0; j < kPack; ++j)
           acc[j] = v.apply(j, [&](auto... x) { return rule.step(acc[j], x..., k, Index(r + j)); });
-      }
+      };
+      each_pack<kPack, kAtOnce>(xs, place, Index(begin + threadIdx.y), Index(blockDim.y), end, take);
     }
     over_columns(part, acc, [&](A a, A b) { return rule.combine(a, b); });
     if (threadIdx.y == 0 && r < results)

@@ -123,11 +123,15 @@ def segments(elements: int, blocks: int, least: int, at_once: int) -> int:
 
 
 def cut_rows(kept: Sequence[Axis], folded: Sequence[Axis], itemsize: int) -> Cut:
-    results, elements = count(kept), count(folded)
     pack = 1
     if folded[-1:] and folded[-1].stride == 1:
         outer = math.gcd(*(a.stride for a in folded[:-1]), folded[-1].extent) if len(folded) > 1 else 0
         pack = pack_of(itemsize, outer)
+    return rows_cut(count(kept), count(folded), pack)
+
+
+def rows_cut(results: int, elements: int, pack: int) -> Cut:
+    """Threads x along elements, threads y along results."""
     packs = ceil(elements, pack)
     x = min(THREADS, power_of_two(ceil(packs, 8)))
     while x < min(THREADS, power_of_two(packs)) and results * x < THREADS * BUSY // 2:
@@ -139,19 +143,31 @@ def cut_rows(kept: Sequence[Axis], folded: Sequence[Axis], itemsize: int) -> Cut
     return Cut((x, y), blocks, max(1, ceil(elements, each or 1)), max(each, 1), pack)
 
 
-def cut_columns(kept: Sequence[Axis], folded: Sequence[Axis], itemsize: int, widest: int = 32) -> Cut:
-    results, elements = count(kept), count(folded)
+def cut_columns(kept: Sequence[Axis], folded: Sequence[Axis], itemsize: int) -> Cut:
     pack = 1
     if kept[-1:] and kept[-1].stride == 1:
         pack = pack_of(itemsize, math.gcd(kept[-1].extent, *(a.stride for a in (*kept[:-1], *folded))))
+    return columns_cut(count(kept), count(folded), pack)
+
+
+def columns_cut(results: int, elements: int, pack: int, least: int = 8) -> Cut:
+    """Threads x along results, threads y along elements, of which each takes ``least`` at least."""
     packs = ceil(results, pack)
-    x = min(widest, power_of_two(packs))
+    x = min(32, power_of_two(packs))
     y = min(THREADS // x, power_of_two(ceil(elements, 4)))
     x = min(THREADS // y, power_of_two(packs))
     blocks = blocks_for(packs, x)
-    n = segments(elements, blocks, 8 * y, y)
+    n = segments(elements, blocks, least * y, y)
     each = max(1, ceil(elements, n))
     return Cut((x, y), blocks, max(1, ceil(elements, each)), each, pack)
+
+
+def join_cut(results: int, parts: int) -> Cut:
+    """The joining launch: few results in a block, so that no thread has many of the ``parts`` to read in turn."""
+    x = min(8 if parts <= 256 else 4, power_of_two(results))
+    y = min(THREADS // x, power_of_two(ceil(parts, 4)))
+    x = min(THREADS // y, power_of_two(results))
+    return Cut((x, y), blocks_for(results, x), 1, parts, 1)
 
 
 # ---- launches -------------------------------------------------------------------------------------------------------
@@ -170,7 +186,7 @@ extern "C" __global__ void __launch_bounds__({threads}) KERNEL({parameters}) {{
   const Rule rule{{{rule_members}}};
   const Place place{{{place_members}}};
   {prepare}
-  fold_{order}<{threads}, {pack}>({taker}, place, {sink}, operands, results, elements, segment);
+  fold_{order}<{threads}, {pack}, {at_once}>({taker}, place, {sink}, operands, results, elements, segment);
 }}
 """
 
@@ -207,6 +223,7 @@ def _launch(name: str, rule: Rule, types: Sequence[str], operands: Sequence[Argu
     prepare += ["const Join<Rule> join{rule};"] if joins else []
     text = FOLD + KERNEL.format(
         index="int" if index == "int32" else "int64_t", rule=rule.text, threads=THREADS, pack=cut.pack,
+        at_once=2 if rows else 4,
         members=f"Index {', '.join(n for n, _ in numbers)};" if numbers else "",
         from_=offset("r", "from", "kept", len(kept)), along=offset("at", "along", "folded", len(folded)),
         into=offset("r", "into", "kept", len(kept)),
@@ -242,7 +259,7 @@ def fold(name: str, rule: Rule, operands: Sequence[tuple[Argument, str]], kept: 
     inner = [Axis(a.extent, math.prod(b.extent for b in kept[d + 1 :]), a.out) for d, a in enumerate(kept)]
     across = [Axis(cut.segments, results)]
     inner = merged(inner)
-    last = cut_columns(inner, across, 16, 8)._replace(segments=1, segment=cut.segments)
+    last = join_cut(results, cut.segments)
     first = _launch(name, rule, types, pointers, kept, folded, cut, rows, partial, False)
     second = _launch(f"{name}_join", rule, ["Rule::A"], [partial], inner, across, last, False, None, True)
     return Recipe((first, second), scratch + cut.segments * results * rule.size)

@@ -115,8 +115,9 @@ To to(From x) {
 }
 
 /// kCount elements read or written at once, in accesses of 16 bytes where they are that many.
+constexpr int access(int bytes) { return (bytes & -bytes) < 16 ? bytes & -bytes : 16; }
 template <class T, int kCount>
-struct alignas(sizeof(T) * kCount < 16 ? sizeof(T) * kCount : 16) Pack {
+struct alignas(access(sizeof(T) * kCount)) Pack {
   T at[kCount];
 };
 template <int kCount, class T>

@@ -1,0 +1,499 @@
+"""Kernels of "fold" groups (../folds.py): elements are made of operands and folded as they are made.
+
+The walk is fold.h's, by rows or by columns, with a second launch where results are too few to keep the device busy.
+What is special is written as text: operands of different strides, of which a thread takes packs of 16 bytes where they
+lie so, and reads once a result what does not change along the folded axes; several accumulators side by side; values of
+elements that are stored on the way; steps on the results. The twin of ../host_folds.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from ...errors import NotSupported
+from ...ops.dtypes import BY_NAME
+from ...ops.expr import topological
+from ...ops.table import OPS
+from .. import text
+from ..folds import FoldGroup
+from ..group import Ref, collapse
+from . import recipe
+from .collective import THREADS
+from .fold import FOLD, Axis, Cut, by_rows, columns_cut, join_cut, rows_cut
+from .pointwise import PARAMETER_BYTES, index_type, magic
+from .recipe import Argument, Launch, Recipe, Scratch, Value
+from .reduce import LIMITS
+
+MOST_ACCUMULATORS = 32  # of a thread by columns
+SHARED_BYTES = 32 << 10  # for their joining
+AT_ONCE = 128  # bytes of operands that a thread waits for at a time
+HEAVY, HEAVIER = 24, 64  # primitives of an element from which fewer elements are unrolled
+
+
+class Lane(NamedTuple):
+    """An operand or output: its strides along the kept and along the folded axes, and how a pack of it is reached.
+
+    "pack": one access; "run": one by one, a stride apart; "one": the same for all of them.
+    """
+
+    name: str
+    dtype: str
+    slot: int
+    kept: tuple[int, ...]
+    folded: tuple[int, ...]
+    how: str = "run"
+
+    @property
+    def type(self) -> str:
+        """Its C++ type."""
+        return text.ctype(self.dtype)
+
+    @property
+    def once(self) -> bool:
+        """True for an operand that is read once a result."""
+        return not any(self.folded) and self.name[0] == "p"
+
+
+class Space(NamedTuple):
+    """Extents of one sort of axes, in the order of memory, innermost last. name: "k" of kept axes, "f" of folded."""
+
+    name: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Positions."""
+        return math.prod(self.shape)
+
+
+class Offsets(NamedTuple):
+    """A struct of offsets: one for each way in which lanes lie along the axes of a space."""
+
+    name: str
+    space: Space
+    patterns: tuple[tuple[int, ...], ...]
+
+    def member(self, strides: tuple[int, ...]) -> str:
+        """`` + o.k0``, or nothing for a lane that does not move."""
+        return f" + o.{self.space.name}{self.patterns.index(strides)}" if any(strides) else ""
+
+    def struct(self) -> str:
+        """Its definition."""
+        names = ", ".join(f"{self.space.name}{k}" for k in range(len(self.patterns)))
+        return f"struct {self.name} {{" + (f"\n  Index {names};\n" if names else "") + "};"
+
+
+class FoldText:
+    """A fold kernel to be: the axes in the order of memory, how operands lie, how the work is cut, and its text."""
+
+    def __init__(self, group: FoldGroup) -> None:
+        self.group = group
+        order = group.order()
+        kept = [d for d in order if not group.folded[d]]
+        folded = [d for d in order if group.folded[d]]
+        early = group.read_by((*group.prologue, *group.folds))
+        late = group.read_by(group.epilogue, *group.outputs)
+        named = [(f"p{k}", o.dtype, o.slot, o.strides) for k, o in enumerate(group.inputs)]
+        named += [(f"q{k}", r.dtype, group.arrays + k, group.out_strides(r)) for k, r in enumerate(group.outputs)]
+        self.kept, along_kept = _space("k", [group.shape[d] for d in kept], [[s[d] for d in kept] for *_, s in named])
+        self.folded, along_folded = _space(
+            "f", [group.shape[d] for d in folded], [[s[d] for d in folded] for *_, s in named]
+        )
+        lanes = [Lane(*x[:3], k, f) for x, k, f in zip(named, along_kept, along_folded, strict=True)]
+        inputs, outputs = lanes[: len(group.inputs)], lanes[len(group.inputs) :]
+        self.is_rows = _is_rows(group, kept, folded)
+        self.index = index_type((*self.kept.shape, *self.folded.shape), [(*x.kept, *x.folded) for x in lanes])
+        loads = [inputs[k] for k in early]
+        stores = [x for x, r in zip(outputs, group.outputs, strict=True) if group.stored(r)]
+        self.pack = self._pack_of([*loads, *stores])
+        self.loads, self.stores = ([self._reached(x) for x in xs] for xs in (loads, stores))
+        if not any(x.how == "pack" for x in (*self.loads, *self.stores)):
+            self.pack = 1
+        self.late = [inputs[k] for k in late]
+        self.ends = [(x, r) for x, r in zip(outputs, group.outputs, strict=True) if not group.stored(r)]
+        self.at_once = self._at_once()
+
+        near = [*self.loads, *self.stores]
+        self.shown = Offsets("Shown", self.kept, _patterns(x.kept for x in near))
+        self.along = Offsets("Along", self.folded, _patterns(x.folded for x in near))
+        self.into = Offsets("Into", self.kept, _patterns(x.kept for x in (*self.late, *(x for x, _ in self.ends))))
+        sizes = (self.kept.size, self.folded.size, self.pack)
+        self.cut: Cut = rows_cut(*sizes) if self.is_rows else columns_cut(*sizes, least=4)
+
+    # ---- packs ------------------------------------------------------------------------------------------------------
+
+    def _inner(self, x: Lane) -> int:
+        """A lane's stride along the axis of which a pack is a piece."""
+        return (x.folded if self.is_rows else x.kept)[-1]
+
+    def _pack_of(self, lanes: Sequence[Lane]) -> int:
+        """How many neighbours a thread takes: 16 bytes of the smallest type, but no more than 32 of the largest."""
+        sizes = [BY_NAME[x.dtype].size for x in lanes if self._inner(x) == 1]
+        if not sizes:
+            return 1
+        pack = min(16 // min(sizes), max(1, 32 // max(sizes)))
+        space = self.folded if self.is_rows else self.kept
+        if self.is_rows:
+            whole = len(space.shape) == 1  # what does not fill a pack is taken one by one
+        else:
+            whole = False
+            while pack > 1 and (pack * len(self.group.folds) > MOST_ACCUMULATORS
+                                or pack * THREADS // 2 * self._accumulator_bytes() > SHARED_BYTES):  # fmt: skip
+                pack //= 2
+        while not whole and space.shape[-1] % pack:
+            pack //= 2
+        return pack
+
+    def _reached(self, x: Lane) -> Lane:
+        inner = self._inner(x)
+        others = (*x.folded[:-1],) if self.is_rows else x.folded
+        aligned = inner == 1 and all(s % self.pack == 0 for s in others)
+        return x._replace(how="one" if inner == 0 else "pack" if aligned else "run")
+
+    def _at_once(self) -> int:
+        """Packs of each operand that a thread reads before it uses the first."""
+        read = sum(BY_NAME[x.dtype].size * (1 if x.how == "one" else self.pack) for x in self.loads if not x.once)
+        rows: list[Any] = [OPS[s.row] for s in self.group.prologue if s.row]
+        primitives = sum(bool(x.args) for row in rows for x in topological([row.expr]))
+        most = 1 if primitives > HEAVIER else 2 if primitives > HEAVY else 4
+        return max(1, min(most, 1 << max(1, AT_ONCE // max(read, 1)).bit_length() - 1))
+
+    def _accumulator_bytes(self) -> int:
+        """sizeof(Accumulators): members in order, each aligned to its size."""
+        at, widest = 0, 1
+        for f in self.group.folds:
+            size = BY_NAME[f.compute].size
+            at, widest = -(-at // size) * size + size, max(widest, size)
+        return -(-at // widest) * widest
+
+    # ---- arguments --------------------------------------------------------------------------------------------------
+
+    def numbers(self, structs: Sequence[Offsets]) -> list[tuple[str, str, Argument]]:
+        """(type, name, argument) of the extents and strides that these structs are worked out of."""
+        kind = "int32" if self.index == "int" else "int64"
+        out: dict[str, tuple[str, str, Argument]] = {}
+        for s in structs:
+            for d, n in enumerate(s.space.shape):
+                if d and _first(s.patterns) <= d:
+                    out[f"n_{s.space.name}{d}"] = (self.index, f"n_{s.space.name}{d}", Value(n, kind))
+                    if self.index == "int":
+                        out[f"m_{s.space.name}{d}"] = ("int64_t", f"m_{s.space.name}{d}", Value(magic(max(n, 1))))
+            for k, strides in enumerate(s.patterns):
+                for d, stride in enumerate(strides):
+                    name = _stride(s, k, d)
+                    if stride and name != "1":
+                        out[name] = (self.index, name, Value(stride, kind))
+        return list(out.values())
+
+    def steps_of_runs(self) -> list[tuple[str, str, Argument]]:
+        """The strides of runs."""
+        kind = "int32" if self.index == "int" else "int64"
+        runs = [x for x in (*self.loads, *self.stores) if x.how == "run" and self.pack > 1]
+        return [(self.index, f"{x.name}_step", Value(self._inner(x), kind)) for x in runs]
+
+    # ---- text -------------------------------------------------------------------------------------------------------
+
+    def place(self, name: str, structs: dict[str, Offsets]) -> str:
+        """``struct Place``: methods that give structs of offsets for the number of a result or element."""
+        numbers = self.numbers(list(structs.values())) + (self.steps_of_runs() if "along" in structs else [])
+        lines = [s.struct() for s in structs.values()] + [f"struct {name} {{"]
+        lines += [f"  {t} {n};" for t, n, _ in numbers]
+        for method, s in structs.items():
+            at = "at" if method == "along" else "r"
+            lines += [f"  {s.name} {method}(Index {at}) const {{"]
+            lines += [f"    {line}" for line in self._indices(s, at)]
+            lines += [f"    return {{{', '.join(_offset(s, k) for k in range(len(s.patterns)))}}};", "  }"]
+        return "\n".join([*lines, "};"])
+
+    def _indices(self, s: Offsets, at: str) -> list[str]:
+        """``i1``, ``i0``: the place of ``at`` along the axes that somebody needs, innermost first."""
+        lines, first, name = [], _first(s.patterns), s.space.name
+        for d in range(len(s.space.shape) - 1, max(first, 1) - 1, -1):
+            quotient = f"divide({at}, m_{name}{d})" if self.index == "int" else f"{at} / n_{name}{d}"
+            lines.append(f"const Index r{d} = {quotient}, i{d} = {at} - r{d} * n_{name}{d};")
+            at = f"r{d}"
+        return [*lines, f"const Index i0 = {at};"] if first == 0 else lines
+
+    def operands(self) -> str:
+        """``struct Arrays`` and what it gives at a result, fold.h's protocol."""
+        made = "".join(f"    Pack<{x.type}, kCount> {x.name};\n" for x in self.stores)
+        moving, still = [x for x in self.loads if not x.once], [x for x in self.loads if x.once]
+        fields = [f"const {x.type}* {x.name}" for x in moving] + [f"{x.type}* {x.name}" for x in self.stores]
+        held = [f"{self._held(x)} v{x.name[1:]}" for x in still]
+        packed = [x for x in (*moving, *self.stores) if x.how == "pack"]
+        loaded = "".join(f"    {self._held(x, 'kCount')} v{x.name[1:]};\n" for x in moving)
+        read = "".join(f"    e.v{x.name[1:]} = {self._read(x, 'kCount', 'aligned', self.along.member(x.folded))};\n"
+                       for x in moving)  # fmt: skip
+        put = "".join(f"    {self._put(x)};\n" for x in self.stores)
+        args = ", ".join(f.arg.kind + str(f.arg.number) for f in self.group.folds)
+        element = [f"const {x.type} x{x.name[1:]} = {'' if not x.once else 'at->'}v{x.name[1:]}{self._part(x)};"
+                   for x in self.loads]  # fmt: skip
+        element += _lines(self.group, "prologue")
+        element += [f"{x.name}.at[j] = t{r.number};" for x, r in zip(self.stores, self._stored(), strict=True)]
+        steps = "".join(f"      {line}\n" for line in [*element, f"return f({args});"])
+        shown = [f"{x.name}{self.shown.member(x.kept)}" for x in (*moving, *self.stores)]
+        shown += [self._read(x, str(self._held_count(x)), "", self.shown.member(x.kept)) for x in still]
+        pointers = [f"const {x.type}* {x.name}" for x in self.loads] + [f"{x.type}* {x.name}" for x in self.stores]
+        return f"""\
+/// The operands at one result{" (or a pack of them)" if self.pack > 1 and not self.is_rows else ""}.
+struct AtResult {{
+  const Place& place;
+{"".join(f"  {x};" + chr(10) for x in [*fields, *held])}
+  /// kCount neighbours, and what is made of them.
+  template <int kCount>
+  struct Elements {{
+    const AtResult* at;
+{loaded}{made}
+    template <class F>
+    auto apply(int j, const F& f) {{
+{steps}    }}
+  }};
+  template <int kCount>
+  bool aligned() const {{
+    return {" && ".join(f"is_aligned<kCount>({x.name})" for x in packed) or "true"};
+  }}
+  template <int kCount>
+  Elements<kCount> load_at(Along o, bool aligned) const {{
+    Elements<kCount> e;
+    e.at = this;
+{read}    return e;
+  }}
+  template <int kCount>
+  void put(Along o, const Elements<kCount>& e, bool aligned) const {{
+{put}  }}
+}};
+struct Arrays {{
+  const Place& place;
+{"".join(f"  {x};" + chr(10) for x in pointers)}
+  AtResult from(Shown o) const {{
+    return {{{", ".join(["place", *shown])}}};
+  }}
+}};
+"""
+
+    def _stored(self) -> list[Ref]:
+        return [r for r in self.group.outputs if self.group.stored(r)]
+
+    def _held_count(self, x: Lane) -> int:
+        """How many values of an operand that is read once a result: by columns there are several results."""
+        return 1 if self.is_rows else self.pack
+
+    def _held(self, x: Lane, count: str = "") -> str:
+        """The type of what is loaded."""
+        count = count or str(self._held_count(x))
+        return x.type if x.how == "one" or count == "1" else f"Pack<{x.type}, {count}>"
+
+    def _part(self, x: Lane) -> str:
+        """Element j of it."""
+        return "" if x.how == "one" or (x.once and self._held_count(x) == 1) else ".at[j]"
+
+    def _read(self, x: Lane, count: str, aligned: str, offset: str) -> str:
+        place = f"{x.name}{offset}"
+        if x.how == "one" or count == "1":
+            return f"*({place})" if offset else f"*{x.name}"
+        if x.how == "run" and self.pack > 1:
+            return f"gather<{count}>({place}, place.{x.name}_step)"
+        return f"load<{count}>({place}, {aligned or f'is_aligned<{count}>({place})'})"
+
+    def _put(self, x: Lane) -> str:
+        place = f"{x.name}{self.along.member(x.folded)}"
+        if x.how == "run" and self.pack > 1:
+            return f"scatter({place}, e.{x.name}, place.{x.name}_step)"
+        return f"store({place}, e.{x.name}, aligned)"
+
+    def rule(self, finishes: bool) -> str:
+        """``struct Rule`` of fold.h: the accumulators, and with ``finishes`` the steps on results."""
+        folds = self.group.folds
+        names = [f"{f.row}_" for f in folds]
+        types = [text.ctype(f.compute) for f in folds]
+        each = list(zip(names, types, range(len(folds)), strict=True))
+        members = "".join(f"  {t} a{k};\n" for _, t, k in each)
+        start = ", ".join(f"{n}::init<{t}>()" for n, t, _ in each)
+        params = ", ".join(f"{text.ctype(f.arg.dtype)} x{k}" for k, f in enumerate(folds))
+        step = ", ".join(f"{n}::step<{t}>(acc.a{k}, to<{t}>(x{k}))" for n, t, k in each)
+        combine = ", ".join(f"{n}::combine<{t}>(a.a{k}, b.a{k})" for n, t, k in each)
+        fields = "".join(f"  {t} {n};\n" for t, n, _ in self.rule_members(finishes))
+        return f"""\
+struct Accumulators {{
+{members}}};
+struct Rule {{
+  using A = Accumulators;
+{fields}  A start() const {{ return {{{start}}}; }}
+  A step(A acc, {params}, Index, Index) const {{ return {{{step}}}; }}
+  A combine(A a, A b) const {{ return {{{combine}}}; }}
+{self.finish() if finishes else ""}}};
+"""
+
+    def finish(self) -> str:
+        """The method that takes the result of every reduction through the epilogue."""
+        lines = [f"const {x.type} x{x.name[1:]} = {x.name}[{self._at_end(x)}];" for x in self.late]
+        for k, f in enumerate(self.group.folds):
+            c = text.ctype(f.compute)
+            value = f"{f.row}_::finish<{c}>(acc.a{k}, to<{c}>(n))"
+            lines.append(f"const {text.ctype(f.dtype)} r{k} = to<{text.ctype(f.dtype)}>({value});")
+        lines += _lines(self.group, "epilogue")
+        lines += [f"{x.name}[{self._at_end(x)}] = {r.kind}{r.number};" for x, r in self.ends]
+        return "\n".join(["  void finish(A acc, Index, Into o) const {", *(f"    {x}" for x in lines), "  }"]) + "\n"
+
+    def _at_end(self, x: Lane) -> str:
+        return self.into.member(x.kept).removeprefix(" + ") or "0"
+
+    def rule_members(self, finishes: bool) -> list[tuple[str, str, Argument]]:
+        """(type, name, argument) of the members of Rule."""
+        if not finishes:
+            return []
+        members: list[tuple[str, str, Argument]] = [
+            (f"const {x.type}*", x.name, recipe.Operand(x.slot)) for x in self.late
+        ]
+        members += [(f"{x.type}*", x.name, recipe.Operand(x.slot)) for x, _ in self.ends]
+        return [*members, ("int64_t", "n", Value(self.folded.size))]
+
+    # ---- launches ---------------------------------------------------------------------------------------------------
+
+    def first(self, partial: Argument | None) -> Launch:
+        """The launch that reads elements; partial: where its accumulators go, unless it finishes."""
+        finishes = partial is None
+        part = self.group if finishes else dataclasses.replace(self.group, epilogue=())
+        structs = {"from": self.shown, "along": self.along} | ({"into": self.into} if finishes else {})
+        pointers = [(f"const {x.type}*", x.name, recipe.Operand(x.slot)) for x in self.loads]
+        pointers += [(f"{x.type}*", x.name, recipe.Operand(x.slot)) for x in self.stores]
+        rule = [n for _, n, _ in self.rule_members(finishes)]
+        members = [m for m in self.rule_members(finishes) if m not in pointers]
+        numbers = self.numbers(list(structs.values())) + self.steps_of_runs()
+        kept: list[tuple[str, str, Argument]] = [("Accumulators*", "partial", partial)] if partial is not None else []
+        pass_ = "rows" if self.is_rows else "columns"
+        title = f"// {', '.join(part.rows)}, by {pass_}: {self._lying()}"
+        sink = "Finished<Rule, Place>{rule, place}" if finishes else "Kept<Accumulators>{partial, results}"
+        body = [f"const Place place{{{', '.join(n for _, n, _ in numbers)}}};",
+                f"const Rule rule{{{', '.join(rule)}}};",
+                f"const Arrays arrays{{{', '.join(['place', *(n for _, n, _ in pointers)])}}};",
+                f"fold_{pass_}<{THREADS}, {self.pack}, {self.at_once}>(rule, place, {sink}, arrays, results, elements,"
+                " segment);"]  # fmt: skip
+        parts = [title, _functions(part), self.place("Place", structs), self.operands(),
+                 self.rule(finishes)]  # fmt: skip
+        return self._launch("fused_fold", parts, [*pointers, *members, *kept, *numbers], body, self.cut)
+
+    def _lying(self) -> str:
+        """How the operands lie, for people."""
+        lanes = [f"{x.dtype} ({x.how}{', once a result' if x.once else ''})" for x in self.loads]
+        return f"{', '.join(lanes)} -> {', '.join(f'{x.dtype} ({x.how})' for x in self.stores) or 'nothing'} on the way"
+
+    def second(self, partial: Argument) -> Launch:
+        """The launch that joins the accumulators of segments."""
+        part = dataclasses.replace(self.group, prologue=())
+        structs = {"into": self.into}
+        place = self.place("Results", structs)
+        members, numbers = self.rule_members(True), self.numbers([self.into])
+        body = ["const Place place{{" + ", ".join(n for _, n, _ in numbers) + "}, results};",
+                f"const Rule rule{{{', '.join(n for _, n, _ in members)}}};",
+                "const Operands<Accumulators> operands{partial};", "const Join<Rule> join{rule};",
+                f"fold_columns<{THREADS}, 1, 8>(join, place, Finished<Rule, Place>{{rule, place}}, operands, results,"
+                " elements, segment);"]  # fmt: skip
+        title = f"// Joins the segments of {', '.join(part.rows)}"
+        parts = [title, _functions(part), place, JOIN_PLACE, self.rule(True)]
+        pointers = [("const Accumulators*", "partial", partial), *members]
+        cut = join_cut(self.kept.size, self.cut.segments)
+        return self._launch("fused_fold_join", parts, [*pointers, *numbers], body, cut, cut.segment)
+
+    def _launch(self, name: str, parts: Sequence[str], given: Sequence[tuple[str, str, Argument]], body: Sequence[str],
+                cut: Cut, elements: int | None = None) -> Launch:  # fmt: skip
+        kind = "int32" if self.index == "int" else "int64"
+        sizes = {"results": self.kept.size, "elements": self.folded.size if elements is None else elements,
+                 "segment": cut.segment}  # fmt: skip
+        given = [*given, *(("Index", n, Value(v, kind)) for n, v in sizes.items())]
+        if 8 * len(given) > PARAMETER_BYTES:
+            raise NotSupported(
+                "fused_fold", f"{PARAMETER_BYTES} bytes of kernel arguments", 8 * len(given), "Fuse fewer operators"
+            )
+        parameters = ", ".join(f"{t} {'__restrict__ ' if self._alone(t) else ''}{n}" for t, n, _ in given)
+        head = f'extern "C" __global__ void __launch_bounds__({THREADS}) KERNEL({parameters}) {{'
+        kernel = [*textwrap.wrap(head, 116, subsequent_indent="    "), *(f"  {line}" for line in body), "}"]
+        source = "\n".join([FOLD, f"using Index = {self.index};", *parts, *kernel]) + "\n"
+        grid = (cut.blocks, cut.segments, 1)
+        return Launch(recipe.code(name, source), grid, (*cut.threads, 1), tuple(a for *_, a in given))
+
+    def _alone(self, type_: str) -> bool:
+        """True for pointers that nothing else is written through: where elements are stored, that may be in place."""
+        return type_.endswith("*") and not self.stores
+
+    def recipe(self) -> Recipe:
+        """One launch, or two where elements are cut into segments."""
+        if self.group.results == 0:
+            return Recipe(())
+        if self.cut.segments == 1:
+            return Recipe((self.first(None),))
+        partial = Scratch(0)
+        size = self.cut.segments * self.kept.size * self._accumulator_bytes()
+        return Recipe((self.first(partial), self.second(partial)), size)
+
+
+JOIN_PLACE = """\
+struct Place {
+  Results at;
+  Index results;
+  Index from(Index r) const { return r; }
+  Index along(Index segment) const { return segment * results; }
+  Into into(Index r) const { return at.into(r); }
+};
+"""
+
+
+def fused(group: FoldGroup) -> Recipe:
+    """The recipe of a group; data: its arrays, then its outputs. Raises NotSupported beyond 4 KB of arguments."""
+    return FoldText(group).recipe()
+
+
+# ---- axes -----------------------------------------------------------------------------------------------------------
+
+
+def _space(name: str, shape: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[Space, list[tuple[int, ...]]]:
+    """Axes of one sort with those merged that all operands run on along, and the operands' strides."""
+    if all(n == 1 for n in shape):
+        return Space(name, (1,)), [(0,)] * len(strides)
+    merged, own = collapse(shape, strides)
+    return Space(name, merged), own
+
+
+def _is_rows(group: FoldGroup, kept: Sequence[int], folded: Sequence[int]) -> bool:
+    lead = group.lead()
+    axes = [[Axis(group.shape[d], lead[d]) for d in ds if group.shape[d] != 1] for ds in (kept, folded)]
+    return by_rows(*axes)
+
+
+def _patterns(strides: Iterable[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
+    """The different ones that move at all, in order of first use."""
+    return tuple(dict.fromkeys(s for s in strides if any(s)))
+
+
+def _first(patterns: Sequence[tuple[int, ...]]) -> int:
+    """The first axis along which any of them moves; a large number if none does."""
+    return min((d for p in patterns for d, s in enumerate(p) if s), default=1 << 20)
+
+
+def _stride(s: Offsets, pattern: int, axis: int) -> str:
+    """How the text names a stride: neighbours in memory are written as such."""
+    strides = s.patterns[pattern]
+    return "1" if axis == len(strides) - 1 and strides[axis] == 1 else f"s_{s.name.lower()}{pattern}_{axis}"
+
+
+def _offset(s: Offsets, pattern: int) -> str:
+    """``i0 * s_shown0_0 + i1``."""
+    names = [(d, _stride(s, pattern, d)) for d, stride in enumerate(s.patterns[pattern]) if stride]
+    return " + ".join(f"i{d}" if name == "1" else f"i{d} * {name}" for d, name in names)
+
+
+def _functions(part: FoldGroup) -> str:
+    """The functions of all rows."""
+    functions = text.functions([part])
+    return (LIMITS if "est<T>()" in functions else "") + functions
+
+
+def _lines(group: FoldGroup, part: str) -> list[str]:
+    """``const float t0 = add_::f<float>(x0, x1);``, one a step; the epilogue's are counted on."""
+    steps = getattr(group, part)
+    first = len(group.prologue) if part == "epilogue" else 0
+    return [f"const {text.ctype(s.dtype)} t{first + i} = {text.step(s)};" for i, s in enumerate(steps)]

@@ -1,0 +1,183 @@
+"""Fold groups (minimx/rtc/folds.py) on the emulator, through NVRTC and through the host's compiler, against the unfused
+graph on the CPU. Bodies are built by hand here; which nodes become such groups is tested with the passes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from rtc import emulator
+
+import minimx as mx
+from minimx.graph.ir import Graph, Node, Value
+from minimx.graph.lower import lower
+from minimx.ops.table import OPS, Spec
+from minimx.rtc.compiler import find_compiler
+from minimx.rtc.cuda import fused_fold
+from minimx.rtc.cuda.recipe import Recipe
+from minimx.rtc.folds import fold_group_of
+from minimx.rtc.group import Body, c_strides
+
+pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C++ compiler")
+
+rng = np.random.default_rng(11)
+ERROR = {"float64": 1e-12, "float32": 2e-5, "float16": 4e-3, "bfloat16": 3e-2}
+
+
+def drawn(shape, dtype="float32", how="whole"):
+    """An array. how: "whole", "transposed", "sliced" (an offset and gaps), "reversed"."""
+    if how == "transposed":
+        return drawn(shape[::-1], dtype).T
+    if how == "sliced":
+        return drawn([2 * n + 2 for n in shape], dtype)[tuple(slice(1, 2 * n + 1, 2) for n in shape)]
+    if how == "reversed":
+        return drawn(shape, dtype)[tuple(slice(None, None, -1) for _ in shape)]
+    if dtype == "bool":
+        return rng.integers(0, 2, shape).astype(bool)
+    values = rng.uniform(-2, 2, shape)
+    return values.astype(emulator.numpy_type(dtype)) if "float" in dtype else (values * 5).astype(dtype)
+
+
+class Made:
+    """A body in the making: ``made("add", x, y)`` adds a node and is its output."""
+
+    def __init__(self) -> None:
+        self.graph = Graph("fold", [], [], [])
+        self.arrays: list[np.ndarray] = []
+
+    def input(self, x: np.ndarray) -> Value:
+        v = Value(x.shape, x.dtype.name)
+        self.graph.inputs.append(v)
+        self.arrays.append(x)
+        return v
+
+    def __call__(self, op: str, *inputs: Any, **attrs: Any) -> Value:
+        row = OPS[op]
+        attrs = {p.name: p.default for p in row.attributes if not p.required} | attrs
+        specs = [Spec(x.shape, x.dtype, c_strides(x.shape)) if isinstance(x, Value)
+                 else Spec((), "float64" if isinstance(x, float) else "int64", (), True) for x in inputs]  # fmt: skip
+        (shape, dtype), *_ = row.plan(specs, attrs).outs
+        out = Value(tuple(shape), dtype)
+        self.graph.nodes.append(Node(op, list(inputs), [out], attrs))
+        return out
+
+    def gives(self, *outputs: Value) -> Made:
+        self.graph.outputs = list(outputs)
+        return self
+
+    def group(self):
+        specs = [(x.shape, x.dtype.name, tuple(s // x.itemsize for s in x.strides)) for x in self.arrays]
+        return fold_group_of(Body(self.graph, specs))
+
+    def wanted(self) -> list[np.ndarray]:
+        """What the graph's operators give one by one."""
+        args = [mx.np.array(x.astype("float32") if x.dtype.name == "bfloat16" else np.ascontiguousarray(x),
+                            dtype=x.dtype.name) for x in self.arrays]  # fmt: skip
+        return [y.asnumpy() for y in lower(self.graph).run(args, False)]
+
+
+def check(made: Made, outputs: list[np.ndarray]) -> None:
+    """The fused kernel's outputs are the unfused operators', within rounding."""
+    for got, want, v in zip(outputs, made.wanted(), made.graph.outputs, strict=True):
+        error = ERROR.get(v.dtype, 0)
+        got, want = got.astype("float64"), want.astype("float64")
+        np.testing.assert_allclose(got, want, error, error * max(1, math.sqrt(made.group().each) / 8),
+                                   err_msg=made.group().title())  # fmt: skip
+
+
+def agree(*bodies: Made) -> list[Recipe]:
+    """Recipes on the emulator."""
+    recipes = [fused_fold.fused(m.group()) for m in bodies]
+    emulator.prepare(recipes)
+    for made, recipe in zip(bodies, recipes, strict=True):
+        outs = [emulator.empty(v.shape, v.dtype) for v in made.graph.outputs]
+        emulator.run(recipe, [*made.arrays, *outs])
+        check(made, outs)
+    return recipes
+
+
+# ---- bodies ---------------------------------------------------------------------------------------------------------
+
+
+def bias_gradient(shape, dtype="float16", axis=0, how="whole"):
+    """g * gelu'(x), stored, and its sums."""
+    made = Made()
+    g, x = made.input(drawn(shape, dtype, how)), made.input(drawn(shape, dtype))
+    d = made("multiply", g, made("tanh", x))
+    return made.gives(d, made("sum", d, axis=axis))
+
+
+def mean_square(shape, dtype="float32", axis=None):
+    """mean((x - y) ** 2)."""
+    made = Made()
+    d = made("subtract", made.input(drawn(shape, dtype)), made.input(drawn(shape, dtype)))
+    return made.gives(made("mean", made("multiply", d, d), axis=axis))
+
+
+def norm_gradient(rows, n, dtype="float16"):
+    """dgamma and dbeta of layer norm: operands that are broadcast along the columns and along the rows."""
+    made = Made()
+    dy, x = made.input(drawn((rows, n), dtype)), made.input(drawn((rows, n), dtype))
+    mean, rstd = made.input(drawn((rows, 1))), made.input(drawn((rows, 1)))
+    shift = made.input(drawn((n,)))
+    wide = made("cast", dy, dtype="float32")
+    hat = made("multiply", made("subtract", made("cast", x, dtype="float32"), mean), rstd)
+    gamma = made("sum", made("multiply", wide, made("add", hat, shift)), axis=0)
+    return made.gives(made("cast", gamma, dtype=dtype), made("sum", wide, axis=0))
+
+
+def pooling(shape, dtype="float16", axis=1):
+    """The mean over the middle, with a bias and a ReLU behind."""
+    made = Made()
+    x = made("relu", made.input(drawn(shape, dtype)))
+    bias = made.input(drawn((shape[-1],), dtype))
+    return made.gives(made("relu", made("add", made("mean", x, axis=axis), bias)))
+
+
+def several(shape, dtype, axis):
+    """A sum and an extreme together, of an operand in two ways, joined behind; one of them is a result, too."""
+    made = Made()
+    x = made.input(drawn(shape, dtype))
+    total = made("sum", made("multiply", x, 2), axis=axis, keepdims=True)
+    top = made("max", made("negative", x), axis=axis, keepdims=True)
+    return made.gives(made("add", total, top), top, made("any", x, axis=axis))
+
+
+# ---- emulator -------------------------------------------------------------------------------------------------------
+
+SHAPES = [((300, 7), 1), ((300, 7), 0), ((3, 1001), 1), ((9, 2048), 0), ((40, 64, 3, 8), (0, 2)), ((1, 1), (0, 1)),
+          ((4, 8, 16, 16), (0, 2, 3)), ((64, 100, 2), (0, 2)), ((5,), 0), ((2, 3, 4), (0, 1, 2)),
+          ((1, 6), 0)]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_bodies_over_all_axes(dtype):
+    agree(*(bias_gradient(s, dtype, a) for s, a in SHAPES), *(mean_square(s, dtype, a) for s, a in SHAPES))
+
+
+def test_several_reductions_of_every_type():
+    types = ("float32", "float16", "bfloat16", "float64", "int32", "int64")
+    agree(*(several(s, t, a) for s, a in SHAPES[:6] for t in types))
+
+
+@pytest.mark.parametrize("how", ["transposed", "sliced", "reversed"])
+def test_operands_of_any_strides(how):
+    agree(*(bias_gradient(s, "float32", a, how) for s, a in [*SHAPES[:7], ((64, 48), 0), ((64, 48), 1)]))
+
+
+def test_operands_that_are_broadcast():
+    recipes = agree(norm_gradient(40, 24), norm_gradient(700, 32, "bfloat16"), norm_gradient(33, 7, "float32"))
+    assert [len(r.launches) for r in recipes] == [1, 2, 1]
+
+
+def test_pooling():
+    agree(pooling((3, 49, 64)), pooling((2, 5, 6, 33), "float32", (1, 2)), pooling((2, 9, 8), "bfloat16"))
+
+
+def test_segments_are_joined():
+    bodies = [mean_square((70_000,)), bias_gradient((5000, 16)), bias_gradient((2, 6000, 3), "float32", 1),
+              mean_square((130_001,), "float16"), several((6000, 8), "int64", 0)]  # fmt: skip
+    assert [len(r.launches) for r in agree(*bodies)] == [2] * 5
