@@ -1,13 +1,14 @@
 """Fused kernels of a GPU that are compiled while their members run in their place.
 
 Whoever lowers a graph does not wait for NVRTC where the members of a group are compiled already, say because the net
-ran imperatively before. What waits here is told when its cubin is there; a failure is a warning once, is explained by
+ran imperatively before. What waits here is told when its cubins are there; a failure is a warning once, is explained by
 ``minimx.rtc.report()``, and the members stay. Which groups these are: kernel.py. What runs: csrc/runtime/fused.h.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import warnings
 from collections import Counter
@@ -17,7 +18,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...errors import CompileError
-from ..group import Group
 from . import compile as compiling
 from .recipe import Code
 
@@ -32,18 +32,32 @@ class Takeover:
     Both are dropped then.
     """
 
-    group: Group
-    code: Code
+    group: Any
+    codes: tuple[Code, ...]
     kernel: Any
     make: Callable[[dict[str, bytes]], Any]
     state: str = "waiting"
     complaint: str = ""
 
-    def settle(self, cubin: Future[bytes]) -> None:
-        """Ends the waiting, on the thread that compiled."""
+    def settle_after(self, cubins: Sequence[Future[bytes]]) -> None:
+        """Has the thread that compiles the last of the texts end the waiting."""
+        left = [len(cubins)]
+
+        def one_more(_: Future[bytes]) -> None:
+            with _changed:
+                left[0] -= 1
+                last = not left[0]
+            if last:
+                self.settle(cubins)
+
+        for cubin in cubins:
+            cubin.add_done_callback(one_more)
+
+    def settle(self, cubins: Sequence[Future[bytes]]) -> None:
+        """Ends the waiting."""
         state, complaint = "failed", ""
         try:
-            self.kernel.settle(self.make({self.code.name: cubin.result()}))
+            self.kernel.settle(self.make({c.name: x.result() for c, x in zip(self.codes, cubins, strict=True)}))
             state = "ready"
         except CancelledError:
             complaint = " (interrupted)"
@@ -68,11 +82,12 @@ def begin(takeovers: Sequence[Takeover], arch: str) -> None:
     with _changed:
         _takeovers.extend(takeovers)
         del _takeovers[: max(0, len(_takeovers) - MOST)]
-    for t, cubin in zip(takeovers, compiling.service.ask([t.code for t in takeovers], arch, wait=False), strict=True):
-        cubin.add_done_callback(t.settle)
+    cubins = iter(compiling.service.ask([c for t in takeovers for c in t.codes], arch, wait=False))
+    for t in takeovers:
+        t.settle_after(list(itertools.islice(cubins, len(t.codes))))
 
 
-def warn(group: Group) -> None:
+def warn(group: Any) -> None:
     """Says once in a process that a group stays unfused."""
     global _warned
     with _changed:
@@ -99,4 +114,4 @@ def report() -> list[str]:
     states = Counter(t.state for t in known)
     counts = ", ".join(f"{states[s]} {s}" for s in ("ready", "waiting", "failed"))
     lines = [f"cuda: {len(known)} fused kernels compiled while their members ran, {counts}"]
-    return lines + [f"{t.code.name} {t.state}{t.complaint}: {t.group.title()}" for t in known]
+    return lines + [f"{t.codes[0].name} {t.state}{t.complaint}: {t.group.title()}" for t in known]

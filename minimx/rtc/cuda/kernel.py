@@ -176,13 +176,13 @@ def standing_in(k: Pending, members: tuple, workspace: int) -> Any:
 def takeover(k: Pending, r: Recipe, kernel: Any) -> background.Takeover:
     """What settles the kernel of a group once its recipe is compiled."""
     assert k.group is not None
-    (launch,) = r.launches  # a group without elements has none, and is ready at once
+    codes = tuple(dict.fromkeys(launch.code for launch in r.launches))
 
     def make(made: dict[str, bytes]) -> Any:
         _kernels[k.key] = final = bind(r, k.specs, made)
         return final
 
-    return background.Takeover(k.group, launch.code, kernel, make)
+    return background.Takeover(k.group, codes, kernel, make)
 
 
 def given(s: Sequence[Any]) -> Spec:
