@@ -24,7 +24,7 @@ def functions(groups: Iterable[Any]) -> str:
     return "\n".join(struct(row) if row.kind == "reduce" else function(row) for row in rows)
 
 
-def kernel_name(group: Group) -> str:
+def kernel_name(group: Any) -> str:
     """``fused_`` and a digest of all that the text depends on."""
     return "fused_" + hashlib.sha256(repr(group.key).encode()).hexdigest()[:12]
 

@@ -108,7 +108,7 @@ class RowText:
         self._pointers()
         body = [*self._begin(), *self._phases(), *self._end()]
         block = max(self.threads, THREADS)
-        declared = ", ".join(f"{t} {name}" for t, name, _ in self.parameters)
+        declared = ", ".join(f"{t} {name}".replace(" ", "~") for t, name, _ in self.parameters)  # not torn apart
         head = f'extern "C" __global__ void __launch_bounds__(kThreads) KERNEL({declared}) {{'
         functions = text.functions([self.group])
         return "\n".join([
@@ -118,7 +118,7 @@ class RowText:
             f"constexpr int kThreads = {block}, kPack = {self.pack};  // of a block; elements of an access",
             f"constexpr int kSize = {self.held};  // elements of a row that a thread holds",
             *self._found(),
-            *textwrap.wrap(head, 116, subsequent_indent="    "), HEAD,
+            *[line.replace("~", " ") for line in textwrap.wrap(head, 100, subsequent_indent="    ")], HEAD,
             *[line if line.startswith("#") else "    " + line for line in body],
             "  }", "}"]) + "\n"  # fmt: skip
 
