@@ -2,10 +2,10 @@
 // and conv_fwd_stats, as csrc/cpu/channel_sums.cc does.
 //
 // cuDNN gets operands packed with channels first or all packed with channels last, whichever most of them already are;
-// the others are copied through temporaries. A bias or ReLU that no engine of cuDNN takes in is a step of its own, as
-// is the sum for the bias' gradient. The few channels of an image are filled up with zeros where that is quicker, since
-// tensor cores are fed 16 bytes of channels at once. What cuDNN does not compute at all goes to the plain kernel of
-// minimx/rtc/cuda.
+// the others are copied through temporaries. A bias, residual or ReLU that no engine of cuDNN takes in is a step of its
+// own, as is the sum for the bias' gradient. The few channels of an image are filled up with zeros where that is
+// quicker, since tensor cores are fed 16 bytes of channels at once. What cuDNN does not compute at all goes to the
+// plain kernel of minimx/rtc/cuda.
 #include <algorithm>
 #include <array>
 #include <cstdlib>
@@ -33,7 +33,7 @@ struct Call {
     int place = -1;
   };
   Direction direction = Direction::kForward;
-  Operand x, w, y, b, sum, squares;
+  Operand x, w, y, b, z, sum, squares;
   std::vector<int64_t> stride, pad, dilation;
   bool relu = false;
   int device = 0;
@@ -52,7 +52,10 @@ Call call_of(const std::string& name, std::span<const Spec> ins, std::span<const
   const int n = static_cast<int>(ins.size());
   if (name == "conv_fwd" || name == "conv_fwd_stats") {
     c.x = {&ins[0], 0}, c.w = {&ins[1], 1}, c.y = {&outs[0], n};
-    if (n > 2) c.b = {&ins[2], 2};
+    const auto residual = attrs.values.find("residual");
+    const bool adds = residual != attrs.values.end() && std::get<int64_t>(residual->second) != 0;
+    if (adds) c.z = {&ins[n - 1], n - 1};
+    if (n - adds > 2) c.b = {&ins[2], 2};
     if (outs.size() > 1) c.sum = {&outs[1], n + 1}, c.squares = {&outs[2], n + 2};
     const auto relu = attrs.values.find("relu");
     c.relu = relu != attrs.values.end() && std::get<int64_t>(relu->second) != 0;
@@ -102,12 +105,13 @@ Spec as_packed(const Spec& spec, bool channels_last) {
 /// How cuDNN gets the operands.
 struct Form {
   bool channels_last = false;
-  bool fused = false;    // with bias, ReLU and statistics
+  bool fused = false;    // with bias, residual, ReLU and statistics
   int64_t channels = 0;  // that x and w are filled up to with zeros; 0: they stay as they are
+  bool narrow = false;   // with a bias of the others' type, whatever it comes in
 
   Spec of(const Call& c, const Call::Operand& o) const {
     Spec seen = *o.spec;
-    if (channels && &o != &c.y) seen.shape[1] = channels;
+    if (channels && &o != &c.y && &o != &c.z) seen.shape[1] = channels;
     return as_packed(seen, channels_last);
   }
 };
@@ -147,6 +151,8 @@ ConvProblem problem_of(const Call& c, const Form& form) {
   }
   p.pad_end = pad_end(p);
   p.bias = form.fused && c.b.spec && c.direction == Direction::kForward;
+  p.wide_bias = p.bias && c.b.spec->dtype != p.dtype && !form.narrow;
+  p.residual = form.fused && c.z.spec;
   p.relu = form.fused && c.relu;
   p.statistics = form.fused && c.sum.spec;
   p.tf32 = settings.allow_tf32 && p.dtype == DType::kFloat32;
@@ -189,7 +195,7 @@ bool filling_pays(const Call& c, int64_t filled) {
 // --- kernels
 // -----------------------------------------------------------------------------------------------------------
 
-/// cuDNN's part. Data: x, w, y and, where fused, b and the sums. Immutable but for a second plan, made when operands
+/// cuDNN's part. Data: x, w, y and, where fused, b, z and the sums. Immutable but for a second plan, made when operands
 /// are first seen that are aligned to their elements only (a slice of a batch).
 class ConvKernel final : public DeviceKernel {
  public:
@@ -245,7 +251,8 @@ class Builder {
   KernelPtr build(const std::shared_ptr<ConvKernel>& kernel) {
     const Steps::Place x = place(c_.x), w = place(c_.w), y = place(c_.y);
     std::vector<Steps::Place> places{x, w, y};
-    if (form_.fused && c_.b.spec) places.push_back(bias());
+    if (form_.fused && c_.b.spec) places.push_back(bias(form_.narrow ? c_.y.spec->dtype : c_.b.spec->dtype));
+    if (form_.fused && c_.z.spec) places.push_back(place(c_.z));
     if (form_.fused && c_.sum.spec) places.insert(places.end(), {{c_.sum.place}, {c_.squares.place}});
     steps_->add(kernel, places);
     if (c_.direction == Direction::kForward && !form_.fused) finish_forward(y);
@@ -279,22 +286,25 @@ class Builder {
     const Attrs attrs{{{"start", zeros}, {"step", ones}, {"region", region}, {"base", int64_t{0}}, {"value", 0.0}}};
     return device_kernel("paste", {&in, 1}, {&out, 1}, attrs, c_.device);
   }
-  Steps::Place bias() {
-    const Spec seen = packed(c_.b.spec->dtype, c_.b.spec->shape);
-    if (c_.b.spec->strides[0] == 1 || c_.b.spec->shape[0] == 1) return {c_.b.place};
+  Steps::Place bias(DType dtype) {
+    const Spec seen = packed(dtype, c_.b.spec->shape);
+    const bool dense = c_.b.spec->strides[0] == 1 || c_.b.spec->shape[0] == 1;
+    if (dense && dtype == c_.b.spec->dtype) return {c_.b.place};
     const Steps::Place made = steps_->temporary(seen);
     steps_->add(copy(*c_.b.spec, seen, c_.device), {{c_.b.place}, made});
     return made;
   }
-  /// y = max(0, y + b), in place.
+  /// y = max(0, y + b + z), in place.
   void finish_forward(Steps::Place y) {
     const Spec seen = form_.of(c_, c_.y);
     if (c_.b.spec) {
       Spec row = seen;
       row.strides = Dims::filled(seen.shape.size(), 0);
-      row.strides[1] = c_.b.spec->strides[0];
-      steps_->add(sum_of(seen, row, seen, c_.device), {y, {c_.b.place}, y});
+      row.strides[1] = 1;
+      const Steps::Place b = bias(seen.dtype);
+      steps_->add(sum_of(seen, row, seen, c_.device), {y, b, y});
     }
+    if (c_.z.spec) steps_->add(sum_of(seen, *c_.z.spec, seen, c_.device), {y, {c_.z.place}, y});
     if (c_.relu) {
       const Attrs attrs{{{"loop", "relu"}, {"dtype", dtype_name(seen.dtype)}}};
       steps_->add(device_kernel("elemwise", {&seen, 1}, {&seen, 1}, attrs, c_.device), {y, y});
@@ -330,8 +340,10 @@ KernelPtr attempt(const Call& c, const Form& form) {
 
 /// With what follows a convolution fused into it, else as steps.
 KernelPtr attempt(const Call& c, bool channels_last, int64_t channels) {
-  const bool follows = c.direction == Direction::kForward && (c.b.spec || c.relu);
+  const bool follows = c.direction == Direction::kForward && (c.b.spec || c.z.spec || c.relu);
   KernelPtr kernel = follows ? attempt(c, {channels_last, true, channels}) : nullptr;
+  if (!kernel && c.b.spec && c.b.spec->dtype != c.y.spec->dtype)
+    kernel = attempt(c, {channels_last, true, channels, true});
   return kernel ? kernel : attempt(c, {channels_last, false, channels});
 }
 
@@ -339,9 +351,9 @@ KernelPtr attempt(const Call& c, bool channels_last, int64_t channels) {
 float time_of(const KernelPtr& kernel, const Call& c) {
   const std::lock_guard alone(timing());
   const auto& steps = dynamic_cast<const DeviceKernel&>(*kernel);
-  std::array<std::optional<Buffer>, 6> buffers;
-  std::array<void*, 6> data{};
-  for (const Call::Operand* o : {&c.x, &c.w, &c.y, &c.b, &c.sum, &c.squares}) {
+  std::array<std::optional<Buffer>, 7> buffers;
+  std::array<void*, 7> data{};
+  for (const Call::Operand* o : {&c.x, &c.w, &c.y, &c.b, &c.z, &c.sum, &c.squares}) {
     if (!o->spec) continue;
     int64_t first = 0, last = 0;  // elements before the operand's own first, and after it
     for (int i = 0; i < o->spec->shape.size(); ++i) {

@@ -32,7 +32,7 @@ using fe::graph::Graph;
 using Direction = ConvProblem::Direction;
 using Tensor = std::shared_ptr<fe::graph::Tensor_attributes>;
 
-enum Uid : int64_t { kX = 1, kW, kY, kBias, kSum, kSquares };  // in the order in which pointers are handed over
+enum Uid : int64_t { kX = 1, kW, kY, kBias, kZ, kSum, kSquares };  // in the order in which pointers are handed over
 
 constexpr int kDevices = 64;
 constexpr int64_t kWorkspace = int64_t{1} << 30;  // bytes that are worth a faster engine
@@ -108,14 +108,15 @@ ConvProblem::Tensor channels_of(const ConvProblem& p) {
   return t;
 }
 
-Tensor input(Graph& graph, const ConvProblem& p, const char* name, int64_t uid, const ConvProblem::Tensor& t) {
+Tensor input(Graph& graph, const ConvProblem& p, const char* name, int64_t uid, const ConvProblem::Tensor& t,
+             DType dtype) {
   return graph.tensor(fe::graph::Tensor_attributes()
                           .set_name(name)
                           .set_uid(uid)
                           .set_dim(t.shape)
                           .set_stride(t.strides)
                           .set_alignment(p.alignment)
-                          .set_data_type(type_of(p.dtype)));
+                          .set_data_type(type_of(dtype)));
 }
 
 void output(const ConvProblem& p, const Tensor& made, int64_t uid, const ConvProblem::Tensor& t, DType dtype) {
@@ -139,11 +140,16 @@ Attributes geometry(const ConvProblem& p) {
 /// y = conv(x, w), with what follows it: intermediate results are float32 and stay on the chip.
 void add_forward(Graph& graph, const ConvProblem& p) {
   const auto pointwise = [](fe::PointwiseMode_t mode) { return fe::graph::Pointwise_attributes().set_mode(mode); };
-  Tensor y = graph.conv_fprop(input(graph, p, "x", kX, p.x), input(graph, p, "w", kW, p.w),
+  Tensor y = graph.conv_fprop(input(graph, p, "x", kX, p.x, p.dtype), input(graph, p, "w", kW, p.w, p.dtype),
                               geometry<fe::graph::Conv_fprop_attributes>(p));
   if (p.bias) {
     y->set_dim(p.y.shape).set_stride(p.y.strides);
-    y = graph.pointwise(y, input(graph, p, "b", kBias, channels_of(p)), pointwise(fe::PointwiseMode_t::ADD));
+    const Tensor b = input(graph, p, "b", kBias, channels_of(p), p.wide_bias ? DType::kFloat32 : p.dtype);
+    y = graph.pointwise(y, b, pointwise(fe::PointwiseMode_t::ADD));
+  }
+  if (p.residual) {
+    y->set_dim(p.y.shape).set_stride(p.y.strides);
+    y = graph.pointwise(y, input(graph, p, "z", kZ, p.y, p.dtype), pointwise(fe::PointwiseMode_t::ADD));
   }
   if (p.relu) {
     y->set_dim(p.y.shape).set_stride(p.y.strides);
@@ -164,10 +170,10 @@ std::unique_ptr<Graph> graph_of(const ConvProblem& p) {
   if (p.direction == Direction::kForward) {
     add_forward(*graph, p);
   } else if (p.direction == Direction::kData) {
-    const Tensor dy = input(*graph, p, "dy", kY, p.y), w = input(*graph, p, "w", kW, p.w);
+    const Tensor dy = input(*graph, p, "dy", kY, p.y, p.dtype), w = input(*graph, p, "w", kW, p.w, p.dtype);
     output(p, graph->conv_dgrad(dy, w, geometry<fe::graph::Conv_dgrad_attributes>(p)), kX, p.x, p.dtype);
   } else {
-    const Tensor dy = input(*graph, p, "dy", kY, p.y), x = input(*graph, p, "x", kX, p.x);
+    const Tensor dy = input(*graph, p, "dy", kY, p.y, p.dtype), x = input(*graph, p, "x", kX, p.x, p.dtype);
     output(p, graph->conv_wgrad(dy, x, geometry<fe::graph::Conv_wgrad_attributes>(p)), kW, p.w, p.dtype);
   }
   return graph;
@@ -289,9 +295,11 @@ float time_of_engine(Graph& graph, int64_t index, const ConvProblem& p, int devi
   const Buffer x(bytes_of(p.x, p.dtype), device), w(bytes_of(p.w, p.dtype), device), y(bytes_of(p.y, p.dtype), device),
       workspace(static_cast<size_t>(bytes), device);
   const size_t vector = bytes_of(channels_of(p), DType::kFloat32);
-  const Buffer b(vector, device), sum(vector, device), squares(vector, device);
+  const Buffer b(vector, device), sum(vector, device), squares(vector, device),
+      z(p.residual ? bytes_of(p.y, p.dtype) : 0, device);
   std::vector<void*> pointers{x.data(), w.data(), y.data()};
   if (p.bias) pointers.push_back(b.data());
+  if (p.residual) pointers.push_back(z.data());
   if (p.statistics) pointers.insert(pointers.end(), {sum.data(), squares.data()});
   const Handle handle(device, backend()->stream(device, StreamKind::kCompute));
   bool runs = true;
@@ -369,8 +377,9 @@ std::string ConvProblem::str() const {
   list("dilate", dilation);
   list("pad", pad_begin);
   list("to", pad_end);
-  out << (bias ? " bias" : "") << (relu ? " relu" : "") << (statistics ? " statistics" : "") << (tf32 ? " tf32" : "")
-      << (deterministic ? " deterministic" : "") << " align " << alignment;
+  out << (bias ? wide_bias ? " wide bias" : " bias" : "") << (residual ? " residual" : "") << (relu ? " relu" : "")
+      << (statistics ? " statistics" : "") << (tf32 ? " tf32" : "") << (deterministic ? " deterministic" : "")
+      << " align " << alignment;
   if (workspace) out << " workspace " << *workspace;
   return out.str();
 }

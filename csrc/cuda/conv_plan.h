@@ -23,14 +23,15 @@ struct ConvProblem {
   DType dtype = DType::kFloat32;
   Tensor x, w, y;
   std::vector<int64_t> stride, dilation, pad_begin, pad_end;
-  bool bias = false, relu = false;  // forward only: y = max(0, conv(x, w) + b)
-  bool statistics = false;          // forward only: also the sums of y and of y * y, by channel
+  bool bias = false, residual = false, relu = false;  // forward only: y = max(0, conv(x, w) + b + z); z is like y
+  bool wide_bias = false;                             // b is float32 whatever the dtype
+  bool statistics = false;                            // forward only: also the sums of y and of y * y, by channel
   bool tf32 = false, deterministic = true;
   int64_t alignment = 16;            // of every operand, in bytes
   std::optional<int64_t> workspace;  // bytes that there are; empty: as many as are worth it
 
   /// How many operands a plan takes.
-  int operands() const { return 3 + bias + 2 * statistics; }
+  int operands() const { return 3 + bias + residual + 2 * statistics; }
   /// All of it in one line: equal problems have equal text.
   std::string str() const;
 };
@@ -40,8 +41,8 @@ class ConvPlan {
   virtual ~ConvPlan() = default;
   virtual size_t workspace_bytes() const = 0;
   /// Puts it on the stream. Operands are x, w, y as ConvProblem names them, one of which the direction computes; then b
-  /// where there is a bias; then the two vectors of sums, float32, where there are statistics. Neither allocates nor
-  /// waits, so it may be captured in a CUDA graph.
+  /// where there is a bias, z where there is a residual, then the two vectors of sums, float32, where there are
+  /// statistics. Neither allocates nor waits, so it may be captured in a CUDA graph.
   virtual void enqueue(std::span<void* const> operands, void* workspace, StreamHandle stream) const = 0;
 };
 

@@ -30,8 +30,8 @@ struct LibrarySettings {
 void set_library_settings(const LibrarySettings& settings);
 LibrarySettings library_settings();
 
-/// conv_fwd(x, w[, b]) -> y, with "relu"; conv_bwd_data(dy, w) -> dx; conv_bwd_weights(x, dy) -> dw[, db];
-/// conv_fwd_stats(x, w) -> y, sum, squares. Throws Error(kDevice) without cuDNN.
+/// conv_fwd(x, w[, b][, z]) -> y, with "relu" and "residual"; conv_bwd_data(dy, w) -> dx; conv_bwd_weights(x, dy) ->
+/// dw[, db]; conv_fwd_stats(x, w) -> y, sum, squares. Throws Error(kDevice) without cuDNN.
 KernelPtr make_conv(const std::string& name, std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs,
                     int device);
 

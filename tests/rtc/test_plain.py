@@ -60,3 +60,7 @@ def test_convolutions():
     name, ins, outs, attrs = calls[1]
     ((got,),), (want,) = launched([(name, ins, outs, {**attrs, "relu": 1})]), emulator.cpu(name, ins, outs, attrs)
     np.testing.assert_array_equal(got, np.maximum(want, 0))
+    z = calls[2][1][0]  # of y's shape
+    half = [*(a.astype("float16") for a in ins[:2]), ins[2].astype("float32"), z.astype("float16")]
+    ((got,),) = launched([(name, half, [(z.shape, "float16")], {**attrs, "relu": 1, "residual": 1})])
+    np.testing.assert_array_equal(got, np.maximum(want + z, 0))

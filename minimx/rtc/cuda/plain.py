@@ -1,7 +1,8 @@
 """Matrix products and convolutions as their definitions say, for what cuBLASLt and cuDNN are not asked for.
 
     matmul_plain(a, b[, bias]) -> c               a (..., m, k), b (..., k, n); integers wrap, of bools any(a and b)
-    conv_fwd_plain(x, w[, b]) -> y                x (N, C, *spatial), w (O, C / groups, *kernel); relu: max(0, y)
+    conv_fwd_plain(x, w[, b][, z]) -> y           x (N, C, *spatial), w (O, C / groups, *kernel); residual: y + z;
+                                                  relu: max(0, y)
     conv_bwd_data_plain(dy, w) -> dx              the transposes of the same map
     conv_bwd_weights_plain(x, dy) -> dw[, db]
 
@@ -180,15 +181,21 @@ def loop(elements: str, body: str) -> str:
 
 
 def conv_fwd(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Recipe:
-    """y[n, o, p] = sum over c and taps t of x[n, c, p stride + t dilate - pad] w[o, c, t], + b[o]."""
+    """y[n, o, p] = sum over c and taps t of x[n, c, p stride + t dilate - pad] w[o, c, t], + b[o] + z[n, o, p]."""
     x, w, y = ins[0], ins[1], outs[0]
+    z, ins = (ins[-1], ins[:-1]) if attrs.get("residual") else (None, ins)
     size = math.prod(y.shape)
     c = Conv(x, w, y, attrs)
-    result, operands = "sum", [(f"const {c.dtype}", "x", 0), (f"const {c.dtype}", "w", 1), (c.dtype, "y", len(ins))]
+    last = len(ins) + (z is not None)
+    result, operands = "sum", [(f"const {c.dtype}", "x", 0), (f"const {c.dtype}", "w", 1), (c.dtype, "y", last)]
     if len(ins) > 2:
         c.numbers.add(b_0=ins[2].strides[0])
-        operands.insert(2, (f"const {c.dtype}", "b", 2))
+        operands.insert(2, (f"const {text.ctype(ins[2].dtype)}", "b", 2))
         result = f"sum + {c.total}(wide(b[o * b_0]))"
+    if z is not None:
+        c.numbers.add(**{f"z_{d}": step for d, step in enumerate(z.strides)})
+        operands.insert(-1, (f"const {c.dtype}", "z", len(ins)))
+        result = f"{result} + {c.total}(wide({c.at('z', 'n', 'o', 'p')}))"
     if attrs.get("relu"):
         result = f"maximum({result}, {c.total}(0))"
     c.numbers.add(size=size)
