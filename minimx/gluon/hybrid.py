@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import np, npx
+from .. import autograd, np, npx
 from ..errors import ArgumentTypeError, NotSupported, ShapeError
 from ..ndarray import _core
 from .block import Block
@@ -70,9 +70,35 @@ class HybridBlock(Block):
 
     def graph(self, *args: Any) -> Any:
         """The graph of this block for inputs like ``args``; ``net.graph(x).pretty()`` prints it."""
-        if not self._ready_below():
-            self._call_eager(*args)
+        self._settle(*args)
         return self._cached_graph().graph(*args)
+
+    def graph_passes(self, *args: Any, training: bool = False) -> list[tuple[str, Any]]:
+        """The graph after each pass, as (name of the pass, Graph); ``training``: with the gradient of the parameters.
+
+        The first is the graph as traced; passes named ``forward: ...`` or ``backward: ...`` saw one half only.
+        """
+        from ..graph.report import compiled_anew
+
+        self._settle(*args)
+        return compiled_anew(self._cached_graph(), args, training)[0]
+
+    def fusion_report(self, *args: Any, training: bool = False, time: bool = False) -> Any:
+        """Which kernels this block becomes for inputs like ``args``, what they read and write, and what stayed apart.
+
+        A FusionReport (minimx/graph/report.py): print it, or look at ``kernels[i].source``. time: runs each kernel a
+        few times as well (on copies of what it writes to), for microseconds and GB/s.
+        """
+        from ..graph.report import fusion_report
+
+        self._settle(*args)
+        return fusion_report(self._cached_graph(), args, training, time)
+
+    def _settle(self, *args: Any) -> None:
+        """Makes parameters that wait for a shape, by a run that changes nothing else."""
+        if not self._ready_below():
+            with autograd.pause():
+                self._call_eager(*args)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_cached": None}

@@ -1,0 +1,205 @@
+"""Why neighbours did not become one kernel: said of a graph after fusion, from spaces and stages, edge by edge.
+
+An edge counts where pointwise work or a reduction (of a fused node or alone) is at both ends, since only there a pass
+could have joined them. The rules themselves: passes/domains.py and passes/grouping.py; here they are told.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from ..ops.dtypes import BY_NAME
+from ..ops.table import OPS
+from .ir import Graph, Node, Value
+from .passes.domains import folds_take, rows_take
+from .passes.grouping import MAX_OPERANDS, MAX_PRIMITIVES
+from .passes.spaces import VIEWS, Reduction, reduction_of, space_of, without_ones
+
+
+class Apart(NamedTuple):
+    """An edge between two kernels: the rows at its ends, what goes over memory there, and why."""
+
+    producer: str
+    reader: str
+    type: str
+    bytes: int
+    why: str
+
+
+def apart(g: Graph) -> list[Apart]:
+    """All edges of a graph after fusion that might have been inside a kernel, the largest first."""
+    ways = _Ways(g)
+    found = [
+        Apart(p.op, r.op, v.type(), _bytes(v), why_apart(p, r, v, producer, reader, ways))
+        for v, producer, reader in edges(g)
+        for p, r in [(maker_of(v, producer), reader_of(v, reader))]
+        if _runs(p) and _runs(r)
+    ]
+    return sorted(found, key=lambda a: -a.bytes)
+
+
+def edges(g: Graph) -> Iterator[tuple[Value, Node, Node]]:
+    """(value, its producer, a reader) between nodes that have kernels; views are looked through."""
+    producers = {v: n for n in g.nodes for v in n.outputs}
+    for reader in g.nodes:
+        for v in dict.fromkeys(reader.values) if reader.form != "view" else ():
+            producer, source = producers.get(v), v
+            while producer is not None and producer.form == "view":
+                source = producer.values[0]
+                producer = producers.get(source)
+            if producer is not None:
+                yield v if source is v else source, producer, reader
+
+
+def maker_of(v: Value, n: Node) -> Node:
+    """The member of ``n`` that makes its output ``v``; of a node that is not fused itself."""
+    if n.body is None:
+        return n
+    inner = n.body.outputs[n.outputs.index(v)]
+    return next(m for m in n.body.nodes if inner in m.outputs)
+
+
+def reader_of(v: Value, n: Node) -> Node:
+    """A member of ``n`` that reads ``v``, behind views that only change axes of extent 1."""
+    if n.body is None or v not in n.values:
+        return n
+    seen = {n.body.inputs[n.values.index(v)]}
+    for m in n.body.nodes:
+        if any(x in seen for x in m.values):
+            if m.op not in VIEWS:
+                return m
+            seen.update(m.outputs)
+    return n.body.nodes[-1]
+
+
+def _runs(n: Node) -> bool:
+    """True for what may be a member of a kernel."""
+    return n.op not in VIEWS and (space_of(n) is not None or reduction_of(n) is not None)
+
+
+def why_apart(p: Node, r: Node, v: Value, producer: Node, reader: Node, ways: _Ways) -> str:
+    """Why row ``p`` of node ``producer`` and row ``r`` of node ``reader``, which reads its ``v``, are two kernels."""
+    made, read = reduction_of(p), reduction_of(r)
+    reason = ""
+    if made is not None and read is not None:
+        reason = _two_reductions(made, read)
+    elif made is not None:
+        reason = _reads_what_was_reduced(made, r, v, ways.gpu)
+    elif read is not None:
+        reason = _is_reduced(read, p, ways.gpu)
+    elif space_of(p) != space_of(r):
+        reason = _other_space(p, r)
+    if reason:
+        return reason
+    between = ways.between(producer, reader)
+    if between is not None:
+        return f"another way between them leads through {between}, which has to be done first"
+    return _bounds(producer, reader) or _one_kernel_only(producer, reader)
+
+
+def _two_reductions(made: Reduction, read: Reduction) -> str:
+    if made.result and without_ones(made.result) == read.space:
+        return f"a reduction of what a reduction over {_shape(made.space)} left: the second waits for all of the first"
+    return ""
+
+
+def _reads_what_was_reduced(made: Reduction, r: Node, v: Value, gpu: bool) -> str:
+    space = space_of(r)
+    if space is not None and space[1] == made.result:
+        return "" if _has_kernel(made, [v], gpu) else _no_kernel(made, gpu)
+    if not made.is_suffix:
+        return f"what is reduced over other axes than the last of {_shape(made.space)} is complete only at its end"
+    if not rows_take(made, [v], gpu):
+        return f"rows of {math.prod(made.space[i] for i in made.folded)} elements have no kernel {_where(gpu)}"
+    if space is not None and space[1] != made.space:
+        return f"rows of {_shape(made.space)} are read over another space, {_shape(space[1])}"
+    return ""
+
+
+def _is_reduced(read: Reduction, p: Node, gpu: bool) -> str:
+    space = space_of(p)
+    if space is not None and (space[0] or space[1] != read.space):
+        return f"made over {_shape(space[1])}, reduced as part of {_shape(read.space)}"
+    return "" if _has_kernel(read, p.values, gpu) else _no_kernel(read, gpu)
+
+
+def _has_kernel(r: Reduction, reads: list[Value], gpu: bool) -> bool:
+    return rows_take(r, reads, gpu) or folds_take(r, reads, gpu)
+
+
+def _no_kernel(r: Reduction, gpu: bool) -> str:
+    axes = ", ".join(map(str, r.folded))
+    return f"a reduction of {_shape(r.space)} over axes {axes} has no kernel that takes pointwise work {_where(gpu)}"
+
+
+def _other_space(p: Node, r: Node) -> str:
+    (layout, mine), (other, theirs) = space_of(p), space_of(r)  # type: ignore[misc]
+    if layout != other:
+        return f"other layout: {layout or 'plain'} and {other or 'plain'}"
+    times = math.prod(theirs) // max(math.prod(mine), 1)
+    if times > 1:
+        return f"made over {_shape(mine)}, read over {_shape(theirs)}: inside, it would be computed {times} times"
+    return f"other space: {_shape(mine)} and {_shape(theirs)}"
+
+
+def _bounds(producer: Node, reader: Node) -> str:
+    """The bounds of one kernel, if both together exceed one."""
+    inside = set(producer.outputs)
+    arrays = {*producer.values, *producer.outputs, *reader.outputs, *(v for v in reader.values if v not in inside)}
+    if len(arrays) > MAX_OPERANDS:
+        return f"a kernel has {MAX_OPERANDS} arrays at most"
+    members = [m for n in (producer, reader) for m in (n.body.nodes if n.body is not None else [n])]
+    if sum(_primitives(m) for m in members) > MAX_PRIMITIVES:
+        return f"a kernel has {MAX_PRIMITIVES} scalar operations at most"
+    return ""
+
+
+def _one_kernel_only(producer: Node, reader: Node) -> str:
+    names = {"kernel": "alone", "pointwise": "in a pointwise group"}
+    ends = [names.get(n.form, f"in a {n.form} group") for n in (producer, reader)]
+    return f"a row is in one kernel only: the first is {ends[0]}, the second {ends[1]}, where more is saved"
+
+
+def _primitives(n: Node) -> int:
+    from .passes.grouping import _primitives_of
+
+    return _primitives_of(n.op) if n.op in OPS else 1
+
+
+def _bytes(v: Value) -> int:
+    return math.prod(v.shape) * BY_NAME[v.dtype].size
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape)) or "one element"
+
+
+def _where(gpu: bool) -> str:
+    return "on a GPU" if gpu else "on the CPU"
+
+
+class _Ways:
+    """Ways through a graph."""
+
+    def __init__(self, g: Graph) -> None:
+        self.gpu, self.uses = g.gpu >= 0, g.uses()
+        self.order = {n: i for i, n in enumerate(g.nodes)}
+
+    def between(self, first: Node, last: Node) -> str | None:
+        """The row of a node on a way from the one to the other that is not the edge itself."""
+        before: dict[Node, Node | None] = {}
+        todo: list[tuple[Node, Node | None]] = [
+            (c, None) for v in first.outputs for c in self.uses.get(v, []) if c is not last
+        ]
+        while todo:
+            n, came = todo.pop()
+            if n is last:
+                while came is not None and came.form == "view" and before[came] is not None:
+                    came = before[came]
+                return came.op if came is not None and came.form != "view" else None
+            if n not in before and self.order[n] < self.order[last]:
+                before[n] = came
+                todo += [(c, n) for v in n.outputs for c in self.uses.get(v, [])]
+        return None

@@ -1,0 +1,119 @@
+"""A FusionReport as text and as HTML: totals, a line for each kernel, and what stayed apart."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+from .apart import Apart
+
+if TYPE_CHECKING:
+    from .report import FusionReport, Half, Kernel
+
+MOST_APART = 8  # reasons that are shown
+MOST_KERNELS = 48  # that are shown one by one
+WIDE = 44  # letters of what a kernel does
+
+
+def as_text(r: FusionReport) -> str:
+    """The report for a terminal."""
+    lines = [f"Fusion report: {r.title}", "", *aligned(totals(r))]
+    for h in r.halves:
+        lines += ["", f"{h.name}:", *aligned(kernel_table(h))]
+    for h in r.halves:
+        if h.apart:
+            lines += ["", f"{h.name}, not fused and why:", *(f"  {line}" for line in reasons(h.apart))]
+    return "\n".join(lines)
+
+
+def as_html(r: FusionReport) -> str:
+    """The report for a notebook; a kernel's text opens with a click."""
+    parts = [f"<h4>Fusion report: {escape(r.title)}</h4>", html_table(totals(r))]
+    for h in r.halves:
+        parts += [f"<h5>{h.name}</h5>", html_table(kernel_table(h))]
+        parts += ["<ul>", *(f"<li>{escape(line)}</li>" for line in reasons(h.apart)), "</ul>"] if h.apart else []
+        texts = {k.name: k.source for k in h.kernels if k.form in ("pointwise", "rows", "fold")}
+        parts += [f"<details><summary>{escape(name)}</summary><pre>{escape(text)}</pre></details>"
+                  for name, text in texts.items()]  # fmt: skip
+    return "\n".join(parts)
+
+
+def totals(r: FusionReport) -> list[list[str]]:
+    """Launches and bytes, before and after. Ideal: what goes in and comes out, once."""
+    table = [["", "launches", "moved", "ideal", "moved/ideal"],
+             ["every operator alone", str(r.before[0]), size(r.before[1]), "", ""]]  # fmt: skip
+    for h in r.halves:
+        ratio = f"{h.moved / h.ideal:.2f}" if h.ideal else ""
+        table.append([h.name, str(h.launches), size(h.moved), size(h.ideal), ratio])
+    moved = sum(h.moved for h in r.halves)
+    if r.before[1] and len(r.halves) > 1:
+        table.append(["together", str(sum(h.launches for h in r.halves)), size(moved), "", ""])
+    return table
+
+
+def kernel_table(h: Half) -> list[list[str]]:
+    """A line for each kernel in the order in which they run; where they are many, for each kind, the largest first."""
+    timed = any(k.ns is not None for k in h.kernels)
+    titles = ["#", "kernel", "form", "computes", "output", "read", "written", "of least"] + ["us", "GB/s"] * timed
+    if len(h.kernels) <= MOST_KERNELS:
+        return [titles, *([str(i), *kernel_line([k], timed)] for i, k in enumerate(h.kernels))]
+    kinds: dict[tuple, list[Kernel]] = {}
+    for k in h.kernels:
+        kinds.setdefault((k.name, k.form, k.output, k.read), []).append(k)
+    ranked = sorted(kinds.values(), key=lambda same: -sum(k.ns or k.moved for k in same))
+    return [["runs", *titles[1:]], *([str(len(same)), *kernel_line(same, timed)] for same in ranked)]
+
+
+def kernel_line(same: list[Kernel], timed: bool) -> list[str]:
+    """Kernels of one kind, in sum."""
+    k, moved, least = same[0], sum(k.moved for k in same), sum(k.least for k in same)
+    name = k.name + (f" ({k.launches} launches)" if k.launches > 1 else "")
+    read, written = size(sum(k.read for k in same)), size(sum(k.written for k in same))
+    line = [name, k.form, does(k), k.output, read, written, f"{moved / least:.2f}" if least else "1.00"]
+    ns = sum(k.ns or 0 for k in same)
+    return line + [f"{ns / 1e3:.1f}", f"{moved / ns if ns else 0:.1f}"] * timed
+
+
+def does(k: Kernel) -> str:
+    """The rows of a kernel, cut where they are many."""
+    text = ", ".join(k.members)
+    return text if len(text) <= WIDE else f"{text[: WIDE - 12].rsplit(', ', 1)[0]}, ... ({len(k.members)})"
+
+
+def reasons(edges: list[Apart]) -> list[str]:
+    """Edges by reason: those that move most come first, each with its largest edge."""
+    by_reason: dict[str, list[Apart]] = {}
+    for a in edges:
+        by_reason.setdefault(a.why, []).append(a)
+    ranked = sorted(by_reason.items(), key=lambda item: -sum(a.bytes for a in item[1]))
+    lines = []
+    for why, found in ranked[:MOST_APART]:
+        first = found[0]
+        count = f"{len(found)} times, " if len(found) > 1 else ""
+        total = size(sum(a.bytes for a in found))
+        lines.append(f"{first.producer} -> {first.reader}, {first.type} ({count}{total}): {why}")
+    rest = sum(len(found) for _, found in ranked[MOST_APART:])
+    return lines + ([f"... and {rest} more (report.halves[i].apart)"] if rest else [])
+
+
+def size(n: float) -> str:
+    """``1.5 MB``, powers of ten."""
+    for unit, one in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if n >= one:
+            return f"{n / one:.4g} {unit}" if n >= 100 * one else f"{n / one:.3g} {unit}"
+    return f"{n:.0f} B"
+
+
+def aligned(table: list[list[str]]) -> list[str]:
+    """Columns of text; numbers to the right."""
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    right = [i > 0 and all(row[i][:1].isdigit() or not row[i] for row in table[1:]) for i in range(len(widths))]
+    cells = [[c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)] for row in table]
+    return ["  " + "  ".join(row).rstrip() for row in cells]
+
+
+def html_table(table: list[list[str]]) -> str:
+    """The same as HTML."""
+    head = "".join(f"<th>{escape(c)}</th>" for c in table[0])
+    body = "".join("<tr>" + "".join(f"<td>{escape(c)}</td>" for c in row) + "</tr>" for row in table[1:])
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
