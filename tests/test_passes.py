@@ -8,6 +8,7 @@ import pytest
 import minimx as mx
 from minimx import autograd
 from minimx.gluon import nn
+from minimx.graph.passes.cleanup import call
 
 
 def block(layout="NCHW", bias=False):
@@ -224,3 +225,31 @@ def test_convolutions_meet_in_one_layout():
     graph = list(net._cached.entries.values())[-1].compiled.forward
     between = [n for n in graph.nodes if n.op == "reorder"]
     assert len(between) <= 2, graph.pretty()  # one on the way in, one on the way out
+
+
+CASES = [
+    ((2, 16, 9, 9), (32, 16, 3, 3), {"pad": (1, 1)}),
+    ((2, 5, 7, 8), (6, 5, 1, 1), {"stride": (2, 2)}),
+    ((2, 8, 10), (8, 2, 3), {"num_group": 4}),
+    ((1, 4, 4, 5, 6), (3, 4, 2, 2, 2), {}),
+    ((2, 9, 9, 16), (32, 3, 3, 16), {"pad": (1, 1), "layout": "NHWC"}),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+@pytest.mark.parametrize("x, w, attrs", CASES)
+def test_convolution_adds_residual(x, w, attrs, dtype):
+    """With and without bias; the bias may be float32, the residual may lie in any way."""
+    x, w = (mx.np.random.normal(size=s).astype(dtype) for s in (x, w))
+    kernel = w.shape[1:-1] if attrs.get("layout") else w.shape[2:]
+    y = mx.npx.convolution(x, w, kernel=kernel, num_filter=w.shape[0], no_bias=True, **attrs).astype("float32")
+    b, z = mx.np.random.normal(size=(w.shape[0],)), mx.np.random.normal(size=y.shape).astype(dtype)
+    turned = mx.np.swapaxes(mx.np.swapaxes(z, 0, 1).copy(), 0, 1)
+    wide = b if attrs.get("layout") else b.reshape(-1, *(1,) * (len(y.shape) - 2))
+    for bias, residual in ((None, z), (b, z), (b, turned), (b, None)):
+        want = y + wide if bias is not None else y
+        want = mx.np.maximum(want + residual.astype("float32") if residual is not None else want, 0).asnumpy()
+        made = call("convolution_relu", [x, w, bias, residual], attrs)
+        assert made.dtype == x.dtype
+        tolerance = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2}[dtype]
+        onp.testing.assert_allclose(made.astype("float32").asnumpy(), want, atol=tolerance * abs(want).max(), rtol=0)
