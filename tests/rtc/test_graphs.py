@@ -8,7 +8,7 @@ from rtc.emulator import empty, numpy_type, on_cpu, prepare, run
 from rtc.graphs import GRAPHS, Fused, groups
 
 from minimx.rtc.compiler import find_compiler
-from minimx.rtc.cuda import pointwise
+from minimx.rtc.kernel import recipe_factory
 
 pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C++ compiler")
 TOLERANCE = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 1.6e-2}
@@ -23,10 +23,15 @@ def drawn(rng: np.random.Generator, shape: tuple, dtype: str, strides: tuple) ->
     return x
 
 
+def recipe_of(x: Fused):
+    """What a GPU runs."""
+    return recipe_factory(x.group.form)(x.group)
+
+
 @pytest.fixture(scope="module")
 def recipes():
     """Recipe of every distinct group, compiled at once."""
-    made = {x.group.key: pointwise.fused(x.group) for x in groups()}
+    made = {x.group.key: recipe_of(x) for x in groups()}
     prepare(made.values())
     return made
 
@@ -48,4 +53,4 @@ def test_fused_groups(graph, recipes):
     assert mine, "expected fusion to find something"
     for key, x in mine.items():
         # The text leaves out the first extent, so that a recipe is made for each node all the same.
-        check(x, recipes[key] if recipes[key] == pointwise.fused(x.group) else pointwise.fused(x.group))
+        check(x, recipes[key] if recipes[key] == recipe_of(x) else recipe_of(x))

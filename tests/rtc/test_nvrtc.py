@@ -19,8 +19,8 @@ from rtc.test_recipes import known
 from minimx.config import settings
 from minimx.errors import MissingExtra
 from minimx.rtc.cuda import compile as compiling
-from minimx.rtc.cuda import pointwise
 from minimx.rtc.cuda.recipe import Code, Recipe
+from minimx.rtc.kernel import recipe_factory
 
 ARCHITECTURES = ("sm_80", "sm_90", "sm_100")
 BATCH = 48  # kernels of one program: parsing the prelude costs as much as a kernel
@@ -65,7 +65,7 @@ def of_all_calls() -> tuple[Code, ...]:
 @functools.cache
 def of_graphs() -> tuple[Code, ...]:
     """The texts of fused groups."""
-    return codes(pointwise.fused(x.group) for x in groups())
+    return codes(recipe_factory(x.group.form)(x.group) for x in groups())
 
 
 def compile_all(nvrtc: compiling.Nvrtc, texts: tuple[Code, ...], arch: str) -> None:
