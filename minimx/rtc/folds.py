@@ -111,6 +111,16 @@ class FoldGroup:
         lead = self.lead()
         return sorted(range(len(self.shape)), key=lambda d: -abs(lead[d]))
 
+    def is_rows(self) -> bool:
+        """Do neighbours in memory belong to one result? (Short runs of such do not count, they are read across.)"""
+        order, lead = [d for d in self.order() if self.shape[d] != 1], self.lead()
+        kept, folded = ([d for d in order if self.folded[d] == f] for f in (False, True))
+        if not kept or not folded:
+            return not kept
+        run, across = folded[-1], kept[-1]
+        short = self.shape[run] < SHORT_RUN and abs(lead[across]) <= self.shape[run] * abs(lead[run])
+        return abs(lead[run]) < abs(lead[across]) and not short
+
 
 def kept_strides(shape: Sequence[int], folded: Sequence[bool]) -> tuple[int, ...]:
     """Strides of results in C order, 0 along folded axes."""
@@ -127,7 +137,7 @@ def takes(kept: tuple[int, ...], folded: tuple[int, ...], dtypes: Collection[str
     results, elements = math.prod(kept), math.prod(folded)
     if results == 0 or elements < 2 or not all(d in BY_NAME for d in dtypes):
         return False
-    return gpu or results >= SHORT_RUN or elements <= MOST_ALONE
+    return gpu or results >= SHORT_RUN or (results == 1 and elements <= MOST_ALONE)
 
 
 def fold_group_of(body: Body) -> FoldGroup:

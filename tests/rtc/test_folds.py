@@ -4,7 +4,11 @@ graph on the CPU. Bodies are built by hand here; which nodes become such groups 
 
 from __future__ import annotations
 
+import ctypes
+import itertools
 import math
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +19,13 @@ import minimx as mx
 from minimx.graph.ir import Graph, Node, Value
 from minimx.graph.lower import lower
 from minimx.ops.table import OPS, Spec
+from minimx.rtc import emit_host
 from minimx.rtc.compiler import find_compiler
 from minimx.rtc.cuda import fused_fold
 from minimx.rtc.cuda.recipe import Recipe
 from minimx.rtc.folds import fold_group_of
 from minimx.rtc.group import Body, c_strides
+from minimx.rtc.text import kernel_name
 
 pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C++ compiler")
 
@@ -146,6 +152,26 @@ def several(shape, dtype, axis):
     return made.gives(made("add", total, top), top, made("any", x, axis=axis))
 
 
+def agree_on_host(*bodies: Made) -> None:
+    """Functions of the host's compiler, for all results at once and for parts of them."""
+    groups = [m.group() for m in bodies]
+    with tempfile.TemporaryDirectory() as folder:
+        source, made = Path(folder) / "folds.cc", Path(folder) / "folds.so"
+        source.write_text(emit_host.source(list({g.key: g for g in groups}.values())))
+        complaint = find_compiler().run(source, made)
+        assert not complaint, complaint
+        library = ctypes.CDLL(str(made))
+    for body, g in zip(bodies, groups, strict=True):
+        function = getattr(library, kernel_name(g))
+        for parts in (1, 3):
+            outs = [emulator.empty(v.shape, v.dtype) for v in body.graph.outputs]
+            data = (ctypes.c_void_p * (len(body.arrays) + len(outs)))(*(x.ctypes.data for x in [*body.arrays, *outs]))
+            cuts = [g.items * k // parts for k in range(parts + 1)]
+            for begin, end in itertools.pairwise(cuts):
+                function(data, ctypes.c_int64(begin), ctypes.c_int64(end))
+            check(body, outs)
+
+
 # ---- emulator -------------------------------------------------------------------------------------------------------
 
 SHAPES = [((300, 7), 1), ((300, 7), 0), ((3, 1001), 1), ((9, 2048), 0), ((40, 64, 3, 8), (0, 2)), ((1, 1), (0, 1)),
@@ -153,31 +179,36 @@ SHAPES = [((300, 7), 1), ((300, 7), 0), ((3, 1001), 1), ((9, 2048), 0), ((40, 64
           ((1, 6), 0)]  # fmt: skip
 
 
+@pytest.mark.parametrize("run", [agree, agree_on_host])
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_bodies_over_all_axes(dtype):
-    agree(*(bias_gradient(s, dtype, a) for s, a in SHAPES), *(mean_square(s, dtype, a) for s, a in SHAPES))
+def test_bodies_over_all_axes(dtype, run):
+    run(*(bias_gradient(s, dtype, a) for s, a in SHAPES), *(mean_square(s, dtype, a) for s, a in SHAPES))
 
 
-def test_several_reductions_of_every_type():
+@pytest.mark.parametrize("run", [agree, agree_on_host])
+def test_several_reductions_of_every_type(run):
     types = ("float32", "float16", "bfloat16", "float64", "int32", "int64")
-    agree(*(several(s, t, a) for s, a in SHAPES[:6] for t in types))
+    run(*(several(s, t, a) for s, a in SHAPES[:6] for t in types))
 
 
+@pytest.mark.parametrize("run", [agree, agree_on_host])
 @pytest.mark.parametrize("how", ["transposed", "sliced", "reversed"])
-def test_operands_of_any_strides(how):
-    agree(*(bias_gradient(s, "float32", a, how) for s, a in [*SHAPES[:7], ((64, 48), 0), ((64, 48), 1)]))
+def test_operands_of_any_strides(how, run):
+    run(*(bias_gradient(s, "float32", a, how) for s, a in [*SHAPES[:7], ((64, 48), 0), ((64, 48), 1)]))
 
 
-def test_operands_that_are_broadcast():
-    recipes = agree(norm_gradient(40, 24), norm_gradient(700, 32, "bfloat16"), norm_gradient(33, 7, "float32"))
-    assert [len(r.launches) for r in recipes] == [1, 2, 1]
+@pytest.mark.parametrize("run", [agree, agree_on_host])
+def test_operands_that_are_broadcast(run):
+    run(norm_gradient(40, 24), norm_gradient(700, 32, "bfloat16"), norm_gradient(33, 7, "float32"))
 
 
-def test_pooling():
-    agree(pooling((3, 49, 64)), pooling((2, 5, 6, 33), "float32", (1, 2)), pooling((2, 9, 8), "bfloat16"))
+@pytest.mark.parametrize("run", [agree, agree_on_host])
+def test_pooling(run):
+    run(pooling((3, 49, 64)), pooling((2, 5, 6, 33), "float32", (1, 2)), pooling((2, 9, 8), "bfloat16"))
 
 
-def test_segments_are_joined():
+def test_many_elements():
     bodies = [mean_square((70_000,)), bias_gradient((5000, 16)), bias_gradient((2, 6000, 3), "float32", 1),
               mean_square((130_001,), "float16"), several((6000, 8), "int64", 0)]  # fmt: skip
     assert [len(r.launches) for r in agree(*bodies)] == [2] * 5
+    agree_on_host(*bodies)

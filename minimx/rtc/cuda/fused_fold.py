@@ -23,7 +23,7 @@ from ..folds import FoldGroup
 from ..group import Ref, collapse
 from . import recipe
 from .collective import THREADS
-from .fold import FOLD, Axis, Cut, by_rows, columns_cut, join_cut, rows_cut
+from .fold import FOLD, Cut, columns_cut, join_cut, rows_cut
 from .pointwise import PARAMETER_BYTES, index_type, magic
 from .recipe import Argument, Launch, Recipe, Scratch, Value
 from .reduce import LIMITS
@@ -105,7 +105,7 @@ class FoldText:
         )
         lanes = [Lane(*x[:3], k, f) for x, k, f in zip(named, along_kept, along_folded, strict=True)]
         inputs, outputs = lanes[: len(group.inputs)], lanes[len(group.inputs) :]
-        self.is_rows = _is_rows(group, kept, folded)
+        self.is_rows = group.is_rows()
         self.index = index_type((*self.kept.shape, *self.folded.shape), [(*x.kept, *x.folded) for x in lanes])
         loads = [inputs[k] for k in early]
         stores = [x for x, r in zip(outputs, group.outputs, strict=True) if group.stored(r)]
@@ -456,12 +456,6 @@ def _space(name: str, shape: Sequence[int], strides: Sequence[Sequence[int]]) ->
         return Space(name, (1,)), [(0,)] * len(strides)
     merged, own = collapse(shape, strides)
     return Space(name, merged), own
-
-
-def _is_rows(group: FoldGroup, kept: Sequence[int], folded: Sequence[int]) -> bool:
-    lead = group.lead()
-    axes = [[Axis(group.shape[d], lead[d]) for d in ds if group.shape[d] != 1] for ds in (kept, folded)]
-    return by_rows(*axes)
 
 
 def _patterns(strides: Iterable[tuple[int, ...]]) -> tuple[tuple[int, ...], ...]:
