@@ -10,7 +10,6 @@ import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 from typing import Any, NoReturn
 
 from . import device
@@ -111,19 +110,7 @@ def _nvrtc() -> str:
 
 
 def _nccl() -> str:
-    library = _opened("libnccl.so.2")
-    code = ctypes.c_int()
-    library.ncclGetVersion(ctypes.byref(code))  # 22703 for 2.27.3
-    return f"{code.value // 10000}.{code.value // 100 % 100}.{code.value % 100}"
-
-
-def _opened(name: str) -> ctypes.CDLL:
-    for path in [*(Path(folder, name) for folder in cuda_library_folders()), Path(name)]:
-        try:
-            return ctypes.CDLL(str(path))
-        except OSError:
-            pass
-    _missing(name)
+    return device.cuda().nccl_version() or _missing("libnccl.so.2")
 
 
 def _cupy() -> str:

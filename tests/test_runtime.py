@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -37,10 +38,10 @@ def test_features_are_asked_by_name():
 
 def test_a_missing_library_names_the_extra(monkeypatch, tmp_path):
     monkeypatch.setattr(runtime, "cuda_library_folders", lambda: [str(tmp_path)])
-    (tmp_path / "libnccl.so.2").write_text("not a library")
-    monkeypatch.setattr(runtime, "_FINDERS", {"NCCL": lambda: runtime._opened("libnothing.so.2")})
+    monkeypatch.setattr(mx.device, "cuda", lambda: SimpleNamespace(nccl_version=lambda: ""))
+    monkeypatch.setattr(runtime, "_FINDERS", {"NCCL": runtime._nccl})
     (feature,) = mx.runtime.feature_list()
-    assert str(feature).startswith(f"✖ NCCL: libnothing.so.2 is not in {tmp_path}, the path of the loader.")
+    assert str(feature).startswith(f"✖ NCCL: libnccl.so.2 is not in {tmp_path}, the path of the loader.")
     assert 'pip install "minimx[cuda13]"' in feature.why
 
 

@@ -85,6 +85,9 @@ void add_arrays(py::module_& m) {
       "version", [](py::handle x) { return concrete(x, "version").storage->version(); },
       "Counts in-place writes to the memory of x.");
   m.def(
+      "wrote", [](py::handle x) { concrete(x, "wrote").storage->bump_version(); },
+      "Counts an in-place write to the memory of x by somebody else.");
+  m.def(
       "lend", [](py::handle x) { concrete(x, "lend").storage->lend(); },
       "Says that others may write to x from now on.");
   m.def(

@@ -84,6 +84,11 @@ const Library* find_cublas_lt() {
   return once(library, [] { return open("cuBLASLt", versioned("libcublasLt"), "cublasLtGetVersion"); });
 }
 
+const Library* find_nccl() {
+  static const Library* library = nullptr;
+  return once(library, [] { return open("NCCL", {"libnccl.so.2"}, "ncclGetVersion"); });
+}
+
 std::string dotted(size_t major, size_t minor, size_t patch) {
   return std::to_string(major) + "." + std::to_string(minor) + "." + std::to_string(patch);
 }
@@ -126,6 +131,12 @@ const Library& cublas_lt() {
   return *library;
 }
 
+const Library& nccl() {
+  const Library* library = find_nccl();
+  if (!library) missing("NCCL", "libnccl.so.2");
+  return *library;
+}
+
 std::string cudnn_version() {
   const Library* library = find_cudnn();
   if (!library) return "";
@@ -137,6 +148,14 @@ std::string cublas_version() {
   const Library* library = find_cublas_lt();
   if (!library) return "";
   const size_t v = library->function<size_t (*)()>("cublasLtGetVersion")();
+  return dotted(v / 10000, v / 100 % 100, v % 100);
+}
+
+std::string nccl_version() {
+  const Library* library = find_nccl();
+  if (!library) return "";
+  int v = 0;
+  library->function<int (*)(int*)>("ncclGetVersion")(&v);
   return dotted(v / 10000, v / 100 % 100, v % 100);
 }
 

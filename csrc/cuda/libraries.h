@@ -1,5 +1,5 @@
-// NVIDIA's libraries, found and opened on first use: cuDNN 9 and cuBLASLt of CUDA 13 or 12. Nothing of them is linked.
-// Read next: conv.cc and matmul.cc, the users.
+// NVIDIA's libraries, found and opened on first use: cuDNN 9, cuBLASLt of CUDA 13 or 12, NCCL 2. Nothing of them is
+// linked. Read next: conv.cc, matmul.cc and collectives.cc, the users.
 #pragma once
 #include <string>
 #include <vector>
@@ -35,9 +35,11 @@ void set_library_folders(std::vector<std::string> folders);
 /// or too old. Thread-safe, as are the others.
 const Library& cudnn();
 const Library& cublas_lt();
+const Library& nccl();
 
 /// "9.19.0", "13.1.0"; empty where the library is missing. They open it.
 std::string cudnn_version();
 std::string cublas_version();
+std::string nccl_version();
 
 }  // namespace minimx::cuda

@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include "cuda/backend.h"
+#include "cuda/collectives.h"
 #include "cuda/device.h"
 #include "cuda/foreign.h"
 #include "cuda/launcher.h"
@@ -156,6 +157,19 @@ bool statistics_pay(const py::sequence& ins, const py::sequence& outs, const py:
   return cuda::conv_statistics_pay(i, o, a, device);
 }
 
+/// arrays: of each its (dtype, number of elements, an address on every device).
+void sum_over_devices(const std::vector<int>& devices, const py::sequence& arrays) {
+  std::vector<Copies> copies;
+  for (py::handle h : arrays) {
+    auto [dtype, count, addresses] = h.cast<std::tuple<std::string, size_t, std::vector<uintptr_t>>>();
+    Copies c{dtype_code(dtype), count, {}};
+    for (uintptr_t a : addresses) c.data.push_back(reinterpret_cast<void*>(a));
+    copies.push_back(std::move(c));
+  }
+  const py::gil_scoped_release unlocked;
+  sum_copies(devices, copies);
+}
+
 /// "sm_90" for a device of compute capability 9.0.
 std::string arch(int id) {
   const Gpu& g = gpu(id);
@@ -236,6 +250,8 @@ PYBIND11_MODULE(_cuda, m) {
       py::arg("allow_tf32"), py::arg("deterministic"), py::arg("autotune"), py::arg("cache_folder"));
   m.def("cudnn_version", cudnn_version);
   m.def("cublas_version", cublas_version);
+  m.def("nccl_version", nccl_version);
+  m.def("sum_copies", sum_over_devices, "Copies of arrays on several devices become their sums, by NCCL.");
   set_kernel_maker(ask_kernel);
 }
 

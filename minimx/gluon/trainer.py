@@ -7,7 +7,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from .. import autograd, optimizer, serialization
+from .. import optimizer, serialization
+from ..collectives import sum_copies
 from ..errors import ArgumentError, ArgumentTypeError, AutogradError, FileFormatError, NotSupported
 from ..optimizer.fused import Scaling
 from .parameter import Parameter
@@ -30,8 +31,8 @@ class Trainer:
 
     params: what ``collect_params`` gives, or a sequence of Parameters. optimizer: a name or an Optimizer.
     optimizer_params: the optimizer's arguments when it is a name. kvstore: how copies on several devices agree; here
-    "device" and "local" both mean their sum, computed in this process. compression_params is not supported, and
-    update_on_kvstore means nothing here.
+    "device" and "local" both mean their sum, computed in this process (minimx/collectives.py). compression_params is
+    not supported, and update_on_kvstore means nothing here.
 
     >>> import minimx as mx
     >>> net = mx.gluon.nn.Dense(1, in_units=2)
@@ -90,15 +91,7 @@ class Trainer:
 
     def allreduce_grads(self) -> None:
         """Put the sum of a parameter's gradients over its devices on each of them. ``step`` does it itself."""
-        with autograd.pause():
-            for _, parameter in self._trained():
-                grads = parameter.list_grad()
-                if len(grads) > 1:
-                    total = grads[0]
-                    for grad in grads[1:]:
-                        total = total + grad.to_device(total.device)
-                    for grad in grads:
-                        grad[...] = total.to_device(grad.device)
+        sum_copies([parameter.list_grad() for _, parameter in self._trained()])
 
     def update(self, batch_size: float, ignore_stale_grad: bool = False) -> None:
         """Divide gradients by ``batch_size`` and update, without summing over devices; see ``step``."""

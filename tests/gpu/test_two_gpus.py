@@ -1,0 +1,84 @@
+"""Two GPUs: copies between them, sums over them by NCCL, and training on both with the numbers of one."""
+
+from __future__ import annotations
+
+import numpy
+import pytest
+
+import minimx as mx
+from minimx import autograd, gluon
+from minimx.collectives import sum_copies
+from minimx.gluon import nn
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif("mx.num_gpus() < 2", reason="needs two GPUs"),
+]
+
+
+@pytest.fixture
+def devices():
+    return [mx.gpu(0), mx.gpu(1)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64", "int32", "int64", "int8", "uint8"])
+def test_sums_of_copies(devices, dtype):
+    rng = numpy.random.default_rng(0)
+    values = [[rng.integers(0, 20, shape).astype("int8") for _ in devices] for shape in ((3,), (1000, 7), ())]
+    arrays = [[mx.np.array(v, device=d).astype(dtype) for v, d in zip(vs, devices, strict=True)] for vs in values]
+    versions = [mx.ndarray._core.version(x) for xs in arrays for x in xs]
+    sum_copies(arrays)
+    for xs, vs in zip(arrays, values, strict=True):
+        for x in xs:
+            numpy.testing.assert_array_equal(x.astype("float32").asnumpy(), vs[0].astype("f") + vs[1])
+    assert all(a < b for a, b in zip(versions, (mx.ndarray._core.version(x) for xs in arrays for x in xs), strict=True))
+
+
+def test_sums_are_in_the_order_of_the_streams(devices):
+    """What was put on the compute streams before counts, and what comes after sees the sum."""
+    xs = [mx.np.ones((1 << 22,), device=d) for d in devices]
+    for k in range(20):
+        for x in xs:
+            x *= 1.5
+        sum_copies([xs])
+        for x in xs:
+            x /= 3
+        assert mx.np.abs(xs[k % 2] - 1).max().item() < 1e-5
+
+
+def test_copies_between_gpus(devices):
+    x = mx.np.array(numpy.arange(12.0).reshape(3, 4), device=devices[0])
+    y = x.T.to_device(devices[1]) * 2
+    numpy.testing.assert_array_equal(y.asnumpy(), numpy.arange(12.0).reshape(3, 4).T * 2)
+
+
+def train(devices, hybridize, steps=5):
+    mx.random.seed(1)
+    net = nn.HybridSequential()
+    net.add(nn.Dense(32, activation="relu", in_units=8), nn.Dense(4, in_units=32))
+    net.initialize(mx.init.Xavier(), device=mx.cpu())
+    net.reset_device(devices)
+    if hybridize:
+        net.hybridize(static_alloc=True, static_shape=True)
+    trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.1, "momentum": 0.9})
+    rng = numpy.random.default_rng(0)
+    loss_fn = gluon.loss.SoftmaxCrossEntropyLoss()
+    losses = []
+    for _ in range(steps):
+        x, y = mx.np.array(rng.normal(size=(16, 8))), mx.np.array(rng.integers(0, 4, 16))
+        parts = zip(gluon.utils.split_and_load(x, devices), gluon.utils.split_and_load(y, devices), strict=True)
+        with autograd.record():
+            each = [loss_fn(net(a), b) for a, b in parts]
+        autograd.backward(each)
+        trainer.step(16)
+        losses.append(numpy.concatenate([loss.asnumpy() for loss in each]))
+    weights = [[p.data(d).asnumpy() for d in devices] for p in net.collect_params().values()]
+    for copies in weights:
+        for w in copies[1:]:
+            numpy.testing.assert_array_equal(w, copies[0])
+    return losses
+
+
+@pytest.mark.parametrize("hybridize", [False, True])
+def test_training_on_two_is_training_on_one(devices, hybridize):
+    numpy.testing.assert_allclose(train(devices, hybridize), train(devices[:1], hybridize), rtol=1e-4, atol=1e-5)
