@@ -48,6 +48,7 @@ ELSEWHERE = {
     "batch_norm_infer_relu": "test_passes.py",
     "batch_norm_relu_grad": "test_graph.py",
     "batch_norm_sums": "rtc/test_conv_stats.py",
+    "batch_norm_pair": "rtc/test_conv_stats.py",
     "convolution_stats": "rtc/test_conv_stats.py",
     "reorder": "test_graph.py",
     "max_pool_grad": "is the gradient that max_pool is checked with",

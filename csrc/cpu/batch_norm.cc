@@ -2,6 +2,8 @@
 //
 //   batch_norm_fwd_train(x, gamma, beta[, z]) -> y, mean, var[, mask]     y = relu(xhat * gamma + beta + z)
 //   batch_norm_fwd_sums(x, gamma, beta, sum, squares[, z]) -> the same    from channel_sums of x
+//   batch_norm_fwd_pair(x, gamma, beta, sum, squares, the same of x2) -> y, mask, mean, var, mean2, var2
+//                                                       y = relu(xhat * gamma + beta + xhat2 * gamma2 + beta2)
 //   batch_norm_bwd(x, dy, mean, var, gamma[, mask]) -> dx, dgamma, dbeta[, dz]
 //   batch_norm_infer(x, gamma, beta, mean, var[, z]) -> y
 //
@@ -356,6 +358,39 @@ KernelPtr make_backward(std::span<const Spec> ins, std::span<const Spec> outs, c
   });
 }
 
+/// The second norm goes into a temporary, which the first takes as its residual.
+class Pair final : public Kernel {
+ public:
+  Pair(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs)
+      : temporary_bytes_((static_cast<size_t>(ins[5].size()) * itemsize(ins[5].dtype) + 63) / 64 * 64) {
+    const Spec z{ins[5].dtype, ins[5].shape, ins[5].shape.contiguous_strides(), ""};
+    const Spec second[] = {z, outs[4], outs[5]}, first[] = {outs[0], outs[2], outs[3], outs[1]};
+    const Spec operands[] = {ins[0], ins[1], ins[2], ins[3], ins[4], z};
+    second_ = make_train<true>(ins.subspan(5), second, {{{"eps", attrs.real("eps2")}}});
+    first_ = make_train<true>(operands, first, {{{"eps", attrs.real("eps")}, {"relu", int64_t{1}}}});
+  }
+  void run(void* const* data, void* workspace) const override {
+    char* z = static_cast<char*>(workspace);
+    void* const* outs = data + 10;
+    void* second[] = {data[5], data[6], data[7], data[8], data[9], z, outs[4], outs[5]};
+    void* first[] = {data[0], data[1], data[2], data[3], data[4], z, outs[0], outs[2], outs[3], outs[1]};
+    second_->run(second, z + temporary_bytes_);
+    first_->run(first, z + temporary_bytes_);
+  }
+  size_t workspace_bytes() const override {
+    return temporary_bytes_ + std::max(first_->workspace_bytes(), second_->workspace_bytes());
+  }
+  double cost_ns() const override { return first_->cost_ns() + second_->cost_ns(); }
+
+ private:
+  size_t temporary_bytes_;
+  KernelPtr first_, second_;
+};
+
+KernelPtr make_pair_of_norms(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs) {
+  return std::make_shared<Pair>(ins, outs, attrs);
+}
+
 }  // namespace
 }  // namespace batch_norm
 
@@ -369,6 +404,7 @@ size_t batch_norm_mask_bytes(const Spec& x) {
 void register_batch_norm_kernels() {
   register_kernel("batch_norm_fwd_train", batch_norm::make_train<false>);
   register_kernel("batch_norm_fwd_sums", batch_norm::make_train<true>);
+  register_kernel("batch_norm_fwd_pair", batch_norm::make_pair_of_norms);
   register_kernel("batch_norm_infer", batch_norm::make_infer);
   register_kernel("batch_norm_bwd", batch_norm::make_backward);
 }

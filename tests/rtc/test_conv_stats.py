@@ -67,6 +67,31 @@ def test_batch_norm_from_sums(shape, dtype, last, residual):
                 close(*(g[0] for g in grads), dtype)
 
 
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_pairs(shape, dtype, last):
+    """Two norms and the ReLU of their sum in one pass, as one after the other."""
+    x, x2 = drawn(shape, dtype, last), drawn(shape, dtype, last, 1, shift=-1)
+    vector, whole = (shape[1:2], "float32"), (shape, dtype, strides(x))
+    first, second = (
+        [*vectors(shape[1], i), *cpu("channel_sums", [v], [vector] * 2, {})] for i, v in enumerate((x, x2))
+    )
+    bits = ((mask_bytes(shape),), "uint8")
+    z, *other = launch("batch_norm_fwd_sums", [x2, *second], [whole, vector, vector], {"eps": 1e-2})
+    want = launch("batch_norm_fwd_sums", [x, *first, z], [whole, vector, vector, bits], {"eps": 1e-3, "relu": 1})
+    for made in (launch, cpu):
+        attrs = {"eps": 1e-3, "eps2": 1e-2}
+        y, mask, *rest = made("batch_norm_fwd_pair", [x, *first, x2, *second], [whole, bits, *[vector] * 4], attrs)
+        close(y, want[0], dtype)
+        for a, b in zip(rest, (*want[1:3], *other), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-6)
+        if made is launch:
+            call = [x, np.ones_like(x), *want[1:3], first[0], mask]
+            _, _, passed = launch("batch_norm_bwd", call, [whole, vector, vector], {"eps": 1e-3, "relu": 1})
+            assert (passed == (y > 0).sum(tuple(i for i in range(x.ndim) if i != 1))).all()
+
+
 def test_no_negative_variance():
     """Where all elements are equal, rounding of the sums may put E[x x] below E[x]^2."""
     x, one, zero = np.full((7, 4, 3, 3), 300.1, "f4"), np.ones(4, "f4"), np.zeros(4, "f4")
@@ -111,16 +136,14 @@ def passed(plain, pay=always):
 
 def test_training_step(monkeypatch):
     """Each norm behind a convolution takes its sums; outputs, running statistics and gradients stay as they were."""
-    monkeypatch.setattr("rtc.test_absorbed.ABSORBED", (*ABSORBED, "batch_norm_sums"))
+    monkeypatch.setattr("rtc.test_absorbed.ABSORBED", (*ABSORBED, "batch_norm_sums", "batch_norm_pair"))
     plain, inputs = step("NHWC", "float16")
     graph = passed(plain)
     ops = [n.op for n in graph.nodes]
-    assert ops.count("convolution_stats") == ops.count("batch_norm_sums") == 4
+    assert ops.count("convolution_stats") == 4 and ops.count("batch_norm_pair") == 1
     assert not {"convolution", "batch_norm_train", "batch_norm_relu"} & set(ops)
     assert sorted((n.attrs["relu"], len(n.values)) for n in graph.nodes if n.op == "batch_norm_sums") == [
-        (False, 5),
         (True, 5),
-        (True, 6),
         (True, 6),
     ]
     for got, want in zip(run(graph, inputs), run(plain, inputs), strict=True):
@@ -146,6 +169,20 @@ def test_only_where_it_pays():
     assert [n.op for n in asked] == ["convolution_stats"] * 4
     assert ops.count("convolution_stats") == ops.count("batch_norm_sums") == 1 and ops.count("convolution") == 3
     assert absorb_statistics(plain.copy(), lambda nodes, gpu: pytest.fail("a CPU has no such engine"))
+
+
+def test_a_norm_that_others_read_is_no_pair():
+    """The third norm's result is read twice: it is written, and the block's other pair is one pass."""
+
+    class Read(Blocks):
+        def forward(self, x):
+            side, first, second, last = self.parts
+            y = last(x)
+            return mx.npx.relu(first(x) + y) * mx.np.tanh(y) + mx.npx.relu(side(x) + second(x))
+
+    plain, _ = step("NHWC", "float16", Read)
+    ops = [n.op for n in passed(plain).nodes]
+    assert ops.count("batch_norm_sums") == 2 and ops.count("batch_norm_pair") == 1
 
 
 def test_biased_convolutions_are_left_alone():

@@ -42,7 +42,7 @@ class Gradient(NamedTuple):
 
 def absorb_relu(g: Graph) -> Graph:
     """Rewrites every site; one with a gradient only where that can be rewritten as well."""
-    reading = _Reading(g)
+    reading = Reading(g)
     swapped: dict[Node, Node] = {}
     gone: set[Node] = set()
     new: dict[Value, Value] = {}
@@ -69,10 +69,10 @@ def absorb_relu(g: Graph) -> Graph:
                 new[relu_grad.outputs[0]] = backward.outputs[3]
     g.nodes = [swapped.get(n, n) for n in g.nodes if n not in gone]
     g.replace(new)
-    return absorb_sums(_in_order(g)) if g.gpu >= 0 else _in_order(g)
+    return absorb_sums(in_order(g)) if g.gpu >= 0 else in_order(g)
 
 
-def site_at(norm: Node, reading: _Reading) -> Site | None:
+def site_at(norm: Node, reading: Reading) -> Site | None:
     """The site that begins at a norm, or None."""
     y = norm.outputs[0]
     follower = reading.only(y)
@@ -86,7 +86,7 @@ def site_at(norm: Node, reading: _Reading) -> Site | None:
     return Site(norm, add, residual, follower) if follower is not None and follower.op == "relu" else None
 
 
-def gradient_of(site: Site, reading: _Reading) -> list[Gradient] | None:
+def gradient_of(site: Site, reading: Reading) -> list[Gradient] | None:
     """One, or none if the site has no gradient; None where it has one of another form."""
     x, statistics = site.norm.inputs[0], site.norm.outputs[1:]
     if not isinstance(x, Value) or not reading.lies_still(x):
@@ -102,7 +102,7 @@ def gradient_of(site: Site, reading: _Reading) -> list[Gradient] | None:
     return [Gradient(relus[0], norms[0])]
 
 
-class _Reading:
+class Reading:
     """Who makes and who reads what in a graph, before it is changed."""
 
     def __init__(self, g: Graph) -> None:
@@ -175,7 +175,7 @@ def absorb_sums(g: Graph) -> Graph:
 
     Not where a pointwise operator makes one of them: that fuses with the sum.
     """
-    reading = _Reading(g)
+    reading = Reading(g)
     gone: set[Node] = set()
     for n in g.nodes:
         add = reading.producers.get(n.inputs[1]) if n.op == "batch_norm_relu_grad" else None  # type: ignore[arg-type]
@@ -190,7 +190,7 @@ def absorb_sums(g: Graph) -> Graph:
     return g
 
 
-def _in_order(g: Graph) -> Graph:
+def in_order(g: Graph) -> Graph:
     """Nodes sorted so that producers come first; stable, so programs keep the order of the code."""
     known = {*g.inputs, *g.constants}
     producers = g.producers()

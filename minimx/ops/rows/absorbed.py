@@ -35,6 +35,19 @@ def batch_norm_sums(x, gamma, beta, sum, squares, z=None, /, eps=1e-5, axis=1, r
     return plan
 
 
+@kernel(against="batch_norm_train, batch_norm_train, add, relu")
+def batch_norm_pair(
+    x, gamma, beta, sum, squares, x2, gamma2, beta2, sum2, squares2, /, eps=1e-5, eps2=1e-5, axis=1, mask_bytes=0
+):
+    """(y, mask, mean, var, mean2, var2): y = relu(norm of x + norm of x2), each as batch_norm_sums, in one pass."""
+    vector = (gamma.shape, "float32")
+    plan = batch_plan(
+        "batch_norm_fwd_pair", x, axis, eps, [(x.shape, x.dtype), ((mask_bytes,), "uint8"), *[vector] * 4]
+    )
+    plan.attrs["eps2"] = float(eps2)
+    return plan
+
+
 @kernel(against="batch_norm_infer, add, relu")
 def batch_norm_infer_relu(x, gamma, beta, mean, var, z=None, /, eps=1e-5, axis=1):
     """relu(batch_norm_infer(x) + z)."""

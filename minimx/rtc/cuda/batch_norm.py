@@ -57,19 +57,26 @@ def batch_norm_fwd_sums(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[s
     if empty := _zeros(ins, outs):
         return empty
     b = _Builder(ins, outs, attrs)
-    x, z = b.read(0), b.read(5) if len(ins) > 5 else None
-    y, mean, var = len(ins), len(ins) + 1, len(ins) + 2
+    x, z, y = b.read(0), b.read(5) if len(ins) > 5 else None, len(ins)
     coefficients = b.coefficients(2)
-    types = {"Gamma": 1, "Beta": 2, "Sum": 3, "Squares": 4, "Mean": mean, "Var": var}
-    b.finish(
-        text.SCALE + text.FINISH_SUMS,
-        types,
-        (*map(Operand, types.values()), coefficients),
-        (b.rows, b.channels, b.length, *map(b.stride, types.values())),
-    )
+    b.finish_sums((1, 2, 3, 4, y + 1, y + 2), coefficients, "eps")
     shared = {"relu": b.flag("relu"), "residual": z is not None, "mask": len(outs) > 3}
     mask = b.mask(y + 3) if shared["mask"] else Operand(y)
     b.apply(text.FORWARD, (x, z or x, mask, b.write(y), x, coefficients), **shared)
+    return b.recipe()
+
+
+def batch_norm_fwd_pair(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Recipe:
+    """(x, gamma, beta, sum, squares, and the same of x2) -> y, mask, mean, var, mean2, var2."""
+    if empty := _zeros(ins, outs):
+        return empty
+    b = _Builder(ins, outs, attrs)
+    x, x2, y = b.read(0), b.read(5), len(ins)
+    coefficients = b.coefficients(3)
+    b.finish_sums((1, 2, 3, 4, y + 2, y + 3), coefficients, "eps")
+    b.finish_sums((6, 7, 8, 9, y + 4, y + 5), coefficients, "eps2", second=True)
+    flags = dict.fromkeys(("relu", "residual", "pair", "mask"), True)
+    b.apply(text.FORWARD, (x, x2, b.mask(y + 1), b.write(y), x, coefficients), **flags)
     return b.recipe()
 
 
@@ -304,7 +311,7 @@ class _Builder:
         groups = self.groups((2 if step is text.BACKWARD else 1) + bool(kept))
         walk = text.KEEP + (text.SUM_LANES if self.lanes else text.SUM_RUNS)
         body = text.HEAD + step + walk + text.SUM_KERNEL
-        flags = {"relu": False, "residual": False, "mask": masked, "more": bool(kept), "last": False}
+        flags = {"relu": False, "residual": False, "pair": False, "mask": masked, "more": bool(kept), "last": False}
         kernel = self.code("sums", body, types, groups, **flags)
         if self.lanes:
             grid, block = self.geometry(groups, SUM_BLOCKS)
@@ -318,19 +325,33 @@ class _Builder:
         return partial, grid[1]
 
     def finish(
-        self, body: str, types: dict[str, int], pointers: tuple[Argument, ...], sizes: tuple[int, ...], parts: int = 0
+        self,
+        body: str,
+        types: dict[str, int],
+        pointers: tuple[Argument, ...],
+        sizes: tuple[int, ...],
+        parts: int = 0,
+        eps: str = "eps",
+        **flags: bool,
     ) -> None:
-        """What is done once a channel, with the totals over ``parts`` if there are any."""
-        kernel = self.code("finish", body, types, **{"global": self.flag("global_stats")})
+        """What is done once a channel, with the totals over ``parts`` if there are any. eps: the attribute, if any."""
+        kernel = self.code("finish", body, types, **{"global": self.flag("global_stats")}, **flags)
         args = (*pointers, *map(Value, sizes))
-        if "eps" in self.attrs:
-            args = (*args, Value(self.attrs["eps"], "float64"))
+        if eps in self.attrs:
+            args = (*args, Value(self.attrs[eps], "float64"))
         if parts:
             block = (8, min(64, 1 << (parts - 1).bit_length()), 1)
             grid = (self.padded // 8, 1, 1)
         else:
             block, grid = (THREADS, 1, 1), (blocks_for(self.channels, THREADS), 1, 1)
         self.launches.append(Launch(kernel, grid, block, args))
+
+    def finish_sums(self, vectors: tuple[int, ...], coefficients: Scratch, eps: str, second: bool = False) -> None:
+        """Mean, variance and coefficients from sums; vectors: gamma, beta, sum, squares, mean and var."""
+        types = dict(zip(("Gamma", "Beta", "Sum", "Squares", "Mean", "Var"), vectors, strict=True))
+        pointers = (*map(Operand, vectors), coefficients)
+        sizes = (self.rows, self.channels, self.length, *map(self.stride, vectors))
+        self.finish(text.SCALE + text.FINISH_SUMS, types, pointers, sizes, eps=eps, second=second)
 
     def apply(
         self,
@@ -339,11 +360,12 @@ class _Builder:
         relu: bool = False,
         residual: bool = False,
         mask: bool = False,
+        pair: bool = False,
     ) -> None:
         """The elementwise pass; ``pointers`` are the kernel's."""
         groups = self.groups(2 if step is text.BACKWARD or residual else 1)
         body = text.HEAD + step + (text.APPLY_LANES if self.lanes else text.APPLY_RUNS) + text.APPLY_KERNEL
-        flags = {"relu": relu, "residual": residual, "mask": mask, "more": False, "last": True}
+        flags = {"relu": relu, "residual": residual, "pair": pair, "mask": mask, "more": False, "last": True}
         kernel = self.code("apply", body, {}, groups, **flags)
         if self.lanes:
             grid, block = self.geometry(groups, APPLY_BLOCKS)
@@ -360,6 +382,7 @@ class _Builder:
 FACTORIES = {
     "batch_norm_fwd_train": batch_norm_fwd_train,
     "batch_norm_fwd_sums": batch_norm_fwd_sums,
+    "batch_norm_fwd_pair": batch_norm_fwd_pair,
     "channel_sums": channel_sums,
     "batch_norm_infer": batch_norm_infer,
     "batch_norm_bwd": batch_norm_bwd,

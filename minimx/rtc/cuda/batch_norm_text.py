@@ -11,7 +11,7 @@ byte ``element / 8`` in runs.
 from __future__ import annotations
 
 # Before it come types and constants (batch_norm.py, code): T of the data, Real of sums, Index, Mean; kGroups, kBlocks,
-# kLanes, kRelu, kMask, kResidual, kMore; kLast: the last pass over the data.
+# kLanes, kRelu, kMask, kResidual, kPair, kMore; kLast: the last pass over the data.
 HEAD = """
 using Eight = Pack<T, 8>;
 
@@ -60,10 +60,11 @@ void store(T* p, const Eight& v, int count) {
 }
 """
 
-# y = x * scale + offset (+ z), then the ReLU and its bitmask. Sums of d and d * d with d = x - the channel's first x.
+# y = x * scale + offset (+ z, or + z * its scale), then the ReLU and its bitmask. Sums of d and d * d with d = x - the
+# channel's first x.
 FORWARD = """
 struct Step {
-  static constexpr int kCoefficients = 2;  // scale, offset
+  static constexpr int kCoefficients = kPair ? 3 : 2;  // scale, offset, scale of z
   Eight x, z;
 
   template <bool kWide>
@@ -79,13 +80,17 @@ struct Step {
     q = multiply_add(v, v, q);
   }
   template <bool kWide>
-  void write(const Data& d, const Real (&c)[2][8], Index at, Index mask_at, int count) const {
+  void write(const Data& d, const Real (&c)[kCoefficients][8], Index at, Index mask_at, int count) const {
     Eight y;
     unsigned passed = 0;
 #pragma unroll
     for (int j = 0; j < 8; ++j) {
       Real v = multiply_add(Real(wide(x.at[j])), c[0][j], c[1][j]);
-      if constexpr (kResidual) v += wide(z.at[j]);
+      if constexpr (kPair) {
+        v = multiply_add(Real(wide(z.at[j])), c[2][j], v);
+      } else if constexpr (kResidual) {
+        v += wide(z.at[j]);
+      }
       const bool on = !(v <= Real(0));  // NaN passes
       if (on && (kWide || j < count)) passed |= 1u << j;
       y.at[j] = to<T>(kRelu && !on ? Real(0) : v);
@@ -421,6 +426,7 @@ extern "C" __global__ void KERNEL(const T* x, const Gamma* gamma, const Beta* be
 """
 
 # From sums around zero: var = E[x x] - E[x]^2 loses as many digits as the mean's square has more than the variance.
+# kSecond: of the second norm of a pair, whose offset joins that of the first.
 FINISH_SUMS = """
 extern "C" __global__ void KERNEL(const Gamma* gamma, const Beta* beta, const Sum* sum, const Squares* squares,
                                   Mean* mean, Var* var, Real* coefficients, int64_t rows, int64_t channels,
@@ -434,8 +440,15 @@ extern "C" __global__ void KERNEL(const Gamma* gamma, const Beta* beta, const Su
   const double kept = variance < 0 ? 0 : variance;
   mean[c * mean_stride] = to<Mean>(center);
   var[c * var_stride] = to<Var>(kept);
-  set_scale(coefficients, (channels + 7) / 8 * 8, c, to<double>(gamma[c * gamma_stride]),
-            to<double>(beta[c * beta_stride]), center, kept, eps);
+  const int64_t padded = (channels + 7) / 8 * 8;
+  const double weight = to<double>(gamma[c * gamma_stride]), bias = to<double>(beta[c * beta_stride]);
+  if constexpr (kSecond) {
+    const double scale = weight / sqrt(kept + eps);
+    coefficients[2 * padded + c] = static_cast<Real>(scale);
+    coefficients[padded + c] += static_cast<Real>(bias - center * scale);
+  } else {
+    set_scale(coefficients, padded, c, weight, bias, center, kept, eps);
+  }
 }
 """
 
