@@ -175,8 +175,9 @@ def finished(g: Graph, half: str) -> Graph:
     if settings.fusion:
         from .passes.expand import expand
         from .passes.fusion import fuse
+        from .passes.reshapes import move_reshapes
 
-        passes += [expand, dead_code, fuse]
+        passes += [move_reshapes, expand, dead_code, fuse]
     noted(f"{half}: cut", g)
     for p in passes:
         g = noted(f"{half}: {p.__name__}", p(g).verify())

@@ -4,7 +4,6 @@
     row_norm (layer norm, RMS norm)                      mean, mean of squares, ...: the same
     row_norm_backward                                    dx as rows; dgamma and dbeta as folds
     dropout_train                                        dropout_mask, which draws, and a product
-    a reduction of a reshaped array                      the reduction of the array: a bias' gradient
 
 A row stays a kernel unless a pointwise node over the same space, or another row that is written out, makes what it
 reads or reads what it makes. The numbers are the kernels' own within rounding: 16-bit floats are float32 in between,
@@ -19,7 +18,7 @@ from typing import Any
 from ...ops.arguments import c_strides
 from ...ops.dtypes import FLOATS
 from ...ops.kinds.reduce import accumulate_dtype
-from ...ops.table import OPS, Spec, normal_axes
+from ...ops.table import OPS, Spec
 from ..ir import Arg, Graph, Node, Value
 from .domains import folds_take, fuses_reductions, rows_take
 from .spaces import VIEWS, Reduction, space_of, without_ones
@@ -166,35 +165,11 @@ def expand(g: Graph) -> Graph:
         w = Writer(n)
         if n in reading.able and reading.has_company(n):
             EXPANSIONS[n.op](n, w)
-        elif OPS[n.op].kind == "reduce" and (source := reading.before_reshape(n)) is not None:
-            reduce_before(n, source, w)
         else:
             w.nodes.append(n)
         nodes += w.nodes
     g.nodes = nodes
     return g
-
-
-def reduce_before(n: Node, source: Value, w: Writer) -> None:
-    """Reduces what the operand of ``n`` is reshaped from."""
-    axes = axes_before(source.shape, n.values[0].shape, normal_axes(n.op, n.attrs.get("axis"), len(n.values[0].shape)))
-    w.give(w(n.op, source, **n.attrs | {"axis": axes, "keepdims": False}), n.outputs[0])
-
-
-def axes_before(source: tuple[int, ...], shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...] | None:
-    """The axes of ``source`` that make up ``axes`` of ``shape``, to which it is reshaped; None if none do."""
-    found: list[int] = []
-    at = 0
-    for i, extent in enumerate(shape):
-        size = 1
-        while at < len(source) and (size < extent or source[at] == 1):
-            size *= source[at]
-            if i in axes:
-                found.append(at)
-            at += 1
-        if size != extent:
-            return None
-    return tuple(found)
 
 
 class _Reading:
@@ -248,17 +223,3 @@ class _Reading:
     def is_pointwise(self, n: Node, space: tuple) -> bool:
         """True if the node has a kernel over the space."""
         return n.op not in VIEWS and self.spaces.get(n) == space
-
-    def before_reshape(self, n: Node) -> Value | None:
-        """What a reduction's operand is reshaped from, if that is made by a pointwise node or one written out."""
-        view = self.producers.get(n.values[0])
-        if view is None or view.op != "reshape" or self.spaces[view] is not None or not all(n.values[0].shape):
-            return None
-        source = self.source(view.values[0])
-        if source.layout or not fuses_reductions(self.gpu):
-            return None
-        p = self.producers.get(source)
-        if p is None or not (p in self.able or self.is_pointwise(p, ("", without_ones(source.shape)))):
-            return None
-        axes = normal_axes(n.op, n.attrs.get("axis"), len(n.values[0].shape))
-        return source if axes_before(source.shape, n.values[0].shape, axes) is not None else None
