@@ -5,8 +5,10 @@ graph on the CPU. Bodies are built by hand here; which nodes become such groups 
 from __future__ import annotations
 
 import ctypes
+import functools
 import itertools
 import math
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -14,16 +16,19 @@ from typing import Any
 import numpy as np
 import pytest
 from rtc import emulator
+from rtc.test_nvrtc import codes, compile_all, nvrtc  # noqa: F401
+from rtc.test_text import GOLDEN, told
 
 import minimx as mx
+from minimx.errors import GraphError
 from minimx.graph.ir import Graph, Node, Value
 from minimx.graph.lower import lower
 from minimx.ops.table import OPS, Spec
 from minimx.rtc import emit_host
 from minimx.rtc.compiler import find_compiler
-from minimx.rtc.cuda import fused_fold
+from minimx.rtc.cuda import fused_fold, pointwise
 from minimx.rtc.cuda.recipe import Recipe
-from minimx.rtc.folds import fold_group_of
+from minimx.rtc.folds import fold_group_of, takes
 from minimx.rtc.group import Body, c_strides
 from minimx.rtc.text import kernel_name
 
@@ -212,3 +217,131 @@ def test_many_elements():
               mean_square((130_001,), "float16"), several((6000, 8), "int64", 0)]  # fmt: skip
     assert [len(r.launches) for r in agree(*bodies)] == [2] * 5
     agree_on_host(*bodies)
+
+
+def test_numbers_that_are_not_finite_and_ends_of_packs():
+    made = Made()
+    x = drawn((4, 1003))
+    x[0, 5], x[1, 1001], x[2, 0] = np.nan, np.inf, -np.inf
+    v = made.input(x)
+    made.gives(made("max", made("multiply", v, 1.0), axis=1), made("sum", v, axis=1), made("all", v, axis=1))
+    agree(made)
+    agree_on_host(made)
+
+
+def test_a_store_in_place_of_an_operand():
+    made = bias_gradient((700, 64))
+    g, x = made.arrays
+    recipe = fused_fold.fused(made.group())
+    want, sums = made.wanted()[0].astype("float64"), emulator.empty((64,), "float16")
+    emulator.run(recipe, [g, x, g, sums])
+    np.testing.assert_allclose(g.astype("float64"), want, 4e-3, 4e-3)
+    np.testing.assert_allclose(sums.astype("float64"), want.sum(0), 1e-2, 1e-2)
+
+
+def test_large_arrays_count_in_64_bits(monkeypatch):
+    monkeypatch.setattr(pointwise, "SMALL", 1)
+    recipes = agree(norm_gradient(70, 24), bias_gradient((40, 6, 3, 8), "float32", (0, 2)), mean_square((5000,)))
+    assert all("using Index = int64_t" in launch.code.text for r in recipes for launch in r.launches)
+
+
+# ---- descriptions, texts, cuts --------------------------------------------------------------------------------------
+
+
+def test_equal_kernels_are_shared_among_shapes():
+    def names(made):
+        return [launch.code.name for launch in fused_fold.fused(made.group()).launches]
+
+    assert names(bias_gradient((4096, 768))) == names(bias_gradient((9000, 3072)))
+    assert names(mean_square((70_000,))) == names(mean_square((300, 400)))
+    assert names(bias_gradient((4096, 768))) != names(bias_gradient((4096, 767)))
+
+
+def test_axes_are_merged_and_ordered():
+    assert bias_gradient((4, 5, 6, 7), axis=(0, 1, 2)).group().shape == (120, 7)
+    assert mean_square((4, 5, 6)).group().shape == (120,)
+    g = norm_gradient(6, 6).group()
+    assert [o.strides for o in g.inputs] == [(6, 1), (6, 1), (1, 0), (1, 0), (0, 1)]
+    assert g.title().startswith("cast, subtract") or "sum, sum" in g.title()
+
+
+def test_a_square_space_tells_rows_from_columns():
+    """A vector over the folded axis, another over the kept one, both as long, made inside from smaller values."""
+    made = Made()
+    x, rows, columns = made.input(drawn((8, 8))), made.input(drawn((8, 1))), made.input(drawn((8,)))
+    scale = made("broadcast_to", made("exp", rows), shape=(8, 8))
+    total = made("sum", made("multiply", made("multiply", x, scale), made("tanh", columns)), axis=0)
+    made.gives(made("multiply", total, made("tanh", columns)))
+    agree(made)
+    agree_on_host(made)
+
+
+def test_what_is_no_fold_is_refused():
+    made = Made()
+    x = made.input(drawn((4, 5)))
+    for outputs in ([made("subtract", x, made("max", x, axis=1, keepdims=True))], [made("exp", x)],
+                    [made("sum", x, axis=0), made("sum", x, axis=1)]):  # fmt: skip
+        nodes = made.graph.nodes
+        live = {v for n in nodes for v in n.outputs if n.outputs[0] in outputs or n.op in ("sum", "max")}
+        made.graph.nodes = [n for n in nodes if n.outputs[0] in live or n.outputs[0] in outputs]
+        with pytest.raises(GraphError, match="fold group"):
+            made.gives(*outputs).group()
+        made.graph.nodes = nodes
+
+
+def test_where_kernels_are_written():
+    assert takes((768,), (4096,), {"float16"}, True) and takes((), (1 << 25,), {"float32"}, True)
+    assert takes((), (1 << 20,), {"float32"}, False) and not takes((), (1 << 25,), {"float32"}, False)
+    assert not takes((0, 3), (5,), {"float32"}, True) and not takes((3,), (1,), {"float32"}, True)
+    assert not takes((3,), (1000,), {"float32"}, False)
+
+
+@pytest.mark.parametrize("shape", [(4096, 768), (4096, 3072), (256 * 56 * 56, 64), (32_768, 1024)])
+def test_column_sums_keep_the_device_busy(shape):
+    first, second = fused_fold.fused(of_shapes(bias_gradient, shape).group()).launches
+    assert "fold_columns<256, 8, 4>" in first.code.text
+    assert 2.5 * 132 < first.grid[0] * first.grid[1] <= 4 * 132
+    assert second.block[1] * 17 > first.grid[1]  # no thread joins more than a few
+
+
+def test_means_keep_the_device_busy():
+    first, second = fused_fold.fused(of_shapes(mean_square, (25_000_000,), "float16").group()).launches
+    assert "fold_rows<256, 8, 4>" in first.code.text and first.grid[1] > 480 and second.grid == (1, 1, 1)
+
+
+def of_shapes(body, shape, *args):
+    """The body over arrays that take no memory."""
+    with pytest.MonkeyPatch.context() as m:
+        m.setitem(globals(), "drawn", lambda s, dtype="float32", how="": shown(s, dtype))
+        return body(shape, *args)
+
+
+def shown(shape, dtype):
+    """An array of C order whose elements nobody may read."""
+    kind = np.dtype(emulator.numpy_type(dtype))
+    return np.lib.stride_tricks.as_strided(np.zeros(1, kind), shape, [s * kind.itemsize for s in c_strides(shape)])
+
+
+@functools.cache
+def typical():
+    """Kernels of a training step in half precision, and others that are written differently."""
+    bodies = [of_shapes(bias_gradient, (4096, 768)), of_shapes(mean_square, (1 << 24,), "float16"),
+              of_shapes(pooling, (64, 49, 2048)), norm_gradient(512, 768), several((40, 64, 9), "bfloat16", (0, 2)),
+              several((300, 7), "float64", 0), mean_square((64, 100, 8), "float32", 1),
+              bias_gradient((64, 48), "float16", 1, "transposed")]  # fmt: skip
+    return [(m, fused_fold.fused(m.group())) for m in bodies]
+
+
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
+def test_texts_compile(nvrtc, arch):  # noqa: F811
+    compile_all(nvrtc, codes(r for _, r in typical()), arch)
+
+
+@pytest.mark.parametrize(("name", "number"), [("bias_gradient", 0), ("mean_square", 1)])
+def test_text_is_as_reviewed(name, number):
+    made, recipe = typical()[number]
+    cuda = "\n".join(told(launch) for launch in recipe.launches)
+    for path, got in ((GOLDEN / f"{name}.cu", cuda), (GOLDEN / f"{name}.cc", emit_host.kernel(made.group()))):
+        if os.environ.get("MINIMX_GOLDEN") == "write":
+            path.write_text(got)
+        assert got == path.read_text()

@@ -40,13 +40,16 @@ def text(row: str, operands: list, attrs: dict) -> str:
     specs = [None if o is None else Spec(*o) if len(o) > 2 else Spec(*o, _c_strides(o[0])) for o in operands]
     plan = op.plan(specs, named)
     outs = [(tuple(shape), dtype) for shape, dtype in plan.outs]
-    out = []
-    for launch in made(plan.kernel, [_array(s) for s in specs if s is not None], outs, plan.attrs).launches:
-        code = launch.code.text.replace(launch.code.name, "KERNEL")
-        for header in HEADERS:
-            code = code.replace(header.read_text(), f'#include "{header.name}"\n')
-        out.append(f"// grid {launch.grid}, block {launch.block}, {launch.shared} bytes shared\n{code.strip()}\n")
-    return "\n".join(out)
+    arrays = [_array(s) for s in specs if s is not None]
+    return "\n".join(map(told, made(plan.kernel, arrays, outs, plan.attrs).launches))
+
+
+def told(launch: recipe.Launch) -> str:
+    """A launch's text, with headers in place of what is in files of its own, and how it is launched."""
+    code = launch.code.text.replace(launch.code.name, "KERNEL")
+    for header in HEADERS:
+        code = code.replace(header.read_text(), f'#include "{header.name}"\n')
+    return f"// grid {launch.grid}, block {launch.block}, {launch.shared} bytes shared\n{code.strip()}\n"
 
 
 def _c_strides(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -34,6 +34,10 @@ AT_ONCE = 128  # bytes of operands that a thread waits for at a time
 HEAVY, HEAVIER = 24, 64  # primitives of an element from which fewer elements are unrolled
 
 
+DOCS = {"Shown": "How far a result moves the operands of its elements, one number for each way in which they lie.",
+        "Along": "How far an element moves them.", "Into": "Where a result lies in operands of the epilogue and in outputs."}  # fmt: skip
+
+
 class Lane(NamedTuple):
     """An operand or output: its strides along the kept and along the folded axes, and how a pack of it is reached.
 
@@ -84,7 +88,7 @@ class Offsets(NamedTuple):
     def struct(self) -> str:
         """Its definition."""
         names = ", ".join(f"{self.space.name}{k}" for k in range(len(self.patterns)))
-        return f"struct {self.name} {{" + (f"\n  Index {names};\n" if names else "") + "};"
+        return f"/// {DOCS[self.name]}\nstruct {self.name} {{" + (f"\n  Index {names};\n" if names else "") + "};"
 
 
 class FoldText:
