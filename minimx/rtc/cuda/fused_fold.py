@@ -34,8 +34,11 @@ AT_ONCE = 128  # bytes of operands that a thread waits for at a time
 HEAVY, HEAVIER = 24, 64  # primitives of an element from which fewer elements are unrolled
 
 
-DOCS = {"Shown": "How far a result moves the operands of its elements, one number for each way in which they lie.",
-        "Along": "How far an element moves them.", "Into": "Where a result lies in operands of the epilogue and in outputs."}  # fmt: skip
+DOCS = {
+    "Shown": "How far a result moves the operands of its elements, one number for each way in which they lie.",
+    "Along": "How far an element moves them.",
+    "Into": "Where a result lies in operands of the epilogue and in outputs.",
+}
 
 
 class Lane(NamedTuple):
