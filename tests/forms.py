@@ -1,4 +1,4 @@
-"""Functions that become one kernel each, form by form, and ways to run them: for test_fusion_forms.py, test_teeth.py.
+"""Functions that become one kernel each, form by form, and ways to run them: for test_fusion_forms.py and _teeth.py.
 
 ``FORMS`` are functions with the shapes of their arrays and the forms that a GPU's graph must have of them. Graphs are
 made for a GPU where there is none: ``grouped`` is what the passes make of one, ``run`` runs it node by node, groups by
@@ -20,7 +20,7 @@ from minimx.graph.ir import Graph, Node, Value
 from minimx.graph.passes import conv_stats, norm
 from minimx.graph.passes.cleanup import call
 from minimx.graph.trace import differentiate, trace
-from minimx.ndarray import ndarray
+from minimx.ndarray import _core, ndarray
 from minimx.ops.table import f
 from minimx.rtc.group import Body, c_strides
 from minimx.rtc.kernel import described, recipe_factory
@@ -125,6 +125,20 @@ def two_sums(x):
     return a.sum(axis=(0, 1)) / (np.abs(x).sum(axis=(0, 1)) + 1)
 
 
+@form("pointwise", shapes=((5, 8),))
+def way_outside(x):
+    """From one pointwise node to another through what no group takes."""
+    a = np.exp(x) * 2
+    return np.cumsum(a, axis=0) * a + 1
+
+
+@form("pointwise", "fold", shapes=((6, 9),))
+def normalised(x):
+    """Along the first axis: elements that read what all of them gave."""
+    a = np.exp(x) + 0.5
+    return a / a.sum(axis=0) * 2
+
+
 @form("rows", shapes=((8, 24),))
 def dropout(x):
     """Inside a softmax."""
@@ -225,7 +239,9 @@ def check(name: str, dtype: str, order: int, fused: Callable = by_members, scale
     for graph, way in ((plain, by_members), (g, fused)):
         mx.random.seed(7)
         before = [f.copy(x) for x in heads(plain, args)]
-        results.append([y.asnumpy().astype("float64") for y in run(graph, before, way)])
+        made = run(graph, before, way)
+        assert [(y.shape, _core.dtype_name(y)) for y in made] == [(v.shape, v.dtype) for v in plain.outputs]
+        results.append([y.asnumpy().astype("float64") for y in made])
     tolerance = NEAR["float32" if name == "casts" and dtype == "float64" else dtype] * 4**order
     for want, got, v in zip(*results, plain.outputs, strict=True):
         assert numpy.isfinite(want).all(), f"{name}: a comparison with {want}"
