@@ -59,11 +59,13 @@ class RowText:
         self.parameters: list[tuple[str, str, recipe.Argument]] = []
 
     def _pack(self) -> int:
-        """Elements of an access: 16 bytes of the smallest type, at most 32 of the largest, and a divisor of the row."""
+        """Elements of an access: 16 bytes of the smallest type of two or more, at most 32 of the largest, and a divisor
+        of the row.
+        """
         g = self.group
         types = [o.dtype for o in g.inputs if g.runs(o)] + [r.dtype for r in g.outputs if g.of_elements(r)]
         sizes = [BY_NAME[d].size for d in types] or [16]
-        count = min(16 // min(sizes), max(1, 32 // max(sizes)))
+        count = min(16 // max(2, min(sizes)), max(1, 32 // max(sizes)))
         while g.n % count:
             count //= 2
         return count
