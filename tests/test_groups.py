@@ -14,6 +14,8 @@ from minimx.graph import compile as compiling
 from minimx.graph.ir import Graph, Node, Value
 from minimx.graph.lower import lower
 from minimx.graph.passes import domains
+from minimx.graph.passes.expand import EXPANSIONS
+from minimx.graph.passes.grouping import MAX_OPERANDS
 from minimx.graph.trace import differentiate, trace
 from minimx.ops.table import f
 
@@ -87,6 +89,22 @@ def kernels(g):
 def forms_of(g):
     """As ``kernels``, groups by their form alone."""
     return [k.partition(":")[0] for k in kernels(g)]
+
+
+def halves(function, *args):
+    """What runs forward and backward of a function in training."""
+    with mx.autograd.train_mode():
+        c = compiling.compile_function(
+            "f", function, list(args), True, lambda t: [v.dtype in ("float32", "bfloat16") for v in t.graph.inputs]
+        )
+    return kernels(c.forward), kernels(c.backward)
+
+
+@pytest.fixture
+def no_limits(monkeypatch):
+    """Small arrays are grouped as large ones would be."""
+    monkeypatch.setattr(mx.rtc.rows, "takes", lambda *args: True)
+    monkeypatch.setattr(mx.rtc.folds, "takes", lambda *args: True)
 
 
 # ---- numbers --------------------------------------------------------------------------------------------------------
@@ -169,3 +187,154 @@ def test_random_graphs_keep_their_numbers(program, keep, order):
     operands, calls = program
     args = [array(*shape, dtype=dtype, seed=i) for i, (shape, dtype) in enumerate(operands)]
     check(lambda *xs: run_calls(xs, calls, keep), args, order, 2e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
+@pytest.mark.parametrize("function", [
+    lambda x, g: npx.softmax(x * 2, axis=-1) * g,
+    lambda x, g: npx.log_softmax(x * 2, axis=-1) * g,
+    lambda x, g: npx.masked_softmax(x, x > 0) * g,
+    lambda x, g: npx.layer_norm(np.tanh(x), g, g) * 2,
+    lambda x, g: npx.rms_norm(np.tanh(x), g) * 2,
+    lambda x, g: npx.dropout(np.tanh(x), 0.4) * g,
+    lambda x, g: npx.dropout(np.tanh(x), 1.0) * g,
+])  # fmt: skip
+def test_each_row_that_is_written_out(function, dtype, no_limits):
+    x, g = array(5, 3, 40, dtype=dtype), array(40, dtype=dtype, seed=1)
+    tolerance = {"bfloat16": 3e-2, "float16": 4e-3}.get(dtype, 1e-5)
+    for order in range(3):
+        made = check(function, [x, g], order, tolerance)
+        assert order == 2 or not EXPANSIONS.keys() & set(kernels(made)), kernels(made)
+
+
+def test_infinite_elements():
+    x = array(6, 40)
+    x[0, 3], x[1, 5], x[2], x[3] = numpy.inf, numpy.nan, -numpy.inf, numpy.inf
+    for function in (npx.softmax, npx.log_softmax):
+        made = check(lambda x, function=function: function(x * 2, axis=-1), [x])
+        assert forms_of(made) == ["rows"]
+
+
+# ---- which groups ---------------------------------------------------------------------------------------------------
+
+
+def test_a_lone_reduction_stays():
+    x = array(5, 40)
+    assert kernels(check(lambda x: x.sum(0), [x])) == ["sum"]
+    assert kernels(check(lambda x: [x.sum(1), np.matmul(x, x.T)], [x])) == ["sum", "matmul"]
+    assert kernels(check(lambda x: npx.softmax(x, axis=-1), [x])) == ["softmax_of"]
+
+
+def test_rows_take_in_what_is_around_them():
+    x, y = array(5, 40), array(5, 1)
+    made = check(lambda x, y: [(s := npx.softmax(x * 2 + y, axis=-1)) * y, s.astype("float64")], [x, y])
+    assert kernels(made) == ["rows: multiply add max subtract exp sum reciprocal multiply multiply cast"]
+    made = check(lambda x: x / np.sqrt((x * x).sum(-1, keepdims=True)), [x])
+    assert kernels(made) == ["rows: multiply sum sqrt divide"]
+    made = check(lambda x, y: np.tanh(x) - np.broadcast_to((x + y).max(1, keepdims=True), x.shape), [x, y])
+    assert forms_of(made) == ["rows"]
+
+
+def test_rows_are_read_along_themselves_only():
+    """Sums of the rows of a square matrix may be read as a row: then that is another kernel."""
+    x = array(16, 16)
+    made = check(lambda x: x * 2 - (x * 3).sum(1), [x])
+    assert kernels(made) == ["rows: multiply sum", "pointwise: multiply subtract"]
+
+
+def test_folds_store_what_others_read(no_limits):
+    x, y = array(20, 16), array(16)
+    made = check(lambda x, y: [(a := np.tanh(x) * y).sum(0), np.matmul(a, a.T)], [x, y])
+    assert kernels(made) == ["fold: tanh multiply sum", "matmul"]
+    assert len(made.nodes[0].outputs) == 2
+    made = check(lambda x: np.sqrt((x * x).sum()) * 2, [x])
+    assert kernels(made) == ["fold: multiply sum sqrt multiply"]
+    made = check(lambda x: [(x * 2).sum(0), (x * 2).sum(1)], [x])
+    assert sorted(forms_of(made)) == ["rows", "sum"]
+
+
+def test_a_fold_has_no_reader_over_elements(no_limits):
+    made = check(lambda x: (a := np.tanh(x) + 1) / (a * a).sum(0), [array(20, 16)])
+    assert kernels(made) == ["fold: tanh add multiply sum", "divide"]
+
+
+def test_what_leads_to_a_fold_only_is_not_in_the_rows():
+    """As in layer norm's gradient: nothing over all elements is stored between the two."""
+    x, y = array(4, 20, 16), array(4, 20, 1)
+    made = check(lambda x, y: [((x - y) * x).sum((0, 1)), (x - y) / (x * x).sum(-1, keepdims=True)], [x, y])
+    assert all(v.shape != (4, 20, 16) for n in made.nodes for v in n.outputs if n.attrs.get("form") == "fold")
+
+
+def test_updates_stay_pointwise(no_limits):
+    """What is written back runs in place; a sum of it is another kernel."""
+    w, g = array(20, 16), array(20, 16, seed=1)
+    t = trace("f", lambda w, g: (w.__isub__(g * 0.1), (w * w).sum())[1], [w, g], True)
+    made = compiling.finished(t.graph, "test")
+    assert kernels(made) == ["pointwise: multiply subtract", "fold: multiply sum"]
+
+
+def test_bounds():
+    def function(*xs):
+        return npx.softmax(sum(xs[1:], xs[0] * 2), axis=-1)
+
+    made = check(function, [array(8, 16, seed=i) for i in range(60)])
+    assert all(len(n.inputs) + len(n.outputs) <= MAX_OPERANDS for n in made.nodes)
+    assert forms_of(made).count("rows") == 1
+
+
+NORM = "cast mean subtract square mean add rsqrt multiply multiply add cast reshape reshape"
+NORM_GRAD = "cast subtract multiply cast multiply multiply mean mean subtract multiply subtract multiply cast"
+PARAMETERS_GRAD = "fold: cast subtract multiply cast multiply sum cast sum cast"
+DROPOUT = "cast multiply multiply cast"
+
+
+def test_a_layer_of_bert(no_limits):
+    from models.bert import BERTLayer
+
+    net = BERTLayer(8, 32, 2, 0.1)
+    net.initialize(mx.init.Xavier())
+    net.cast("bfloat16")
+    x, mask = array(6, 2, 8, dtype="bfloat16"), np.ones((2, 6), dtype="bool")
+    forward, backward = halves(net, x, mask)
+    softmax = "multiply where cast max subtract exp sum reciprocal multiply cast where"
+    assert forward == [
+        "fully_connected", "matmul", "dropout_mask", f"rows: {softmax} {DROPOUT}", "matmul",
+        "fully_connected", "dropout_mask", f"rows: {DROPOUT} add {NORM}",
+        "fully_connected", "gelu", "fully_connected", "dropout_mask", f"rows: {DROPOUT} add {NORM}",
+    ]  # fmt: skip
+    dropped = "multiply cast where"
+    assert sorted(k for k in backward if k != "matmul") == sorted([
+        PARAMETERS_GRAD, f"rows: {NORM_GRAD} {dropped}", "sum", "fold: gelu.grad0 sum",
+        f"rows: add {NORM_GRAD} {dropped}", PARAMETERS_GRAD, "sum",
+        f"rows: {dropped} where cast cast multiply sum subtract multiply cast where multiply",
+        "concatenate", "sum", "add",
+    ])  # fmt: skip
+
+
+def test_losses(no_limits):
+    from minimx.gluon import loss
+
+    dense = loss.SoftmaxCrossEntropyLoss(sparse_label=False)
+    forward, backward = halves(lambda x, y: dense(x, y), array(4, 10), array(4, 10))
+    made = "max isfinite where subtract exp sum log add subtract reshape multiply sum negative reshape"
+    assert forward == [f"rows: {made}"]
+    assert [k.partition(":")[0] for k in backward] == ["rows"]
+    sparse = loss.SoftmaxCrossEntropyLoss()
+    forward, backward = halves(lambda x, y: sparse(x, y), array(4, 10), np.array([1, 0, 9, 2], dtype="int64"))
+    assert (forward, backward) == (["cross_entropy"], ["cross_entropy_backward"])
+
+
+def test_gradients_of_biases(no_limits):
+    from minimx.gluon import nn
+
+    net = nn.HybridSequential()
+    net.add(nn.Dense(16, activation="relu", in_units=8), nn.Dense(16, activation="tanh", in_units=16))
+    net.initialize()
+    _, backward = halves(net, array(4, 8))
+    folds = ["fold: tanh.grad0 reshape sum", "fold: reshape relu.grad0 reshape sum"]
+    assert [k for k in backward if k != "matmul"] == folds
+    many = nn.HybridSequential()
+    many.add(nn.Dense(16, activation="relu", flatten=False, in_units=8), nn.Dense(5, flatten=False, in_units=16))
+    many.initialize()
+    _, backward = halves(many, array(4, 3, 8))
+    assert [k for k in backward if k != "matmul"] == ["sum", "fold: relu.grad0 sum"]

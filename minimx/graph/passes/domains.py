@@ -179,14 +179,18 @@ def by_rows(g: Graph) -> Reducing:
 def precede(d: Reducing, n: Node) -> None:
     """Takes in a node over the rows that is read along rows of one key only: it is computed once a row there too."""
     out = n.outputs[0]
-    if n not in d.spaces or n in d.keys or out in d.results:
+    if n in d.keys or out in d.results or not (n in d.spaces or n.op == "broadcast_to"):
         return
     readers = d.uses.get(out, [])
     keys = {d.keys.get(c) for c in readers}
     r = keys.pop() if len(keys) == 1 else None
-    if isinstance(r, Reduction) and r.result == d.spaces[n]:
-        along = [c in d.reduced and c not in d.reductions or d.along(out, c.outputs[0], r) for c in readers]
-        if all(along):
+    if r is None:
+        return
+    if n not in d.spaces:
+        if d.along(n.values[0], out, r) and not any(c in d.reduced and c not in d.reductions for c in readers):
+            d.keys[n] = r
+    elif r.result == d.spaces[n]:
+        if all((c in d.reduced and c not in d.reductions) or d.along(out, c.outputs[0], r) for c in readers):
             d.keys[n] = r
             d.reduced.add(n)
 

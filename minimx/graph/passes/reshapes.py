@@ -3,6 +3,7 @@
     reshape(a * 2)                  becomes   reshape(a) * 2     if something in that shape reads it
     reshape(a) * 2                  becomes   reshape(a * 2)     if something in the shape of a makes it
     sum(reshape(a), axes)           becomes   sum(a, axes)       where these are whole axes of a: a bias' gradient
+    sum(a, axes)                    becomes   reshape(a)         where the axes are of extent 1
 
 Then neighbours are over one space and fuse. Nodes whose operands broadcast stay in their shape, and so do those whose
 operands a reshape would have to copy. Only where reductions are fused; pointwise groups have their own spaces.
@@ -21,9 +22,12 @@ from .spaces import VIEWS, space_of, without_ones
 
 def move_reshapes(g: Graph) -> Graph:
     """The graph with reshapes moved away from between nodes that may then fuse."""
-    if not fuses_reductions(g.gpu >= 0) or all(n.op != "reshape" for n in g.nodes):
+    if not fuses_reductions(g.gpu >= 0):
         return g
     return _Forwards(_Backwards(g).run()).run()
+
+
+OF_ONE = frozenset({"sum", "mean", "prod", "max", "min"})  # reductions of one element that are that element
 
 
 class _Moving:
@@ -129,6 +133,9 @@ class _Forwards(_Moving):
     def run(self) -> Graph:
         for n in self.g.nodes:
             n.inputs = [self.now(x) for x in n.inputs]
+            if n.op in OF_ONE and is_of_one(n):
+                n = Node("reshape", n.inputs, n.outputs, {"shape": n.outputs[0].shape}, n.site)
+                self.producers[n.outputs[0]] = n
             source = self.made_before(n)
             if source is not None and OPS[n.op].kind == "reduce":
                 self.nodes.append(self.reduction(n, source))
@@ -172,6 +179,13 @@ def finish(m: _Moving) -> Graph:
     """The graph with the nodes written."""
     m.g.nodes = m.nodes
     return m.g.verify()
+
+
+def is_of_one(n: Node) -> bool:
+    """True if a reduction has one element for each result, and the same type."""
+    (v,), out = n.values, n.outputs[0]
+    same = v.dtype == out.dtype and not v.layout and not out.layout
+    return same and all(v.shape) and without_ones(v.shape) == without_ones(out.shape)
 
 
 def axes_of(n: Node) -> tuple[int, ...]:
