@@ -1,6 +1,6 @@
 """GPUs: the same code on mx.gpu(0), graphs as one launch, memory, sharing with CuPy and PyTorch. See docs/gpu.md.
 
-Where there is no GPU it says why, and runs on the CPU.
+Where there is no GPU it says why, and runs on the CPU. Next: 10_fusion.py.
 """
 
 import argparse

@@ -15,7 +15,7 @@ FOLDER = Path(__file__).parents[1] / "examples"
 SMALL = ["--tiny", "--model", "lenet", "--batch-size", "8", "--limit", "24"]
 
 
-@pytest.mark.parametrize("script", sorted(FOLDER.glob("0*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("script", sorted(FOLDER.glob("[01]*.py")), ids=lambda path: path.stem)
 def test_small_examples(script, tmp_path):
     command = [sys.executable, "-W", "error", str(script), "--tiny"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=100)
