@@ -1,7 +1,7 @@
 """What the compiler made of a net: which operators became one kernel, what they read and write, and the kernels' text.
 
-Prints the report of a transformer's feed-forward block, the text of its largest fused kernel, and writes the graph after
-every pass as a picture (SVG: open it in a browser). Next: docs/fusion.md.
+Prints the report of a transformer's feed-forward block and the text of its largest fused kernel, and writes the graph
+after every pass as a picture (SVG: open it in a browser). Next: docs/fusion.md.
 """
 
 import argparse
