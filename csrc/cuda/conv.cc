@@ -473,6 +473,17 @@ KernelPtr make_conv(const std::string& name, std::span<const Spec> ins, std::spa
   return device_kernel(name + "_plain", ins, outs, attrs, device);
 }
 
+bool conv_fuses(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs, int device) {
+  gpu(device).use();
+  if (any_empty(ins) || any_empty(outs) || !std::all_of(ins.begin(), ins.end(), library_has)) return false;
+  const Call c = call_of("conv_fwd", ins, outs, attrs, device);
+  const bool last = prefers_channels_last(c);
+  const int64_t filled = filled_channels(c, last), channels = filled && filling_pays(c, filled) ? filled : 0;
+  for (const bool narrow : {false, true})
+    if (find_conv_plan(problem_of(c, {last, true, channels, narrow}), device)) return true;
+  return false;
+}
+
 bool conv_statistics_pay(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs, int device) {
   gpu(device).use();
   if (any_empty(ins) || any_empty(outs) || !std::all_of(ins.begin(), ins.end(), library_has)) return false;

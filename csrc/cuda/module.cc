@@ -150,11 +150,15 @@ py::object make_library_kernel(const std::string& name, const py::sequence& ins,
   return handed_over(std::move(kernel));
 }
 
-bool statistics_pay(const py::sequence& ins, const py::sequence& outs, const py::dict& attrs, int device) {
+using Question = bool (*)(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs, int device);
+
+/// As a function of Python.
+template <Question question>
+bool asked(const py::sequence& ins, const py::sequence& outs, const py::dict& attrs, int device) {
   const auto i = specs_from(ins), o = specs_from(outs);
   const Attrs a = attrs_from(attrs);
   const py::gil_scoped_release unlocked;
-  return cuda::conv_statistics_pay(i, o, a, device);
+  return question(i, o, a, device);
 }
 
 /// arrays: of each its (dtype, number of elements, an address on every device).
@@ -239,7 +243,9 @@ PYBIND11_MODULE(_cuda, m) {
   });
   m.def("make_kernel", make_kernel, py::arg("launches"), py::arg("workspace_bytes"));
   m.def("make_library_kernel", make_library_kernel);
-  m.def("conv_statistics_pay", statistics_pay,
+  m.def("conv_fuses", asked<conv_fuses>,
+        "Whether an engine of cuDNN takes in the bias, residual and ReLU of a conv_fwd.");
+  m.def("conv_statistics_pay", asked<conv_statistics_pay>,
         "Whether cuDNN had better add up what a convolution writes: specs and attributes of a conv_fwd_stats.");
   m.def("set_library_folders", set_library_folders);
   m.def(

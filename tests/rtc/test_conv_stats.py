@@ -201,7 +201,7 @@ def test_biased_convolutions_are_left_alone():
 def test_what_cudnn_is_asked(monkeypatch):
     """Specs as the kernel's factory gets them: channels first by strides."""
     calls = []
-    monkeypatch.setattr("minimx.rtc.cuda.library.statistics_pay", lambda c: calls.extend(c) or [False] * len(c))
+    monkeypatch.setattr("minimx.rtc.cuda.library.answers", lambda q, c: calls.extend(c) or [False] * len(c))
     plain, _ = step("NHWC", "float16", Blocks)
     passed(plain, conv_stats.statistics_pay)
     (x, w), (y, *sums), attrs, gpu = calls[0]

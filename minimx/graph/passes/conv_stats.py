@@ -13,11 +13,9 @@ as in ResNet. Gradients and running statistics read the same values as before. R
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from ...ops.arguments import c_strides
-from ...ops.table import OPS, Spec
 from ..ir import Graph, Node, Value
+from .asking import answered
 from .norm import Reading, in_order
 
 NORMS = ("batch_norm_train", "batch_norm_relu")
@@ -103,16 +101,4 @@ def _pair(norm: Node, other: Node) -> Node:
 
 def statistics_pay(nodes: Sequence[Node], gpu: int) -> Sequence[bool]:
     """Asks cuDNN, for operands that lie in C order."""
-    from ...rtc.cuda.adaptors import ADAPTORS
-    from ...rtc.cuda.library import statistics_pay as ask
-
-    calls = []
-    for n in nodes:
-        ins = [Spec(v.shape, v.dtype, c_strides(v.shape)) for v in n.values]
-        plan = OPS[n.op].plan(ins, n.attrs)
-        outs = [Spec(tuple(shape), dtype, c_strides(tuple(shape))) for shape, dtype in plan.outs]
-        call: tuple[str, list[Spec], list[Spec], dict[str, Any]] = plan.kernel, ins, outs, plan.attrs
-        while call[0] in ADAPTORS:
-            call = ADAPTORS[call[0]](*call[1:])
-        calls.append((*call[1:], gpu))
-    return ask(calls)
+    return answered("conv_statistics_pay", nodes, gpu)

@@ -14,10 +14,12 @@ much. A weight must fit: s beyond 65504 / |w| is infinite in float16. TensorRT f
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from ...device import library_settings
 from ..ir import Arg, Graph, Node, Value
 from ..prepare import lasting_values
+from .asking import answered
+from .norm import Reading
 
 FLOATS = ("float32", "float16", "bfloat16")
 _KEPT = ("stride", "dilate", "pad", "num_group", "layout")
@@ -89,36 +91,43 @@ def _folded(c: Node, norm: Node) -> list[Node]:
 
 
 def absorb_into_convolutions(g: Graph) -> Graph:
-    """A convolution whose only reader is a relu, or a sum that only a relu reads, takes them in."""
-    uses, results = g.uses(), set(g.results())
-    merged: dict[Node, Node] = {}  # relu -> what stands in its place
-    gone: set[Node] = set()
+    """A convolution whose only reader is a relu, or a sum that only a relu reads, takes them in.
 
-    def only(v: Value) -> Node | None:
-        readers = uses.get(v, [])
-        return readers[0] if len(readers) == 1 and v not in results else None
-
-    for c in reversed(g.nodes):  # of two convolutions that are added up the later one takes the sum
-        if c.op != "convolution" or c.outputs[0].dtype not in FLOATS:
-            continue
-        y = c.outputs[0]
-        follower, residual, path = only(y), [], [c]
-        if follower is not None and follower.op == "add" and follower not in gone and adds_up(g, y):
-            residual = [v for v in follower.values if v is not y and (v.shape, v.dtype) == (y.shape, y.dtype)]
-            path.append(follower)
-            follower = only(follower.outputs[0]) if residual else None
-        if follower is None or follower.op != "relu" or follower in merged:
-            continue
-        inputs = [*c.inputs[:3], *[None] * (3 - len(c.inputs)), *residual]
-        if c.attrs.get("no_bias"):
-            inputs[2] = None
-        attrs = {k: c.attrs.get(k) for k in _KEPT}
-        merged[follower] = Node("convolution_relu", inputs, follower.outputs, attrs, c.site)
-        gone.update(path)
+    On a GPU where cuDNN has an engine for it: else the sum and the relu are one fused kernel.
+    """
+    found = [(path, _with_relu(*path)) for path in _paths(g)]
+    fuse = engines_fuse([made for _, made in found], g.gpu) if g.gpu >= 0 and found else [True] * len(found)
+    merged = {path[-1]: made for (path, made), yes in zip(found, fuse, strict=True) if yes}
+    gone = {n for (path, _), yes in zip(found, fuse, strict=True) if yes for n in path[:-1] if n is not None}
     g.nodes = [merged.get(n, n) for n in g.nodes if n not in gone]
     return g
 
 
-def adds_up(g: Graph, y: Value) -> bool:
-    """True where the convolution's kernel can add a residual to ``y``: cuDNN's tensor cores can, its others not."""
-    return g.gpu < 0 or y.dtype != "float32" or bool(library_settings()["allow_tf32"])
+def engines_fuse(nodes: Sequence[Node], gpu: int) -> Sequence[bool]:
+    """Asks cuDNN about convolution_relu nodes."""
+    return answered("conv_fuses", nodes, gpu)
+
+
+def _paths(g: Graph) -> list[tuple[Node, Node | None, Node]]:
+    """(convolution, sum or None, relu); of two convolutions that are added up the later one has the sum."""
+    reading, taken = Reading(g), set()
+    found: list[tuple[Node, Node | None, Node]] = []
+    for c in reversed(g.nodes):
+        y = c.outputs[0]
+        if c.op != "convolution" or y.dtype not in FLOATS:
+            continue
+        follower, add = reading.only(y), None
+        if follower is not None and follower.op == "add" and len(follower.values) == 2 and follower not in taken:
+            if all((v.shape, v.dtype) == (y.shape, y.dtype) for v in follower.values):
+                add, follower = follower, reading.only(follower.outputs[0])
+        if follower is not None and follower.op == "relu":
+            found.append((c, add, follower))
+            taken.add(add)
+    return found
+
+
+def _with_relu(c: Node, add: Node | None, relu: Node) -> Node:
+    x, w, bias = (*c.inputs, None)[:3]
+    residual = [v for v in add.values if v is not c.outputs[0]] if add is not None else []
+    inputs = [x, w, None if c.attrs.get("no_bias") else bias, *residual]
+    return Node("convolution_relu", inputs, relu.outputs, {k: c.attrs.get(k) for k in _KEPT}, c.site)

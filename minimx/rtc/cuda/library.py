@@ -34,11 +34,12 @@ def pending(make: Callable[[], Any], asked: Any) -> PendingLibrary:
     return PendingLibrary(make, (asked, *sorted(library_settings().items())))
 
 
-def statistics_pay(calls: Sequence[tuple]) -> list[bool]:
-    """For each (specs of inputs, specs of outputs, attributes, GPU) of a conv_fwd_stats: whether cuDNN has an engine
-    for it that costs less than a pass over the result for the sums. Asked once a problem, of many on several threads.
+def answers(question: str, calls: Sequence[tuple]) -> list[bool]:
+    """What cuDNN says of each (specs of inputs, specs of outputs, attributes, GPU): of a conv_fwd "conv_fuses", of a
+    conv_fwd_stats "conv_statistics_pay" (csrc/cuda/library_kernels.h). Asked once a problem, of many on threads.
     """
-    asked = {repr(call): pending(functools.partial(cuda().conv_statistics_pay, *call), repr(call)) for call in calls}
+    ask = getattr(cuda(), question)
+    asked = {repr(call): pending(functools.partial(ask, *call), (question, repr(call))) for call in calls}
     finish = begin(list(asked.values()))
     return [bool(finish(asked[repr(call)])) for call in calls]
 
