@@ -73,6 +73,9 @@ void add_autograd(py::module_& m) {
   m.def("set_training", [](bool v) { return swap_flag(&Mode::training, v); });
   m.def("is_recording", [] { return mode().recording; });
   m.def("is_training", [] { return mode().training; });
+  m.def(
+      "backward_frees", [] { return mode().frees; },
+      "Inside a gradient: whether the backward pass frees what is saved for it, so that nobody reads that again.");
   m.def("attach_grad", [](py::handle x, int req, py::handle grad) {
     Array g = grad.is_none() ? Array{} : arrays_from(py::make_tuple(grad), "attach_grad")[0];
     attach_grad(concrete(x, "attach_grad"), static_cast<GradReq>(req), g);

@@ -99,6 +99,7 @@ struct PyProgram {
       Program::Slot::Kind k = kind == "in"      ? Program::Slot::Kind::kInput
                               : kind == "out"   ? Program::Slot::Kind::kOutput
                               : kind == "arena" ? Program::Slot::Kind::kArena
+                              : kind == "tray"  ? Program::Slot::Kind::kTray
                               : kind == "host"  ? Program::Slot::Kind::kHost
                                                 : Program::Slot::Kind::kConstant;
       step.operands.push_back({k, index, offset});
@@ -109,6 +110,9 @@ struct PyProgram {
     std::vector<Array> arrays;
     for (py::handle x : ins) arrays.push_back(concrete(x, "program"));
     return program->time_steps(arrays, std::max(repeats, 1));
+  }
+  void set_tray(bool made, size_t first, const std::vector<size_t>& offsets, size_t bytes) {
+    program->tray = Program::Tray{made, first, offsets, bytes};
   }
   py::list run(const py::sequence& ins, bool static_alloc, bool static_shape, size_t alone) {
     std::vector<Array> arrays;
@@ -206,6 +210,9 @@ void add_program(py::module_& m) {
            py::arg("gpu") = -1)
       .def("add_constant", &PyProgram::add_constant, py::arg("data"), py::arg("host") = false)
       .def("add_step", &PyProgram::add_step)
+      .def("set_tray", &PyProgram::set_tray,
+           "Outputs, or where it is not `made` here inputs, from number `first` on lie in one block at these offsets.",
+           py::arg("made"), py::arg("first"), py::arg("offsets"), py::arg("bytes"))
       .def("run", &PyProgram::run, py::arg("ins"), py::arg("static_alloc"), py::arg("static_shape") = false,
            py::arg("alone") = 0)
       .def("time_steps", &PyProgram::time_steps, py::arg("ins"), py::arg("repeats") = 5)

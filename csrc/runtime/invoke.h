@@ -15,6 +15,7 @@ struct Mode {
   Trace* trace = nullptr;   // borrowed; set while a graph is traced on this thread
   Device device;            // where operators without array operands put their results
   int8_t low = kInherited;  // mixed precision: the low DType, kOff, or what set_low_type() said for all threads
+  bool frees = false;       // inside a backward pass that frees what it has walked
 
   static constexpr int8_t kOff = -1, kInherited = -2;
 };

@@ -45,7 +45,7 @@ Program::~Program() = default;
 /// One run: what its steps read, write and use meanwhile.
 struct Program::Call {
   std::vector<Array> ins, outs;
-  Ref<Storage> arena;
+  Ref<Storage> arena, tray;
   uint64_t seed = 0, first_call = 0;
   bool fixed = false;
   Ref<const Program> program;
@@ -95,6 +95,9 @@ void Program::place(const Step& step, const Call& call, void** data) const {
       case Slot::Kind::kArena:
         base = call.arena ? call.arena->data() : nullptr;  // null where all of it is empty arrays
         break;
+      case Slot::Kind::kTray:
+        base = call.tray->data();
+        break;
       case Slot::Kind::kConstant:
         base = constants_[s.index]->data();
         break;
@@ -139,7 +142,8 @@ std::vector<double> Program::time_steps(std::span<const Array> ins, int repeats)
   Call call;
   for (size_t i = 0; i < inputs.size(); ++i)
     call.ins.push_back(written[i] ? snapshot(ins[i]) : contiguous(ins[i].detached()));
-  call.outs = make_outputs(gpu || ins.empty() ? device : ins[0].device(), outputs.size());
+  if (tray && !tray->made) call.tray = tray_of(ins);
+  make_outputs(call, gpu || ins.empty() ? device : ins[0].device(), outputs.size());
   if (const size_t bytes = total_arena_bytes()) call.arena = Storage::allocate(bytes, device);
   wait_for_all();
   if (gpu) use_all(call);
@@ -201,26 +205,40 @@ bool Program::aliases_written(std::span<const Array> ins, size_t i) const {
   return false;
 }
 
-std::vector<Array> Program::make_outputs(Device home, size_t alone) const {
-  std::vector<Array> made;
+void Program::make_outputs(Call& call, Device home, size_t alone) const {
+  const bool makes_tray = tray && tray->made;
+  if (makes_tray) alone = tray->first;
   size_t bytes = 0;
   for (const OutSpec& o : outputs) {
-    if (made.size() < alone) {
-      made.push_back(Array::empty(o.shape, o.dtype, home));
+    const size_t i = call.outs.size();
+    if (i < alone) {
+      call.outs.push_back(Array::empty(o.shape, o.dtype, home));
       continue;
     }
     Array a;
     a.dtype = o.dtype;
     a.shape = o.shape;
     a.strides = o.shape.contiguous_strides();
-    a.offset = static_cast<int64_t>(bytes / itemsize(o.dtype));
+    a.offset = static_cast<int64_t>((makes_tray ? tray->offsets[i - alone] : bytes) / itemsize(o.dtype));
     bytes += aligned(a.bytes());
-    made.push_back(std::move(a));
+    call.outs.push_back(std::move(a));
   }
-  if (made.size() <= alone) return made;
-  const Ref<Storage> block = Storage::allocate(bytes, home);
-  for (size_t i = alone; i < made.size(); ++i) made[i].storage = block;
-  return made;
+  if (alone >= outputs.size()) return;
+  const Ref<Storage> block = Storage::allocate(makes_tray ? tray->bytes : bytes, home);
+  for (size_t i = alone; i < outputs.size(); ++i) call.outs[i].storage = block;
+  if (makes_tray) call.tray = block;
+}
+
+Ref<Storage> Program::tray_of(std::span<const Array> ins) const {
+  for (size_t i = 0; i < tray->offsets.size(); ++i) {
+    const Array& a = ins[tray->first + i];
+    if (a.storage != ins[tray->first].storage || a.storage->bytes() < tray->bytes ||
+        static_cast<size_t>(a.offset) * itemsize(a.dtype) != tray->offsets[i])
+      throw Error(ErrorKind::kInternal,
+                  "program: expected saved arrays as forward left them, got others. Run backward "
+                  "on what its forward run gave.");
+  }
+  return ins[tray->first].storage;
 }
 
 std::vector<Array> Program::run(std::span<const Array> ins, const Ref<Storage>& static_arena, const char* name,
@@ -237,7 +255,9 @@ std::vector<Array> Program::run(std::span<const Array> ins, const Ref<Storage>& 
     if (written[i]) writes.push_back(c->ins.back().var());
     if (written[i]) c->ins.back().storage->bump_version();
   }
-  c->outs = make_outputs(home, fixed && device.kind == Device::Kind::kGpu ? alone : outputs.size());
+  if (tray && !tray->made) c->tray = tray_of(ins);
+  if (c->tray) writes.push_back(c->tray.get());
+  make_outputs(*c, home, fixed && device.kind == Device::Kind::kGpu ? alone : outputs.size());
   for (const Array& o : c->outs) {
     if (writes.empty() || writes.back() != o.var()) writes.push_back(o.var());
     bytes += o.bytes();

@@ -4,6 +4,7 @@
 #pragma once
 #include <array>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -20,10 +21,10 @@ class Program : public RefCounted {
  public:
   Program();
   ~Program() override;
-  /// Where an operand of a step lies: in an input, an output, the arena of intermediates, or a constant, which on a GPU
-  /// is either an array of the device or a number that stays on the host (kHost).
+  /// Where an operand of a step lies: in an input, an output, the arena of intermediates, the tray, or a constant,
+  /// which on a GPU is either an array of the device or a number that stays on the host (kHost).
   struct Slot {
-    enum class Kind : uint8_t { kInput, kOutput, kArena, kConstant, kHost } kind;
+    enum class Kind : uint8_t { kInput, kOutput, kArena, kTray, kConstant, kHost } kind;
     int index = 0;
     size_t offset = 0;  // bytes
   };
@@ -34,10 +35,20 @@ class Program : public RefCounted {
     bool random = false;  // takes the next call number of the random stream
   };
 
+  /// One block that holds what a graph's forward run saves for its backward run, and in places that are not taken yet,
+  /// or no longer, intermediates of both. invariant: who takes a tray is the last to read what was saved in it.
+  struct Tray {
+    bool made = false;            // by this program; else it takes that of its inputs
+    size_t first = 0;             // output, or input, from which on arrays lie in it:
+    std::vector<size_t> offsets;  // in bytes, of these
+    size_t bytes = 0;
+  };
+
   std::vector<OutSpec> inputs;   // what run() expects; arrays must be C-contiguous
   std::vector<bool> written;     // inputs that steps write to (batch-norm statistics)
   std::vector<OutSpec> outputs;  // what run() makes
   size_t arena_bytes = 0;
+  std::optional<Tray> tray;
   Device device;  // where everything lies, set before constants and steps are added
 
   /// Returns its index among the constants, or with `host` among the numbers that stay on the host.
@@ -73,8 +84,10 @@ class Program : public RefCounted {
   /// Runs or enqueues the steps. random: seed, call, and on a GPU the address of a base for both, or 0. `mark`, if
   /// there is one, is called before the first step and after each.
   void execute(const Call& call, std::array<uint64_t, 3> random, const std::function<void()>& mark = {}) const;
-  /// Arrays for the outputs.
-  std::vector<Array> make_outputs(Device home, size_t alone) const;
+  /// Arrays for the outputs, from number `alone` on in one block: the tray, if there is one to make.
+  void make_outputs(Call& call, Device home, size_t alone) const;
+  /// The tray in which inputs lie. Throws where they do not.
+  Ref<Storage> tray_of(std::span<const Array> ins) const;
   /// The operands of a step: `data` has room for max_operands_.
   void place(const Step& step, const Call& call, void** data) const;
 

@@ -289,12 +289,13 @@ std::vector<std::optional<Array>> backward(std::span<const Array> heads,
                                            bool retain_graph, bool create_graph) {
   Walk walk(retain_graph || create_graph, create_graph, wrt);
   struct Restore {
-    bool recording = mode().recording;
+    bool recording = mode().recording, frees = mode().frees;
     Device device = mode().device;
     int8_t low = std::exchange(mode().low, Mode::kOff);  // gradients keep the types that the operators ran in
-    ~Restore() { mode().recording = recording, mode().device = device, mode().low = low; }
+    ~Restore() { mode().recording = recording, mode().frees = frees, mode().device = device, mode().low = low; }
   } restore_mode;
   mode().recording = create_graph;
+  mode().frees = !(retain_graph || create_graph);
   for (size_t i = 0; i < heads.size(); ++i) {
     if (!heads[i].edge)
       throw Error(ErrorKind::kAutograd,

@@ -6,6 +6,7 @@ Signatures are shapes, types, train mode and which arguments need gradients. The
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +17,8 @@ from ..ndarray import _core, ndarray
 from ..ops.table import f
 from .compile import Compiled, compile_function
 from .ir import Graph, Value
-from .lower import lower
+from .lower import lower, value_bytes
+from .memory import Tray, tray_of
 from .passes.cleanup import call
 from .prepare import Prepared, Store
 from .trace import Traced, flatten, unflatten
@@ -36,9 +38,13 @@ class Entry:
             self.prepared = store.prepared(parts.prepare, [self.captures[i - given] for i in parts.sources])
             self.captures = [self.captures[i - given] for i in parts.inputs if i >= given]
         self.tree = compiled.traced.tree
-        self.forward = lower(compiled.forward)
-        self.backward: Any = None if compiled.backward is None else lower(compiled.backward)
+        self.forward, self.last_backward = lowered(compiled)
         self.wanted = [i for i, g in enumerate(compiled.gradients) if g is not None]
+
+    @functools.cached_property
+    def backward(self) -> Any:
+        """The backward program that leaves what was saved as it is, for a graph that is retained."""
+        return lower(self.compiled.backward)  # type: ignore[arg-type]
 
     def run(self, args: list[ndarray]) -> Any:
         """Runs forward; puts a node on the tape if there is a backward."""
@@ -46,7 +52,7 @@ class Entry:
         stream = _core.random_state()
         made = self.forward.run(ins, *self.static, self.compiled.outputs)
         outs = made[: self.compiled.outputs]
-        if self.backward is not None:
+        if self.last_backward is not None:
             self.record(ins, outs, made[self.compiled.outputs :], stream)
         return unflatten(self.tree, outs)
 
@@ -55,7 +61,8 @@ class Entry:
         c = self.compiled
         kept = [(ins[i], _core.version(ins[i])) for i in c.kept]
         plain = [_core.detach(o) for o in outs]
-        program, static, places = self.backward, self.static, [g for g in c.gradients if g is not None]
+        places = [g for g in c.gradients if g is not None]
+        used = False
 
         def backward(gs: list) -> list:
             for x, version in kept:
@@ -66,14 +73,34 @@ class Entry:
                         f"one of shape {x.shape} written to in place since",
                         "Write to a copy instead",
                     )
+            nonlocal used
+            if used:  # an error came between, or the tape would have said so
+                raise AutogradError(
+                    "backward", "saved arrays that are still there", "used up ones", "Run forward again"
+                )
             heads = [f.zeros_like(plain[i]) if g is None else g for i, g in enumerate(gs)]
             if _core.is_recording():
                 grads = interpret(c.joint, [*ins, *heads], stream)[c.outputs :]
             else:
-                grads = program.run([x for x, _ in kept] + saved + [heads[i] for i in c.heads], *static)
+                used = _core.backward_frees()
+                program = self.last_backward if used else self.backward
+                grads = program.run([x for x, _ in kept] + saved + [heads[i] for i in c.heads], *self.static)
             return [grads[place] for place in places]
 
         _core.record_python(c.forward.name, backward, [ins[i] for i in self.wanted], outs)
+
+
+def lowered(c: Compiled) -> tuple[Any, Any]:
+    """The forward program, and the backward program that uses up what forward saved, if there is one."""
+    if c.backward is None:
+        return lower(c.forward), None
+    saved = c.forward.outputs[c.outputs :]
+    if not saved:
+        return lower(c.forward), lower(c.backward)
+    position = {v: i for i, n in enumerate(c.forward.nodes) for v in n.outputs}
+    order = sorted(range(len(saved)), key=lambda i: position.get(saved[i], -1))
+    place = tray_of([value_bytes(v) for v in saved], order)
+    return lower(c.forward, Tray(True, c.outputs, *place)), lower(c.backward, Tray(False, len(c.kept), *place))
 
 
 def interpret(g: Graph, inputs: Sequence[ndarray], stream: tuple[int, int]) -> list[ndarray]:

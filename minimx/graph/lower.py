@@ -7,7 +7,7 @@ views become other looks at a buffer. Read next: memory.py (places), csrc/runtim
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 from ..ndarray import _core, _device_host_call, _host_call
@@ -21,7 +21,9 @@ from .passes.cleanup import array_bytes
 
 @dataclass(eq=False)
 class Block:
-    """A piece of memory. kind: "in", "out", "const", "host" (a number; then ``index`` says which) or "arena"."""
+    """A piece of memory. kind: "in", "out", "const", "host" (a number; then ``index`` says which) or "arena", which may
+    become a piece of the tray.
+    """
 
     kind: str
     bytes: int
@@ -33,8 +35,9 @@ class Block:
 
     def slot(self, offset: int) -> tuple[str, int, int]:
         """Where the runtime finds byte ``offset`` of it."""
-        base = self.planned.offset if self.planned is not None else 0
-        return (self.kind, self.index, base + offset)
+        if self.planned is None:
+            return (self.kind, self.index, offset)
+        return ("tray" if self.planned.in_tray else "arena", 0, self.planned.offset + offset)
 
 
 @dataclass
@@ -62,6 +65,7 @@ class Lowering:
     """State while one graph is lowered."""
 
     graph: Graph
+    tray: memory.Tray | None = None
     places: dict[Value, Place] = field(default_factory=dict)
     blocks: list[Block] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
@@ -336,6 +340,26 @@ class Lowering:
                 source = n.inputs[0]
                 self.last_use[source] = max(self.last_use.get(source, -1), self.last_use.get(n.outputs[0], -1))
 
+    def in_tray(self, outs: list[Value]) -> list[memory.Buffer]:
+        """What lies in the tray from the beginning or to the end: inputs that were saved there, outputs to be saved."""
+        if self.tray is None:
+            return []
+        there, end = self.tray, len(self.steps)
+        values = (outs if there.made else self.graph.inputs)[there.first : there.first + len(there.offsets)]
+        found = [memory.Buffer(value_bytes(v), end, end) if there.made else memory.Buffer(value_bytes(v), -1, -1)
+                 for v in values]  # fmt: skip
+        for b in self.blocks:
+            i = b.index - there.first
+            if b.kind != ("out" if there.made else "in") or b.first < 0 or not 0 <= i < len(found):
+                continue
+            if there.made:
+                found[i].first = min(found[i].first, b.first)
+            else:
+                found[i].last = max(found[i].last, b.last)
+        for buffer, offset in zip(found, there.offsets, strict=True):
+            buffer.offset = offset
+        return found
+
     def finish(self, outs: list[Value]) -> Any:
         """Plans the memory and hands everything to C++."""
         g = self.graph
@@ -349,7 +373,7 @@ class Lowering:
             if b.kind == "arena" and b.first >= 0:
                 b.planned = memory.Buffer(b.bytes, b.first, b.last)
                 buffers.append(b.planned)
-        arena = memory.plan(buffers)
+        arena = memory.plan(buffers, self.in_tray(outs), self.tray.bytes if self.tray else 0)
         written = {target for target, _ in g.writes}
         program = _core.Program(
             g.name,
@@ -359,6 +383,8 @@ class Lowering:
             arena,
             g.gpu,
         )
+        if self.tray is not None:
+            program.set_tray(*astuple(self.tray))
         for data in self.constants:
             program.add_constant(data)
         for data in self.numbers:
@@ -426,6 +452,12 @@ def outer_type(v: Value) -> tuple[tuple[int, ...], str]:
     return ((size,), v.dtype)
 
 
-def lower(graph: Graph) -> Any:
+def value_bytes(v: Value) -> int:
+    """Bytes of an input or output as an array."""
+    shape, dtype = outer_type(v)
+    return math.prod(shape) * BY_NAME[dtype].size
+
+
+def lower(graph: Graph, tray: memory.Tray | None = None) -> Any:
     """The Program of a graph. Raises GraphError for graphs that do not verify."""
-    return Lowering(graph.verify()).run()
+    return Lowering(graph.verify(), tray).run()
