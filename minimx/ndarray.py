@@ -184,7 +184,7 @@ def _index_set(x: ndarray, key: Any, value: Any) -> None:
     if isinstance(value, ndarray) and (_core.is_tracing() or _core.shares_memory(x, value)):
         _core.wrote_through(x, value)  # y[:1] *= 10 ends in y[:1] = view
     basic = canonical_key(key)
-    if basic in ((...,), ((None, None, None),)) and x.ndim:
+    if basic == (...,) or (basic == ((None, None, None),) and x.ndim):
         value = value if isinstance(value, ndarray) else array(value, x.dtype, x.device)
         changed = value if value.shape == x.shape else f.broadcast_to(value, x.shape)
     else:

@@ -86,12 +86,12 @@ class LossScaler:
 
     def advance(self, s: Scale, finite: Any) -> Scale:
         """The state after a step whose gradients were ``finite`` (an array of shape ()). Pure: for traced code."""
-        good = s.good + 1
+        good = np.where(finite, s.good + 1, 0.0)
         full = good >= self.scale_window
         grown = np.minimum(s.scale * self.scale_factor, self.max_scale)
         shrunk = np.maximum(s.scale / self.scale_factor, 1.0)
         scale = np.where(finite, np.where(full, grown, s.scale), shrunk)
-        return Scale(scale, np.where(finite, np.where(full, 0.0, good), 0.0), s.skipped + np.where(finite, 0.0, 1.0))
+        return Scale(scale, np.where(full, 0.0, good), s.skipped + np.where(finite, 0.0, 1.0))
 
     def get_state(self) -> dict[str, Any]:
         """Arrays by name, to go on from with ``set_state``; none before the first use."""

@@ -1,8 +1,9 @@
 """Steps that run together on a GPU: equal small kernels over arrays of their own become one launch.
 
 It is made for updates of parameters: what the rule does to each is one fused node, and the nodes are equal but for
-their arrays. Only steps that write to inputs and outputs of the graph are moved, and to an earlier place, so that no
-intermediate lives longer. The kernel: minimx/rtc/cuda/many.py. Read next: lower.py.
+their arrays. Steps are moved to an earlier place, and only such as write to inputs of the graph, or to nothing but
+outputs: no intermediate lives longer then, but for those of updates, which wait for the norms of all anyway (LAMB).
+The kernel: minimx/rtc/cuda/many.py. Read next: lower.py.
 """
 
 from __future__ import annotations
@@ -55,7 +56,8 @@ def split(s: Any) -> tuple[list, list]:
 def key_of(s: Any, writes: Sequence[Any]) -> Any:
     """Steps of one key may run together; None: this one runs alone."""
     group = s.kernel.group if isinstance(s.kernel, Pending) else None
-    if group is None or not joinable(group) or any(b.kind not in ("in", "out") for b in writes):
+    kinds = {b.kind for b in writes}
+    if group is None or not joinable(group) or not ("in" in kinds or kinds <= {"out"}):
         return None
     return (group.key, s.kernel.device_id)
 

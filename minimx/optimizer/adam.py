@@ -121,8 +121,8 @@ class AdamW(_Moments):
     def derived(numbers: dict[str, Any]) -> dict[str, Any]:
         numbers = dict(numbers)
         c1, c2 = corrections(numbers)
-        correct = numbers.pop("correct")
-        return numbers | {"correction": c2**0.5 / c1 if correct else 1.0}
+        rate = numbers["lr"] * c2**0.5 / c1 if numbers.pop("correct") else numbers["lr"]
+        return numbers | {"rate": rate, "decay": numbers.pop("lr") * numbers.pop("wd")}
 
     @staticmethod
     def rule(
@@ -130,17 +130,16 @@ class AdamW(_Moments):
         g: Any,
         states: tuple,
         *,
-        lr: float,
-        wd: float,
+        rate: float,
+        decay: float,
         beta1: float,
         beta2: float,
         gain1: float,
         gain2: float,
         epsilon: float,
-        correction: float,
     ) -> tuple:
         m, v = moments(g, states, beta1, beta2, gain1, gain2)
-        return w - (lr * correction) * m / (np.sqrt(v) + epsilon) - (lr * wd) * w, m, v
+        return w - rate * m / (np.sqrt(v) + epsilon) - decay * w, m, v
 
 
 @register

@@ -8,7 +8,9 @@ Rules that need norms run side by side up to where they ask, and all norms are o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+import functools
+from collections.abc import Callable, Generator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from .. import np
@@ -19,8 +21,8 @@ from ..ops.table import f
 
 __all__ = ["FusedUpdate", "Scaling"]
 
-MOST_ASKED = 256  # arrays that one operator looks at
-VARYING = ("lr", "t", "correction", "m_factor", "v_factor", "g_factor")  # from the first step on
+MOST_ASKED = 250  # arrays that one operator looks at
+VARYING = ("lr", "t", "rate", "decay", "m_factor", "v_factor", "g_factor")  # from the first step on
 
 
 class Fixed(NamedTuple):
@@ -87,53 +89,105 @@ def update_of(rule: Callable, jobs: Sequence[Any], places: tuple, clip: float | 
     def update(operands: Any, *arrays: Any) -> tuple:
         low = _core.swap_low_type(None)  # rules know their types
         try:
-            update_all(operands, arrays)
+            update_all(operands, given(jobs, arrays))
         finally:
             _core.swap_low_type(low)
         return ()
 
-    def update_all(operands: Any, arrays: Sequence[Any]) -> None:
-        left = iter(arrays)
-        given = []  # of each job: (weight, grad, master, states)
-        for job in jobs:
-            weight, grad = next(left), next(left)
-            master = None if job.master is None else next(left)
-            given.append((weight, grad, master, tuple(next(left) for _ in job.states)))
-        state = finite = None
-        if scaling is not None:
-            state, finite = scaling.scaler.on(jobs[0].weight.device), all_finite([grad for _, grad, _, _ in given])
-        made = []
-        for (weight, grad, master, states), where in zip(given, places, strict=True):
-            target = weight if master is None else master
-            number = {k: p.value if isinstance(p, Fixed) else operands[p] for k, p in where}
-            rescale = number.pop("rescale")
-            if scaling is not None and state is not None:
-                rescale = rescale if scaling.unscaled else rescale / state.scale
-                number = derived(number | {"t": number["t"] - state.skipped} if "t" in number else number)
-            number = {k: v.astype(target.dtype) if hasattr(v, "astype") else v for k, v in number.items()}
-            g = grad.astype(target.dtype if finite is None else "float32", copy=False)
-            g = g if isinstance(rescale, float | int) and rescale == 1 else g * rescale
-            g = g.astype(target.dtype, copy=False)
-            g = g if clip is None else np.clip(g, -clip, clip)
-            made.append(rule(target, g, states, **number))
-        for (weight, _, master, states), values in zip(given, side_by_side(made), strict=True):
-            target = weight if master is None else master
-            for old, new in zip((target, *states), values, strict=True):
-                old[...] = new if finite is None else np.where(finite, new, old)
-            if master is not None:
-                weight[...] = target.astype(weight.dtype)
-        if scaling is not None and state is not None:
-            for old, new in zip(state, scaling.scaler.advance(state, finite), strict=True):
-                old[...] = new
+    def update_all(operands: Any, taken: Sequence[Given]) -> None:
+        cells = [operands[i] for i in range(operands.size)]
+        numbers = [{k: p.value if isinstance(p, Fixed) else cells[p] for k, p in where} for where in places]
+        factors = [n.pop("rescale") for n in numbers]
+        scaled = None if scaling is None else Scaled(scaling, jobs[0].weight.device, [x.grad for x in taken])
+        if scaled is not None:
+            numbers = [derived(scaled.counted(n)) for n in numbers]
+        made, kept, sources = [], [], {}
+        for x, number, factor in zip(taken, numbers, factors, strict=True):
+            dtype = x.target.dtype
+            linear = functools.partial(rescaled, factor=factor, inverse=None if scaled is None else scaled.inverse)
+            g = linear(x.grad.astype(dtype if scaled is None else "float32", copy=False)).astype(dtype, copy=False)
+            if clip is None:
+                sources[id(g)] = (x.grad, linear)
+            else:
+                g = np.clip(g, -clip, clip)
+            kept.append(g)  # so that its id stays its own
+            typed = {k: v.astype(dtype) if hasattr(v, "astype") else v for k, v in number.items()}
+            made.append(rule(x.target, g, x.states, **typed))
+        for x, values in zip(taken, side_by_side(made, sources), strict=True):
+            for old, new in zip((x.target, *x.states), values, strict=True):
+                old[...] = new if scaled is None else np.where(scaled.finite, new, old)
+            if x.master is not None:
+                x.weight[...] = x.master.astype(x.weight.dtype)
+        if scaled is not None:
+            scaled.finish()
 
     return update
 
 
-def side_by_side(made: Sequence[tuple | Generator]) -> list[tuple]:
-    """What rules return. Those that are generators yield arrays and are sent the norm of each, in the array's shape."""
+class Given(NamedTuple):
+    """The arrays of a job, as traced code sees them."""
+
+    weight: Any
+    grad: Any
+    master: Any
+    states: tuple
+
+    @property
+    def target(self) -> Any:
+        """What the rule updates."""
+        return self.weight if self.master is None else self.master
+
+
+def given(jobs: Sequence[Any], arrays: Sequence[Any]) -> list[Given]:
+    """The arrays by their jobs; the reverse of ``arrays_of``."""
+    left = iter(arrays)
+    found = []
+    for job in jobs:
+        weight, grad = next(left), next(left)
+        master = None if job.master is None else next(left)
+        found.append(Given(weight, grad, master, tuple(next(left) for _ in job.states)))
+    return found
+
+
+class Scaled:
+    """An update under a loss scale, in traced code: whether gradients are ``finite``, and the scale's ``inverse``.
+
+    The inverse is 0 where they are not. So all that is made of it waits for ``finite``, and is one kernel with what
+    that masks.
+    """
+
+    def __init__(self, scaling: Scaling, device: Any, grads: Sequence[Any]) -> None:
+        self.scaler, self.state = scaling.scaler, scaling.scaler.on(device)
+        self.finite = all_finite(grads)
+        self.inverse = np.where(self.finite, 1.0 if scaling.unscaled else 1 / self.state.scale, 0.0)
+
+    def counted(self, numbers: dict[str, Any]) -> dict[str, Any]:
+        """The numbers with updates that were skipped not counted in ``t``."""
+        return numbers | {"t": numbers["t"] - self.state.skipped} if "t" in numbers else numbers
+
+    def finish(self) -> None:
+        """Writes the scaler's new state."""
+        for old, new in zip(self.state, self.scaler.advance(self.state, self.finite), strict=True):
+            old[...] = new
+
+
+def rescaled(x: Any, factor: Any, inverse: Any) -> Any:
+    """x times a number, and times what undoes the loss scale."""
+    x = x if isinstance(factor, float | int) and factor == 1 else x * factor
+    return x if inverse is None else x * inverse
+
+
+Sources = Mapping[int, tuple[Any, Callable[[Any], Any]]]
+
+
+def side_by_side(made: Sequence[tuple | Generator], sources: Sources = MappingProxyType({})) -> list[tuple]:
+    """What rules return. Those that are generators yield arrays and are sent the norm of each, in the array's shape.
+
+    sources: by the ``id`` of an array, another and the linear function of it that it is. It then need not be stored for
+    the norm, which is that of the other.
+    """
     results: list[Any] = list(made)
-    waiting = {i: None for i, r in enumerate(results) if isinstance(r, Generator)}
-    replies: dict[int, Any] = dict(waiting)
+    replies: dict[int, Any] = {i: None for i, r in enumerate(results) if isinstance(r, Generator)}
     while replies:
         asked = {}
         for i, reply in replies.items():
@@ -141,17 +195,19 @@ def side_by_side(made: Sequence[tuple | Generator]) -> list[tuple]:
                 asked[i] = made[i].send(reply)  # type: ignore[union-attr]
             except StopIteration as end:
                 results[i] = end.value
-        norms = iter(norms_of([x for xs in asked.values() for x in xs]))
+        norms = iter(norms_of([x for xs in asked.values() for x in xs], sources))
         replies = {i: tuple(next(norms) for _ in xs) for i, xs in asked.items()}
     return results
 
 
-def norms_of(arrays: Sequence[Any]) -> list:
+def norms_of(arrays: Sequence[Any], sources: Sources) -> list:
     """The Euclidean norm of each array, seen in the array's shape, so that what is computed of it fuses with it."""
     found = []
-    for some in asked_at_once(arrays):
-        norms = np.sqrt(f.multi_sum_squares(some))
-        found += [np.broadcast_to(norms[i], x.shape) for i, x in enumerate(some)]
+    for some in asked_at_once([sources.get(id(x), (x, None)) for x in arrays]):
+        norms = np.sqrt(f.multi_sum_squares([x for x, _ in some]))
+        for i, (x, linear) in enumerate(some):
+            wide = np.broadcast_to(norms[i], x.shape)
+            found.append(wide if linear is None else np.abs(linear(wide)))
     return found
 
 

@@ -145,7 +145,8 @@ class LARS(_Momentum):
         if adapt:
             w_norm, g_norm = yield w, g
             trust = eta * w_norm / (g_norm + wd * w_norm + epsilon)
-            step = lr * np.where((w_norm > 0) * (g_norm > 0), trust, 1.0) * (g + wd * w)
+            rate = lr * np.where((w_norm > 0) * (g_norm > 0), trust, 1.0)
+            step = rate * g + rate * wd * w  # nothing of g and w that would wait, stored, for the norms
         else:
             step = lr * (g + wd * w)
         if not states:
