@@ -18,6 +18,8 @@ from minimx.graph.passes.expand import EXPANSIONS
 from minimx.graph.passes.grouping import MAX_OPERANDS
 from minimx.graph.trace import differentiate, trace
 from minimx.ops.table import f
+from minimx.rtc import compile as service
+from minimx.rtc import folds, rows
 
 np, npx = mx.np, mx.npx
 
@@ -57,23 +59,33 @@ def without_groups(g):
     return Graph(g.name, g.inputs, nodes, g.outputs, g.writes, g.constants, g.gpu).verify()
 
 
-def check(function, args, order=0, tolerance=1e-5, compiled=False):
+class Twins:
+    """A function, or its gradients, as a plain program and as one of groups, or of their members."""
+
+    def __init__(self, function, args, order=0, members=True):
+        g = graph_of(function, args, order)
+        more = [array(*v.shape, dtype=v.dtype, seed=i) for i, v in enumerate(g.inputs[len(args) :], 1)]
+        self.args = [*args, *more]
+        self.plain = lower(g.copy())
+        self.grouped = compiling.finished(g, "test")
+        self.fused = lower(without_groups(self.grouped) if members else self.grouped)
+
+    def check(self, tolerance=1e-5):
+        """Both give the same."""
+        results = []
+        for program in (self.plain, self.fused):
+            mx.random.seed(7)
+            results.append([x.asnumpy().astype("float64") for x in program.run(self.args, False)])
+        for a, b in zip(*results, strict=True):
+            scale = numpy.abs(a[numpy.isfinite(a)]).max(initial=1)
+            numpy.testing.assert_allclose(b, a, atol=tolerance * scale, rtol=tolerance)
+
+
+def check(function, args, order=0, tolerance=1e-5):
     """The plain graph and the grouped one give the same; returns the grouped one."""
-    g = graph_of(function, args, order)
-    plain = lower(g.copy())
-    grouped = compiling.finished(g, "test")
-    fused = lower(grouped if compiled else without_groups(grouped))
-    if compiled:
-        assert mx.rtc.wait(100) and " 0 failed" in mx.rtc.report(), mx.rtc.report()
-    given = [*args, *(array(*v.shape, dtype=v.dtype, seed=i) for i, v in enumerate(g.inputs[len(args) :], 1))]
-    results = []
-    for program in (plain, fused):
-        mx.random.seed(7)
-        results.append([x.asnumpy().astype("float64") for x in program.run(given, False)])
-    for a, b in zip(*results, strict=True):
-        scale = numpy.abs(a[numpy.isfinite(a)]).max(initial=1)
-        numpy.testing.assert_allclose(b, a, atol=tolerance * scale, rtol=tolerance)
-    return grouped
+    twins = Twins(function, args, order)
+    twins.check(tolerance)
+    return twins.grouped
 
 
 def kernels(g):
@@ -103,8 +115,8 @@ def halves(function, *args):
 @pytest.fixture
 def no_limits(monkeypatch):
     """Small arrays are grouped as large ones would be."""
-    monkeypatch.setattr(mx.rtc.rows, "takes", lambda *args: True)
-    monkeypatch.setattr(mx.rtc.folds, "takes", lambda *args: True)
+    monkeypatch.setattr(rows, "takes", lambda *args: True)
+    monkeypatch.setattr(folds, "takes", lambda *args: True)
 
 
 # ---- numbers --------------------------------------------------------------------------------------------------------
@@ -187,6 +199,32 @@ def test_random_graphs_keep_their_numbers(program, keep, order):
     operands, calls = program
     args = [array(*shape, dtype=dtype, seed=i) for i, (shape, dtype) in enumerate(operands)]
     check(lambda *xs: run_calls(xs, calls, keep), args, order, 2e-4)
+
+
+@pytest.fixture
+def compiler(monkeypatch, tmp_path_factory):
+    """A compiler service of the test's own, with a cache that all tests of a run share."""
+    monkeypatch.setitem(mx.settings.__dict__, "cache_dir", tmp_path_factory.getbasetemp() / "cache")
+    made = service.Service()
+    monkeypatch.setattr(service, "service", made)
+    yield made
+    made.close()
+
+
+@pytest.mark.cpu_only("the host's compiler")
+@settings(max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(programs(), min_size=12, max_size=12))
+def test_compiled_groups_keep_their_numbers(compiler, many):
+    twins = []
+    for i, (operands, calls) in enumerate(many):
+        args = [array(*shape, dtype=dtype, seed=i) for i, (shape, dtype) in enumerate(operands)]
+        twins.append(Twins(lambda *xs, calls=calls: run_calls(xs, calls, 5), args, i % 3, members=False))
+    for t in twins:
+        t.check(2e-4)
+    assert mx.rtc.wait(100)
+    assert " 0 failed" in mx.rtc.report() or "nothing" in mx.rtc.report(), mx.rtc.report()
+    for t in twins:
+        t.check(2e-4)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16", "float16"])
@@ -321,7 +359,7 @@ def test_losses(no_limits):
     assert [k.partition(":")[0] for k in backward] == ["rows"]
     sparse = loss.SoftmaxCrossEntropyLoss()
     forward, backward = halves(lambda x, y: sparse(x, y), array(4, 10), np.array([1, 0, 9, 2], dtype="int64"))
-    assert (forward, backward) == (["cross_entropy"], ["cross_entropy_backward"])
+    assert (forward, backward) == (["cross_entropy"], ["multiply", "cross_entropy_backward"])
 
 
 def test_gradients_of_biases(no_limits):
