@@ -88,5 +88,6 @@ def _loop(g: Group, runs: dict[int, str], out: str, begin: str, end: str, indent
             step = "i" if o.strides[-1] == 1 else f"i * {o.strides[-1]}"
             lines.append(f"{indent}  const {text.ctype(o.dtype)} x{k} = {runs[k]}[{step}];")
     lines += text.steps(g, indent + "  ")
-    lines += [f"{indent}  {out}{k}[i] = {r.kind}{r.number};" for k, r in enumerate(g.outputs)]
+    for k, r in enumerate(g.outputs):
+        lines.append(f"{indent}  " + text.assigned(f"{out}{k}[i]", f"{r.kind}{r.number}", r.dtype))
     return [*lines, indent + "}"]

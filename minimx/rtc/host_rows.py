@@ -113,11 +113,12 @@ class RowLoops:
         lines += [f"const {text.ctype(g.steps[k].dtype)} t{k} = u{k}[i];" for k in self.phases.read(p)]
         for k in walk.steps:
             lines.append(f"const {text.ctype(g.steps[k].dtype)} t{k} = {text.step(g.steps[k])};")  # type: ignore[arg-type]
-        lines += [f"u{k}[i] = t{k};" for k in walk.keeps]
+        lines += [text.assigned(f"u{k}[i]", f"t{k}", g.steps[k].dtype) for k in walk.keeps]
         for k in walk.folds:
             s = self._fold(k)
             lines.append(f"a{k}[lane] = {self._call(k, 'step')}(a{k}[lane], {text.value(s.arg, s.compute)});")
-        return lines + [f"s{k}[i] = {g.outputs[k].kind}{g.outputs[k].number};" for k in walk.stores]
+        stored = [(k, g.outputs[k]) for k in walk.stores]
+        return lines + [text.assigned(f"s{k}[i]", f"{r.kind}{r.number}", r.dtype) for k, r in stored]
 
     def _along(self, o: RowOperand) -> str:
         """Where element ``i`` is in an operand whose elements are no neighbours."""

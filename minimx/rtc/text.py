@@ -71,6 +71,12 @@ def step(s: Step) -> str:
     return call if made == s.dtype else f"to<{ctype(s.dtype)}>({call})"
 
 
+def assigned(place: str, name: str, dtype: str) -> str:
+    """The statement of the host dialect that stores a value. gcc makes vector code of the bits, not of the struct."""
+    member = ".bits" if dtype == "bfloat16" else ""
+    return f"{place}{member} = {name}{member};"
+
+
 def steps(group: Group, indent: str) -> list[str]:
     """Lines ``const float t0 = add_::f<float>(x0, x1);``, one a step."""
     return [f"{indent}const {ctype(s.dtype)} t{i} = {step(s)};" for i, s in enumerate(group.steps)]
