@@ -380,6 +380,23 @@ def test_writes():
     assert a.asnumpy().tolist() == [9, 4] and b.asnumpy().tolist() == [1, 2]
 
 
+def test_reshapes_that_leave_are_not_copied():
+    """What is made for them is made in the output; where others read it too, or it leaves twice, they get the same."""
+
+    def function(x):
+        y = mx.np.exp(x)
+        z = mx.np.cumsum(x, axis=0)
+        return y.reshape(3, 2), mx.np.expand_dims(z, 0), z.reshape(6) + 1, z.reshape(6)
+
+    x = rand(2, 3)
+    program = lower(traced(function, x))
+    z = np.cumsum(x, 0)
+    wanted = [np.exp(x).reshape(3, 2), z[None], z.reshape(6) + 1, z.reshape(6)]
+    for a, b in zip(program.run([mx.np.array(x)], False), wanted, strict=True):
+        np.testing.assert_allclose(a.asnumpy(), b, rtol=1e-6)
+    assert program.steps.count("copy") == 1  # z a second time
+
+
 def test_zero_size():
     """Arrays of nothing go through."""
     x = np.zeros((0, 3), "float32")

@@ -12,10 +12,12 @@ namespace {
 constexpr size_t kSmallest = 512;
 constexpr size_t kLarge = size_t{1} << 20;  // from here on a block up to a quarter too large is taken too
 
-/// Rounds up by at most an eighth, so that sizes that differ a little share blocks.
+constexpr size_t kLargestStep = size_t{64} << 20;
+
+/// Rounds up by at most an eighth, so that sizes that differ a little share blocks, and by little where that is much.
 size_t size_class(size_t bytes) {
   if (bytes <= kSmallest) return kSmallest;
-  const size_t step = std::max(kSmallest, std::bit_floor(bytes - 1) / 8);
+  const size_t step = std::clamp(std::bit_floor(bytes - 1) / 8, kSmallest, kLargestStep);
   return (bytes + step - 1) / step * step;
 }
 

@@ -18,6 +18,8 @@ from . import memory
 from .ir import Graph, Node, Value
 from .passes.cleanup import array_bytes
 
+RESHAPES = frozenset({"reshape", "expand_dims", "squeeze", "stop_gradient"})
+
 
 @dataclass(eq=False)
 class Block:
@@ -75,6 +77,7 @@ class Lowering:
     in_place: dict[Value, Value] = field(
         default_factory=dict
     )  # values made right in the input that they are written to
+    reshaped: dict[Value, Value] = field(default_factory=dict)  # values made right in the output that is their reshape
 
     # ---- places
     # ---------------------------------------------------------------------------------------------------------
@@ -116,7 +119,8 @@ class Lowering:
             if v.layout
             else math.prod(v.shape) * BY_NAME[v.dtype].size
         )
-        block = self.block("out", size, outputs[v]) if v in outputs else self.block("arena", size)
+        leaves = self.reshaped.get(v, v)
+        block = self.block("out", size, outputs[leaves]) if leaves in outputs else self.block("arena", size)
         block.final = self.last_use.get(v, -1)
         self.places[v] = Place(block, c_strides(v.shape))
 
@@ -153,6 +157,9 @@ class Lowering:
             view = n.outputs[0].like()
             source = self.places[inputs[0]]  # type: ignore[index]
             self.places[view] = Place(source.block, tuple(plan.view[0]), source.offset + plan.view[1])
+            if (source.block.kind, source.block.index) == ("out", outputs[n.outputs[0]]):
+                self.places[n.outputs[0]] = self.places[view]
+                return None
             self.place_output(n.outputs[0], outputs)
             return self.copy(view, n.outputs[0])
         for v in n.outputs:
@@ -280,6 +287,7 @@ class Lowering:
             outputs.setdefault(v, i)
         self.keep_views_alive()
         self.find_in_place(outputs)
+        self.find_reshaped(outputs)
         for n in g.nodes:
             self.lower(n, outputs)
         for i, v in enumerate(outs):  # an output that is an input, a constant or another output
@@ -326,6 +334,17 @@ class Lowering:
                 continue  # x += x[:1] reads an element many times
             if self.last_use.get(target, -1) <= self.position[n] and all(x.shape == v.shape for x in readers):
                 self.in_place[v] = target
+
+    def find_reshaped(self, outputs: dict[Value, int]) -> None:
+        """A value of which an output is a reshape is made there: the same elements in the same order."""
+        producers = self.graph.producers()
+        for v in outputs:
+            source = v
+            while (n := producers.get(source)) is not None and n.body is None and n.op in RESHAPES:
+                source = n.inputs[0]  # type: ignore[assignment]
+            made = n is not None and (n.body is not None or OPS[n.op].kind != "view") and not source.layout
+            if source is not v and made and not {source} & {*outputs, *self.in_place, *self.reshaped}:
+                self.reshaped[source] = v
 
     def source(self, v: Value, producers: dict[Value, Node]) -> Value:
         """The value whose memory a view shows, or ``v`` itself."""
