@@ -8,7 +8,10 @@ import pytest
 import minimx as mx
 from minimx import autograd
 from minimx.gluon import nn
-from minimx.graph.passes.cleanup import call
+from minimx.graph.lower import lower
+from minimx.graph.passes.cleanup import call, dead_code, identities
+from minimx.graph.passes.spread import spread_early
+from minimx.graph.trace import trace
 
 
 def block(layout="NCHW", bias=False):
@@ -253,3 +256,20 @@ def test_convolution_adds_residual(x, w, attrs, dtype):
         assert made.dtype == x.dtype
         tolerance = {"float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2}[dtype]
         onp.testing.assert_allclose(made.astype("float32").asnumpy(), want, atol=tolerance * abs(want).max(), rtol=0)
+
+
+def test_arithmetic_on_one_number_comes_after_its_spreading():
+    """The gradient of a mean: no kernel for the number itself, and none for products with 1."""
+
+    def gradient(x, g):
+        many = mx.np.broadcast_to(mx.np.expand_dims(g * 0.25 * 1.0, 0) - 1, x.shape)
+        return many * x, mx.np.broadcast_to(mx.np.exp(g), x.shape)
+
+    args = [mx.np.random.normal(size=(300, 400)), mx.np.array(2.0)]
+    g = trace("f", gradient, args, False).graph
+    before = mx.np.concatenate([y.reshape(-1) for y in gradient(*args)]).asnumpy()
+    g = dead_code(spread_early(identities(g)))
+    small = [n.op for n in g.nodes if n.outputs[0].shape != (300, 400)]
+    assert small == ["multiply", "expand_dims", "exp"]  # exp is stored as it is: nothing computes on the way
+    made = mx.np.concatenate([y.reshape(-1) for y in lower(g).run(args, False)]).asnumpy()
+    onp.testing.assert_array_equal(made, before)

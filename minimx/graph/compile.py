@@ -20,6 +20,7 @@ from .passes.inference import fold_norm
 from .passes.layout import assign_layouts
 from .passes.layout_gpu import channels_last
 from .passes.norm import absorb_relu
+from .passes.pairs import absorb_pairs
 from .passes.pieces import join_pieces
 from .prepare import Split, split
 from .trace import Gradient, Traced, differentiate, trace
@@ -37,6 +38,7 @@ JOINT: tuple[Pass, ...] = (
     fold_norm,
     absorb_relu,
     absorb_statistics,
+    absorb_pairs,
     assign_layouts,
     dead_code,
 )
@@ -176,8 +178,9 @@ def finished(g: Graph, half: str) -> Graph:
         from .passes.expand import expand
         from .passes.fusion import fuse
         from .passes.reshapes import move_reshapes
+        from .passes.spread import spread_early
 
-        passes += [move_reshapes, expand, dead_code, fuse]
+        passes += [spread_early, dead_code, move_reshapes, expand, dead_code, fuse]
     noted(f"{half}: cut", g)
     for p in passes:
         g = noted(f"{half}: {p.__name__}", p(g).verify())

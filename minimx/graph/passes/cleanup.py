@@ -50,11 +50,20 @@ def common_subexpressions(g: Graph) -> Graph:
 
 
 def identities(g: Graph) -> Graph:
-    """Drops copies: values do not change, so a copy is its source."""
-    new = {n.outputs[0]: n.inputs[0] for n in g.nodes if n.op == "copy" and isinstance(n.inputs[0], Value)}
+    """Drops copies, for values do not change, and products with 1."""
+    new = {n.outputs[0]: source for n in g.nodes if (source := _same(n)) is not None}
     g.nodes = [n for n in g.nodes if n.outputs[0] not in new]
     g.replace(new)
     return g
+
+
+def _same(n: Node) -> Value | None:
+    """The input that a node's output is equal to."""
+    first, *others = n.inputs or [None]
+    if not isinstance(first, Value) or (first.shape, first.dtype) != (n.outputs[0].shape, n.outputs[0].dtype):
+        return None
+    by_one = n.op in ("multiply", "divide") and others[0] == 1 and not isinstance(others[0], Value)
+    return first if n.op == "copy" or by_one else None
 
 
 def fold_constants(g: Graph) -> Graph:
