@@ -134,13 +134,9 @@ def scale_loss(loss: Any, trainer: Any) -> Iterator[Any]:
     ...         mx.autograd.backward(scaled)
     >>> trainer.step(4)
     """
-    scaler = _scaler("amp.scale_loss", trainer)
+    _check("amp.scale_loss", trainer)
     trainer._amp_unscaled = False
-
-    def scaled(x: Any) -> Any:
-        return x if scaler.trivial else x * scaler.on(x.device).scale
-
-    yield [scaled(x) for x in loss] if isinstance(loss, (list, tuple)) else scaled(loss)
+    yield trainer._scaled(loss)
 
 
 def unscale(trainer: Any) -> None:
@@ -148,20 +144,18 @@ def unscale(trainer: Any) -> None:
 
     Raises ArgumentError when they have been divided already.
     """
-    scaler = _scaler("amp.unscale", trainer)
+    _check("amp.unscale", trainer)
     if trainer._amp_unscaled:
         raise ArgumentError("amp.unscale", "gradients with the loss scale", "unscaled ones", "Call it once a step")
     trainer._amp_unscaled = True
-    if scaler.trivial:
-        return
     with autograd.pause():
         for _, parameter in trainer._trained():
             for grad in parameter.list_grad():
-                grad[...] = grad / scaler.on(grad.device).scale
+                scale = trainer._loss_scale(grad.device)
+                if scale is not None:
+                    grad[...] = grad / scale
 
 
-def _scaler(where: str, trainer: Any) -> LossScaler:
-    scaler = getattr(trainer, "_amp_loss_scaler", None)
-    if scaler is None:
+def _check(where: str, trainer: Any) -> None:
+    if getattr(trainer, "_amp_loss_scaler", None) is None:
         raise ArgumentError(where, "a trainer with a loss scale", "one without", "Call amp.init_trainer(trainer) first")
-    return scaler

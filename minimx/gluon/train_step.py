@@ -16,7 +16,6 @@ from ..graph.cached import MAX_SIGNATURES
 from ..graph.step import Step, Target
 from ..graph.trace import flatten, unflatten
 from ..ndarray import _core
-from ..optimizer.fused import update_of
 from .trainer import Trainer
 
 __all__ = ["TrainStep"]
@@ -29,6 +28,8 @@ class TrainStep:
             loss = loss_fn(net(data), label)
         loss.backward()
         trainer.step(batch_size)
+
+    (with ``amp.scale_loss``, where the trainer has a loss scale).
 
     net: a Block whose code could be hybridized. loss: a function of (output, label), or None where net returns the loss
     itself. trainer: of net's parameters; its schedule, states and files work as ever.
@@ -74,13 +75,13 @@ class TrainStep:
         operands = self._numbers(values, jobs[0].weight.device)
         types = tuple((x.shape, x.dtype, x.device) for x in leaves)
         arrays = tuple(id(a) for j in jobs for a in (j.weight, *_others(j)))  # kept by their Step, so ids stay theirs
-        key = (repr(tree), types, places, optimizer.clip_gradient, arrays, _core.num_threads())
+        settings = (optimizer.clip_gradient, optimizer.scaling, _core.num_threads(), _core.precision_key())
+        key = (repr(tree), types, places, arrays, settings)
         step = self._steps.get(key)
         if step is None:
             if len(self._steps) >= MAX_SIGNATURES:
                 del self._steps[next(iter(self._steps))]
-            update = update_of(optimizer.rule, jobs, places, optimizer.clip_gradient)
-            step = self._steps[key] = self._traced(tree, leaves, jobs, operands, update)
+            step = self._steps[key] = self._traced(tree, leaves, jobs, operands, optimizer.update_of(jobs, places))
         return unflatten(step.tree, step.run(leaves, operands))
 
     def _plainly(self, args: tuple, batch_size: int) -> Any:
@@ -88,7 +89,8 @@ class TrainStep:
         parameters = [p for _, p in self._trainer._trained()]
         with autograd.record():
             loss = self._forward(*args)
-        autograd.backward(loss)
+            scaled = self._trainer._scaled(loss)
+        autograd.backward(scaled)
         checked(parameters)
         self._trainer.step(batch_size)
         self._settled = True
@@ -109,7 +111,8 @@ class TrainStep:
 
     def _traced(self, tree: Any, leaves: list, jobs: list, operands: Any, update: Callable) -> Step:
         targets = [Target(j.weight, _others(j)) for j in jobs]
-        step = Step(lambda *xs: self._forward(*unflatten(tree, xs)), leaves, targets, operands, update)
+        scale = self._trainer._loss_scale(jobs[0].weight.device)
+        step = Step(lambda *xs: self._forward(*unflatten(tree, xs)), leaves, targets, operands, update, scale)
         if step.missing:
             names = ", ".join(p.label for p in (self._trainer._trained()[i][1] for i in step.missing))
             way_out = "Set grad_req='null' for what is not trained"

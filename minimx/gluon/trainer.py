@@ -115,6 +115,18 @@ class Trainer:
         self._optimizer.rescale_grad, self._optimizer.scaling = self._scale / batch_size / factor, scaling
         self._amp_unscaled = False
 
+    def _loss_scale(self, device: Any) -> Any:
+        """The array of shape () that losses on a device are multiplied by, or None."""
+        scaler = self._amp_loss_scaler
+        return None if scaler is None or scaler.trivial else scaler.on(device).scale
+
+    def _scaled(self, loss: Any) -> Any:
+        """A loss, or each of a list, times the loss scale."""
+        if isinstance(loss, (list, tuple)):
+            return [self._scaled(x) for x in loss]
+        scale = self._loss_scale(loss.device)
+        return loss if scale is None else loss * scale
+
     def _next_jobs(self, batch_size: float) -> list[Any]:
         """What the optimizer would be given for one more update of all parameters on their one device, counted."""
         self._set_batch_size(batch_size)

@@ -13,7 +13,7 @@ from ..device import cpu
 from ..ndarray import _core, ndarray
 from ..ops.table import f
 from .compile import cleaned, finished, join
-from .ir import Graph, Value
+from .ir import Graph, Node, Value
 from .lower import lower
 from .trace import differentiate, trace
 from .watch import noted
@@ -31,11 +31,12 @@ class Step:
 
     loss: the function that is trained, of ``args``. update: a function of (operands, and then for each target its
     weight, its gradient and its others) that writes the new values in place; operands are numbers that change from step
-    to step. ``missing``: places of targets that the loss does not depend on; with any there is no program.
+    to step. scale: what gradients are to be multiplied by, an array of shape (), or None for 1. ``missing``: places of
+    targets that the loss does not depend on; with any there is no program.
     """
 
     def __init__(self, loss: Callable, args: Sequence[ndarray], targets: Sequence[Target], operands: ndarray,
-                 update: Callable) -> None:  # fmt: skip
+                 update: Callable, scale: ndarray | None = None) -> None:  # fmt: skip
         t = trace("step", loss, args, True)
         variables = {_core.address(x.weight): i for i, x in enumerate(targets)}
         found = [variables.get(_core.address(x)) for x in t.captures]
@@ -51,9 +52,17 @@ class Step:
         g = join(t, gradient)
         g.outputs = list(t.graph.outputs)
         g.inputs = list(t.graph.inputs)
-        with cpu():
-            g.constants |= {h: f.ones(h.shape, h.dtype) for h in gradient.heads}
         self.captures = [*t.captures, *_appended(g, u.graph, targets, place, gradients), *u.captures]
+        if scale is None:
+            with cpu():
+                g.constants |= {h: f.ones(h.shape, h.dtype) for h in gradient.heads}
+        else:
+            g.inputs.append(given := Value((), "float32"))
+            self.captures.append(scale)
+            typed = {h.dtype: Value((), h.dtype) for h in gradient.heads}
+            casts = [Node("cast", [given], [v], {"dtype": dtype}) for dtype, v in typed.items()]
+            spread = [Node("broadcast_to", [typed[h.dtype]], [h], {"shape": h.shape}) for h in gradient.heads]
+            g.nodes = [*casts, *spread, *g.nodes]
         self.graph = finished(cleaned(noted("traced", g.verify())), "step")
         self.program = lower(self.graph)
 
