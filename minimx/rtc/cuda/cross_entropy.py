@@ -28,7 +28,7 @@ LOSS = """\
 struct Rule {
   struct A {
     Total total;
-    C sum, unused;  // of the logits; for smoothing
+    C sum;  // of the logits; for smoothing
   };
   const T* x;
   const int64_t* labels;
@@ -36,12 +36,12 @@ struct Rule {
   Stat* lse;
   int64_t n, inner;
   double smoothing;
-  A start() const { return {{C(-INFINITY), C(0)}, C(0), C(0)}; }
+  A start() const { return {{C(-INFINITY), C(0)}, C(0)}; }
   A step(A acc, T x, Index, Index) const {
     const C v = to<C>(x);
-    return {with(acc.total, v), acc.sum + v, C(0)};
+    return {with(acc.total, v), acc.sum + v};
   }
-  A combine(A a, A b) const { return {joined(a.total, b.total), a.sum + b.sum, C(0)}; }
+  A combine(A a, A b) const { return {joined(a.total, b.total), a.sum + b.sum}; }
   void finish(A acc, Index lane, Index) const {
     const C log_total = log_sum(acc.total), a = C(smoothing);
     const int64_t at = place_of(labels[lane], n);
@@ -82,7 +82,7 @@ def cross_entropy(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, An
         ("Stat*", "lse", Operand(3)), ("int64_t", "n", Value(n)), ("int64_t", "inner", Value(inner)),
         ("double", "smoothing", Value(attrs["smoothing"], "float64"))]  # fmt: skip
     text = declared(dtype) + _stat(dtype) + SOFTMAX + LABEL + LOSS
-    rule = Rule(text, 32 if dtype == "float64" else 16, members)
+    rule = Rule(text, 24 if dtype == "float64" else 12, members)
     return fold("cross_entropy", rule, [(Operand(0), dtype)], *axes_of(outer, n, inner))
 
 
