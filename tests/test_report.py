@@ -112,6 +112,19 @@ def test_text_of_kernels():
     assert f"{gpu.name}(" in gpu.source and "__global__" in gpu.source and "tanh_::f<float>" in gpu.source
 
 
+@pytest.mark.cpu_only("the host's compiler is not asked")
+def test_text_by_name():
+    """As rtc.report() and profilers show it."""
+    net = Of(lambda x: mx.np.tanh(x * 2) - 5)
+    net.hybridize()
+    net(ones(3, 7))
+    (kernel,) = net.fusion_report(ones(3, 7)).kernels
+    if kernel.name in mx.rtc.report():  # where there is a compiler
+        assert mx.rtc.source_of(kernel.name) == kernel.source
+    with pytest.raises(mx.errors.NameNotFound, match="fused_0"):
+        mx.rtc.source_of("fused_0")
+
+
 @pytest.mark.cpu_only("a GPU that is played has no texts")
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_kernels_of_a_gpu_and_their_launches(dtype):

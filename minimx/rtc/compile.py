@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import settings
+from ..errors import NameNotFound
 from . import emit_host
 from .cache import Cache, digest
 from .compiler import Compiler, find_compiler
@@ -270,6 +271,21 @@ def _cuda_modules() -> list[Any]:
     """What compiles in cuda/, in a process that uses GPUs."""
     names = [f"minimx.rtc.cuda.{name}" for name in ("compile", "background")]
     return [sys.modules[name] for name in names if name in sys.modules]
+
+
+def source_of(name: str) -> str:
+    """The text of a kernel of this process by its name, as ``report()`` or a profiler shows it: C++ or CUDA.
+
+    Raises NameNotFound.
+    """
+    for e in list(service.entries.values()):
+        if e.name == name:
+            return emit_host.source([e.group])
+    cuda = sys.modules.get("minimx.rtc.cuda.compile")
+    if cuda is not None and name in cuda.service.texts:
+        return cuda.service.texts[name]
+    way_out = "Take a name that minimx.rtc.report() or a profiler shows"
+    raise NameNotFound("rtc.source_of", "a kernel that was asked for in this process", repr(name), way_out)
 
 
 def report() -> str:

@@ -88,6 +88,7 @@ class Service:
         self.made: dict[tuple[str, str], Future[bytes]] = {}  # (arch, name of a code) -> its cubin
         self.shared: dict[bytes, bytes] = {}  # digest -> cubin: kernels of one program share its bytes
         self.failures: dict[str, str] = {}
+        self.texts: dict[str, str] = {}  # by name, for whoever looks
         self.from_disk = self.compiled = 0
         self.seconds = 0.0
         self.reset()
@@ -119,6 +120,7 @@ class Service:
         with self.lock:
             new = [c for c in dict.fromkeys(codes) if (arch, c.name) not in self.made]
             self.made.update({(arch, c.name): Future() for c in new})
+            self.texts.update((c.name, c.text) for c in codes)
             asked = [self.made[arch, c.name] for c in codes]
         batches = self.batches([c for c in new if not self.find(c, arch)])
         mine = batches.pop() if batches and wait else []
