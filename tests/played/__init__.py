@@ -137,5 +137,6 @@ def install() -> PlayedModule:
     conv_stats.statistics_pay = lambda nodes, gpu: [False] * len(nodes)  # there is no cuDNN to ask
     inference.engines_fuse = lambda nodes, gpu: [True] * len(nodes)  # kernels of the CPU do
     norm.absorb_sums = lambda g: g  # kernels of the CPU do not take a gradient in two parts
+    pairs.gradients = lambda g: g  # nor two norms at once
     assert mx.num_gpus() == 2
     return module

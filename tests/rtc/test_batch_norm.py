@@ -121,6 +121,27 @@ def test_gradient_in_two_parts(shape, dtype, last, residual):
     assert not residual or (got[3] == want[3]).all()
 
 
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_gradient_of_a_pair(shape, dtype, last, parts):
+    """As the gradient of the first norm, whose dz is then the gradient for the second's."""
+    x, x2, dy, more = (drawn(shape, dtype, last, seed, shift=0) for seed in range(4))
+    (gamma, beta), (gamma2, beta2), vector = vectors(shape[1]), vectors(shape[1], 2), (shape[1:2], "float32")
+    whole, attrs = (shape, dtype, strides(x)), {"eps": 1e-3, "relu": 1}
+    outs = [whole, vector, vector, ((mask_bytes(shape),), "uint8")]
+    _, mean, var, mask = launch("batch_norm_fwd_train", [x, gamma, beta], outs, attrs)
+    _, mean2, var2 = launch("batch_norm_fwd_train", [x2, gamma2, beta2], outs[:3], {"eps": 1e-2})
+    first, outs = [x, dy, mean, var, gamma, mask] + [more] * (parts - 1), [whole, vector, vector]
+    *want, dz = launch("batch_norm_bwd", first, [*outs, whole], attrs)
+    want += launch("batch_norm_bwd", [x2, dz, mean2, var2, gamma2], outs, {"eps": 1e-2})
+    both = [*first[:6], x2, mean2, var2, gamma2, *first[6:]]
+    got = launch("batch_norm_bwd", both, outs * 2, {**attrs, "eps2": 1e-2})
+    for a, b, what in zip(got, want, ("dx", "dgamma", "dbeta", "dx2", "dgamma2", "dbeta2"), strict=True):
+        close(a, b, dtype, what)
+
+
 @pytest.mark.parametrize("global_stats", [0, 1])
 @pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -24,6 +24,7 @@ UNCALLED = {
     "batch_norm_relu": "batch_norm_fwd_train",
     "batch_norm_sums": "batch_norm_fwd_sums",
     "batch_norm_pair": "batch_norm_fwd_pair",
+    "batch_norm_pair_grad": "batch_norm_bwd",
     "batch_norm_infer_relu": "batch_norm_infer",
     "batch_norm_relu_grad": "batch_norm_bwd",
     "convolution_relu": "conv_fwd",

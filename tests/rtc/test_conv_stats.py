@@ -17,6 +17,7 @@ from minimx.graph.passes import conv_stats
 from minimx.graph.passes.cleanup import common_subexpressions, dead_code, identities
 from minimx.graph.passes.conv_stats import absorb_statistics
 from minimx.graph.passes.norm import absorb_relu
+from minimx.graph.passes.pairs import absorb_pairs
 from minimx.rtc.compiler import find_compiler
 
 pytestmark = pytest.mark.skipif(find_compiler() is None, reason="needs a C++ compiler")
@@ -122,25 +123,22 @@ def passed(plain, pay=always):
     """The graph as a GPU gets it."""
     graph = plain.copy()
     graph.gpu = 0
-    for p in (
-        dead_code,
-        identities,
-        common_subexpressions,
-        absorb_relu,
-        lambda g: absorb_statistics(g, pay),
-        dead_code,
-    ):
+    passes = absorb_relu, lambda g: absorb_statistics(g, pay), absorb_pairs
+    for p in (dead_code, identities, common_subexpressions, *passes, dead_code):
         graph = p(graph).verify()
     return graph
 
 
 def test_training_step(monkeypatch):
     """Each norm behind a convolution takes its sums; outputs, running statistics and gradients stay as they were."""
-    monkeypatch.setattr("rtc.test_absorbed.ABSORBED", (*ABSORBED, "batch_norm_sums", "batch_norm_pair"))
+    monkeypatch.setattr(
+        "rtc.test_absorbed.ABSORBED", (*ABSORBED, "batch_norm_sums", "batch_norm_pair", "batch_norm_pair_grad")
+    )
     plain, inputs = step("NHWC", "float16")
     graph = passed(plain)
     ops = [n.op for n in graph.nodes]
-    assert ops.count("convolution_stats") == 4 and ops.count("batch_norm_pair") == 1
+    assert ops.count("convolution_stats") == 4
+    assert ops.count("batch_norm_pair") == ops.count("batch_norm_pair_grad") == 1 and "batch_norm_grad" not in ops
     assert not {"convolution", "batch_norm_train", "batch_norm_relu"} & set(ops)
     assert sorted((n.attrs["relu"], len(n.values)) for n in graph.nodes if n.op == "batch_norm_sums") == [
         (True, 5),

@@ -3,11 +3,9 @@
     y = convolution(x, w)                     becomes   y, sum, squares = convolution_stats(x, w)
     z, mean, var = batch_norm_train(y)        becomes   z, mean, var = batch_norm_sums(y, sum, squares)
     r, mean, var, mask = batch_norm_relu(y)   likewise, with relu=True
-    ... of y and z = batch_norm_sums(y2)      becomes   r, mask, ... = batch_norm_pair(y, y2): z is never written
 
-The first only where cuDNN has an engine for it that costs less than the pass it saves (csrc/cuda/conv.cc,
-conv_statistics_pay): float16, channels last, no bias. The last is what a block with a projection on its shortcut has,
-as in ResNet. Gradients and running statistics read the same values as before. Runs behind norm.py.
+Only where cuDNN has an engine for it that costs less than the pass it saves (csrc/cuda/conv.cc, conv_statistics_pay):
+float16, channels last, no bias. Gradients and running statistics read the same values as before. Runs behind norm.py.
 """
 
 from __future__ import annotations
@@ -16,7 +14,6 @@ from collections.abc import Callable, Sequence
 
 from ..ir import Graph, Node, Value
 from .asking import answered
-from .norm import Reading, in_order
 
 NORMS = ("batch_norm_train", "batch_norm_relu")
 ATTRIBUTES = ("stride", "dilate", "pad", "num_group", "layout")
@@ -37,7 +34,7 @@ def absorb_statistics(g: Graph, pay: Callable[[Sequence[Node], int], Sequence[bo
             swapped[conv] = made[conv]
             swapped[norm] = _norm(norm, made[conv].outputs[1:])
     g.nodes = [swapped.get(n, n) for n in g.nodes]
-    return absorb_pairs(g)
+    return g
 
 
 def sites_of(g: Graph) -> Sites:
@@ -69,34 +66,6 @@ def _norm(norm: Node, sums: list[Value]) -> Node:
     x, gamma, beta, *residual = norm.inputs
     attrs = {**norm.attrs, "relu": norm.op == "batch_norm_relu"}
     return Node("batch_norm_sums", [x, gamma, beta, *sums, *residual], norm.outputs, attrs, norm.site)
-
-
-def absorb_pairs(g: Graph) -> Graph:
-    """The norm that gives another its residual, and that nobody else reads, joins it."""
-    reading = Reading(g)
-    swapped: dict[Node, Node] = {}
-    gone: set[Node] = set()
-    for n in g.nodes:
-        z = n.inputs[5] if n.op == "batch_norm_sums" and n.attrs["relu"] and len(n.inputs) > 5 else None
-        if not isinstance(z, Value) or reading.only(z) is not n:
-            continue
-        other = reading.producers.get(z)
-        if other is None or other.op != "batch_norm_sums" or other.attrs["relu"]:
-            continue
-        plain = len(other.inputs) == 5 and other.attrs["axis"] % len(z.shape) == n.attrs["axis"] % len(z.shape)
-        if plain and not any(reading.depends(v, other) for v in n.values if v is not z):
-            swapped[n] = _pair(n, other)
-            gone.add(other)
-    g.nodes = [swapped.get(n, n) for n in g.nodes if n not in gone]
-    return in_order(g) if gone else g
-
-
-def _pair(norm: Node, other: Node) -> Node:
-    y, mean, var, mask = norm.outputs
-    attrs = {"eps": norm.attrs["eps"], "eps2": other.attrs["eps"], "axis": norm.attrs["axis"]}
-    attrs["mask_bytes"] = norm.attrs["mask_bytes"]
-    outs = [y, mask, mean, var, *other.outputs[1:]]
-    return Node("batch_norm_pair", norm.inputs[:5] + other.inputs, outs, attrs, norm.site)
 
 
 def statistics_pay(nodes: Sequence[Node], gpu: int) -> Sequence[bool]:

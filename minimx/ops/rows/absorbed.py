@@ -68,6 +68,18 @@ def batch_norm_relu_grad(x, dy, mean, var, gamma, mask, more=None, /, eps=1e-5, 
     return plan
 
 
+@kernel(against="batch_norm_relu_grad, batch_norm_grad")
+def batch_norm_pair_grad(
+    x, dy, mean, var, gamma, mask, x2, mean2, var2, gamma2, more=None, /, eps=1e-5, eps2=1e-5, axis=1
+):
+    """(dx, dgamma, dbeta, dx2, dgamma2, dbeta2) of batch_norm_pair for dy + more, in two passes. GPUs only."""
+    first, second = ((v.shape, v.dtype) for v in (gamma, gamma2))
+    whole = (x.shape, x.dtype)
+    plan = batch_plan("batch_norm_bwd", x, axis, eps, [whole, first, first, whole, second, second])
+    plan.attrs |= {"relu": 1, "global_stats": 0, "eps2": float(eps2)}
+    return plan
+
+
 @kernel(against="convolution, add, relu")
 def convolution_relu(
     data, weight, bias=None, residual=None, /, stride=None, dilate=None, pad=None, num_group=1, layout=None

@@ -37,7 +37,7 @@ def batch_norm_fwd_train(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[
     x, z = b.read(0), b.read(3) if len(ins) > 3 else None
     y, mean, var = len(ins), len(ins) + 1, len(ins) + 2
     shared = {"relu": b.flag("relu"), "residual": z is not None, "mask": len(outs) > 3}
-    partial, parts = b.sums(text.FORWARD, (x, x, Operand(y), Operand(mean)), {}, 1)
+    partial, parts = b.sums(text.FORWARD, (x, x, Operand(y), Operand(mean)))
     coefficients = b.coefficients(2)
     types = {"Gamma": 1, "Beta": 2, "Mean": mean, "Var": var}
     b.finish(
@@ -48,7 +48,7 @@ def batch_norm_fwd_train(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[
         parts,
     )
     mask = b.mask(y + 3) if shared["mask"] else Operand(y)
-    b.apply(text.FORWARD, (x, z or x, mask, b.write(y), x, coefficients), **shared)
+    b.apply(text.FORWARD, (x, z or x, mask, b.write(y), x), coefficients, shared)
     return b.recipe()
 
 
@@ -62,7 +62,7 @@ def batch_norm_fwd_sums(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[s
     b.finish_sums((1, 2, 3, 4, y + 1, y + 2), coefficients, "eps")
     shared = {"relu": b.flag("relu"), "residual": z is not None, "mask": len(outs) > 3}
     mask = b.mask(y + 3) if shared["mask"] else Operand(y)
-    b.apply(text.FORWARD, (x, z or x, mask, b.write(y), x, coefficients), **shared)
+    b.apply(text.FORWARD, (x, z or x, mask, b.write(y), x), coefficients, shared)
     return b.recipe()
 
 
@@ -76,7 +76,7 @@ def batch_norm_fwd_pair(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[s
     b.finish_sums((1, 2, 3, 4, y + 2, y + 3), coefficients, "eps")
     b.finish_sums((6, 7, 8, 9, y + 4, y + 5), coefficients, "eps2", second=True)
     flags = dict.fromkeys(("relu", "residual", "pair", "mask"), True)
-    b.apply(text.FORWARD, (x, x2, b.mask(y + 1), b.write(y), x, coefficients), **flags)
+    b.apply(text.FORWARD, (x, x2, b.mask(y + 1), b.write(y), x), coefficients, flags)
     return b.recipe()
 
 
@@ -86,7 +86,7 @@ def channel_sums(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any
         return empty
     b = _Builder(ins, outs, attrs)
     x = b.read(0)
-    partial, parts = b.sums(text.FORWARD, (x, x, x, Operand(1)), {}, 1)
+    partial, parts = b.sums(text.FORWARD, (x, x, x, Operand(1)))
     types = {"Sum": 1, "Squares": 2}
     sizes = (parts, b.rows, b.channels, b.length, *map(b.stride, types.values()))
     b.finish(text.TOTALS + text.CHANNEL_SUMS, types, (x, Operand(1), Operand(2), partial), sizes, parts)
@@ -109,15 +109,18 @@ def batch_norm_infer(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str,
     )
     b.apply(
         text.FORWARD,
-        (x, z or x, Operand(len(ins)), b.write(len(ins)), x, coefficients),
-        relu=b.flag("relu"),
-        residual=z is not None,
+        (x, z or x, Operand(len(ins)), b.write(len(ins)), x),
+        coefficients,
+        {"relu": b.flag("relu"), "residual": z is not None},
     )
     return b.recipe()
 
 
 def batch_norm_bwd(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Recipe:
-    """(x, dy, mean, var, gamma[, mask[, more]]) -> dx, dgamma, dbeta[, dz]; ``more`` is added to dy. Not on the CPU."""
+    """(x, dy, mean, var, gamma[, mask[, more]]) -> dx, dgamma, dbeta[, dz]; ``more`` is added to dy. Of a pair
+    (x, dy, mean, var, gamma, mask, x2, mean2, var2, gamma2[, more]) -> dx, dgamma, dbeta, dx2, dgamma2, dbeta2. The CPU
+    has neither.
+    """
     if empty := _zeros(ins, outs):
         return empty
     b = _Builder(ins, outs, attrs)
@@ -128,26 +131,32 @@ def batch_norm_bwd(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, A
             f"{len(ins)} operands",
             "Pass the mask and set relu",
         )
+    pair = 6 if len(outs) > 4 else 0  # where x2 is
     x, dy, mask = b.read(0), b.read(1), b.mask(5) if len(ins) > 5 else Operand(0)
-    more = b.read(6) if len(ins) > 6 else None
+    x2 = b.read(pair) if pair else None
+    more = b.read(len(ins) - 1) if len(ins) == (11 if pair else 7) else None
     dx, dgamma, dbeta, dz = range(len(ins), len(ins) + 4)
-    shared = {"mask": len(ins) > 5, "residual": len(outs) > 3}
-    out = b.write(dx)
+    shared = {"mask": len(ins) > 5, "residual": len(outs) == 4}
+    out, out2 = b.write(dx), b.write(dx + 3) if pair else None
     residual = b.write(dz) if shared["residual"] else b.data() if more else out
     kept = (more, residual) if more else ()
-    partial, parts = b.sums(text.BACKWARD, (x, dy, mask, Operand(2)), {"Mean": 2}, b.stride(2), shared["mask"], kept)
+    partial, parts = b.sums(text.BACKWARD, (x, dy, mask, Operand(2)), 2, shared["mask"], kept, (x2, pair + 1))
     if more:  # the pass for the sums has left what is behind the ReLU
         dy, shared = residual, {"mask": False, "residual": False}
-    coefficients = b.coefficients(3)
-    types = {"Mean": 2, "Var": 3, "Gamma": 4, "DGamma": dgamma, "DBeta": dbeta}
-    b.finish(
-        text.TOTALS + text.FINISH_BACKWARD,
-        types,
-        (*map(Operand, types.values()), partial, coefficients),
-        (parts, b.rows, b.channels, b.length, *map(b.stride, types.values())),
-        parts,
-    )
-    b.apply(text.BACKWARD, (x, dy, mask, out, residual if shared["residual"] else out, coefficients), **shared)
+    coefficients = b.coefficients(6 if pair else 3)
+    operands = [(2, 3, 4, dgamma, dbeta)] + [(pair + 1, pair + 2, pair + 3, dx + 4, dx + 5)] * bool(pair)
+    for k, vectors in enumerate(operands):
+        b.finish(
+            text.TOTALS + text.FINISH_BACKWARD,
+            dict(zip(("Mean", "Var", "Gamma", "DGamma", "DBeta"), vectors, strict=True)),
+            (*map(Operand, vectors), partial, coefficients),
+            (parts, b.rows, b.channels, b.length, *map(b.stride, vectors)),
+            parts,
+            "eps2" if k else "eps",
+            second=bool(k),
+        )
+    pointers = (x, dy, mask, out, residual if shared["residual"] else out)
+    b.apply(text.BACKWARD, pointers, coefficients, shared | {"pair": bool(pair)}, (x2, out2))
     return b.recipe()
 
 
@@ -275,10 +284,13 @@ class _Builder:
     def code(self, name: str, body: str, types: dict[str, int], groups: int = 1, **flags: bool) -> Code:
         """``body`` behind the types and constants that it names. types: which operand's type a name stands for."""
         names = {"T": BY_NAME[self.dtype].ctype, "Real": "double" if self.itemsize == 8 else "float"}
-        names |= {"Index": self.index, "Mean": "float"}
+        names |= {"Index": self.index, "Mean": "float", "Mean2": "float"}
         names |= {name: BY_NAME[self.specs[i].dtype].ctype for name, i in types.items()}
         lines = [f"using {name} = {ctype};" for name, ctype in names.items()]
-        constants: dict[str, int] = {"int kGroups": groups, "int kBlocks": BLOCKS_AT_ONCE[self.itemsize]}
+        blocks = BLOCKS_AT_ONCE[self.itemsize]
+        if flags.get("pair") and not flags["residual"]:  # the gradient of a pair holds twice as much
+            blocks = min(blocks, 2)
+        constants: dict[str, int] = {"int kGroups": groups, "int kBlocks": blocks}
         constants |= {f"bool k{name.capitalize()}": on for name, on in flags.items()} | {"bool kLanes": self.lanes}
         lines += [f"[[maybe_unused]] constexpr {k} = {str(value).lower()};" for k, value in constants.items()]
         return code(f"batch_norm_{name}", "\n".join(lines) + "\n" + body)
@@ -299,19 +311,24 @@ class _Builder:
         self,
         step: str,
         pointers: tuple[Argument, ...],
-        types: dict[str, int],
-        mean_stride: int,
+        mean: int = -1,
         masked: bool = False,
         kept: tuple[Argument, ...] = (),
+        pair: tuple[Argument | None, int] = (None, -1),
     ) -> tuple[Scratch, int]:
-        """The pass that adds up each channel's parts. Returns where the sums are, (2, parts, padded), and parts.
+        """The pass that adds up each channel's parts. Returns where the sums are, (2 or 3, parts, padded), and parts.
 
-        kept: the second part of the gradient, and where the whole goes.
+        mean: the operand, backward. kept: the second part of the gradient, and where the whole goes. pair: x2 and the
+        operand that is its mean.
         """
+        x2, mean2 = pair
         groups = self.groups((2 if step is text.BACKWARD else 1) + bool(kept))
         walk = text.KEEP + (text.SUM_LANES if self.lanes else text.SUM_RUNS)
         body = text.HEAD + step + walk + text.SUM_KERNEL
-        flags = {"relu": False, "residual": False, "pair": False, "mask": masked, "more": bool(kept), "last": False}
+        flags = {"pair": x2 is not None, "mask": masked, "more": bool(kept)}
+        flags |= dict.fromkeys(("relu", "residual", "last"), False)
+        types = {"Mean": mean} if mean >= 0 else {}
+        types |= {"Mean2": mean2} if x2 is not None else {}
         kernel = self.code("sums", body, types, groups, **flags)
         if self.lanes:
             grid, block = self.geometry(groups, SUM_BLOCKS)
@@ -319,9 +336,12 @@ class _Builder:
             eights = self.rows * (-(-self.length // 8))
             parts = blocks_for(eights, THREADS * groups, max(1, -(-2 * SUM_BLOCKS // self.channels)))
             grid, block = (self.channels, parts, 1), (THREADS, 1, 1)
-        partial = self.scratch(2 * grid[1] * self.padded * self.real_bytes)
-        sizes = map(Value, (self.rows, self.channels, self.length, mean_stride))
-        self.launches.append(Launch(kernel, grid, block, (*pointers, partial, *(kept or pointers[:1] * 2), *sizes)))
+        partial = self.scratch((2 if x2 is None else 3) * grid[1] * self.padded * self.real_bytes)
+        second = (pointers[0], pointers[3]) if x2 is None else (x2, Operand(mean2))
+        strides = (self.stride(mean) if mean >= 0 else 1, self.stride(mean2) if x2 is not None else 1)
+        sizes = map(Value, (self.rows, self.channels, self.length, *strides))
+        args = (*pointers, *second, partial, *(kept or pointers[:1] * 2), *sizes)
+        self.launches.append(Launch(kernel, grid, block, args))
         return partial, grid[1]
 
     def finish(
@@ -349,7 +369,7 @@ class _Builder:
     def finish_sums(self, vectors: tuple[int, ...], coefficients: Scratch, eps: str, second: bool = False) -> None:
         """Mean, variance and coefficients from sums; vectors: gamma, beta, sum, squares, mean and var."""
         types = dict(zip(("Gamma", "Beta", "Sum", "Squares", "Mean", "Var"), vectors, strict=True))
-        pointers = (*map(Operand, vectors), coefficients)
+        pointers: tuple[Argument, ...] = (*map(Operand, vectors), coefficients)
         sizes = (self.rows, self.channels, self.length, *map(self.stride, vectors))
         self.finish(text.SCALE + text.FINISH_SUMS, types, pointers, sizes, eps=eps, second=second)
 
@@ -357,23 +377,26 @@ class _Builder:
         self,
         step: str,
         pointers: tuple[Argument, ...],
-        relu: bool = False,
-        residual: bool = False,
-        mask: bool = False,
-        pair: bool = False,
+        coefficients: Scratch,
+        flags: dict[str, bool],
+        second: tuple[Argument | None, Argument | None] = (None, None),
     ) -> None:
-        """The elementwise pass; ``pointers`` are the kernel's."""
-        groups = self.groups(2 if step is text.BACKWARD or residual else 1)
+        """The elementwise pass. pointers: the kernel's first five; second: x2 and dx2; flags: relu, residual, pair and
+        mask.
+        """
+        x2, out2 = second
+        flags = {"relu": False, "residual": False, "pair": False, "mask": False} | flags
+        groups = self.groups(2 if step is text.BACKWARD or flags["residual"] else 1)
         body = text.HEAD + step + (text.APPLY_LANES if self.lanes else text.APPLY_RUNS) + text.APPLY_KERNEL
-        flags = {"relu": relu, "residual": residual, "pair": pair, "mask": mask, "more": False, "last": True}
-        kernel = self.code("apply", body, {}, groups, **flags)
+        kernel = self.code("apply", body, {}, groups, **flags, more=False, last=True)
         if self.lanes:
             grid, block = self.geometry(groups, APPLY_BLOCKS)
         else:
             eights = -(-prod(self.shape) // 8)
             grid, block = (blocks_for(eights, THREADS * groups, APPLY_BLOCKS), 1, 1), (THREADS, 1, 1)
         sizes = map(Value, (self.rows, self.channels, self.length))
-        self.launches.append(Launch(kernel, grid, block, (*pointers, *sizes)))
+        args = (*pointers, x2 or pointers[0], out2 or pointers[3], coefficients, *sizes)
+        self.launches.append(Launch(kernel, grid, block, args))
 
     def recipe(self) -> Recipe:
         return Recipe((*self.launches, *self.after), self.workspace)

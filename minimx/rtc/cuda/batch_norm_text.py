@@ -10,8 +10,8 @@ byte ``element / 8`` in runs.
 
 from __future__ import annotations
 
-# Before it come types and constants (batch_norm.py, code): T of the data, Real of sums, Index, Mean; kGroups, kBlocks,
-# kLanes, kRelu, kMask, kResidual, kPair, kMore; kLast: the last pass over the data.
+# Before it come types and constants (batch_norm.py, code): T of the data, Real of sums, Index, Mean, Mean2; kGroups,
+# kBlocks, kLanes, kRelu, kMask, kResidual, kPair, kMore; kLast: the last pass over the data.
 HEAD = """
 using Eight = Pack<T, 8>;
 
@@ -23,13 +23,21 @@ struct Data {
   T* out;       // y, or dx
   T* residual;  // dz
   const T* more;  // what is added to dy
+  const T* x2;    // of a pair
+  T* out2;
   const Mean* mean;
-  Index mean_stride;
+  const Mean2* mean2;
+  Index mean_stride, mean2_stride;
   Index rows, channels, length;
 };
 
 inline float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
 inline double multiply_add(double a, double b, double c) { return fma(a, b, c); }
+
+/// What is taken from the elements of a channel, x and x2, before they are multiplied.
+struct Shift {
+  Real of[kPair ? 2 : 1];
+};
 
 inline bool aligned(const void* p) { return (reinterpret_cast<size_t>(p) & 15) == 0; }
 
@@ -64,7 +72,7 @@ void store(T* p, const Eight& v, int count) {
 # channel's first x.
 FORWARD = """
 struct Step {
-  static constexpr int kCoefficients = kPair ? 3 : 2;  // scale, offset, scale of z
+  static constexpr int kSums = 2, kCoefficients = kPair ? 3 : 2;  // scale, offset, scale of z
   Eight x, z;
 
   template <bool kWide>
@@ -73,11 +81,11 @@ struct Step {
     if constexpr (kResidual) z = load<kWide, true>(d.other + at, count);
   }
   T kept(int) const { return to<T>(Real(0)); }
-  static Real shift(const Data& d, int channel) { return wide(d.x[channel * d.length]); }
-  void add(int j, Real shift, Real& s, Real& q) const {
-    const Real v = wide(x.at[j]) - shift;
-    s += v;
-    q = multiply_add(v, v, q);
+  static Shift shift(const Data& d, int channel) { return {wide(d.x[channel * d.length])}; }
+  void add(int j, Shift shift, Real (&sums)[kSums][8]) const {
+    const Real v = wide(x.at[j]) - shift.of[0];
+    sums[0][j] += v;
+    sums[1][j] = multiply_add(v, v, sums[1][j]);
   }
   template <bool kWide>
   void write(const Data& d, const Real (&c)[kCoefficients][8], Index at, Index mask_at, int count) const {
@@ -102,11 +110,12 @@ struct Step {
 """
 
 # With g the gradient behind the ReLU: dx = a * g + (b * x + c) and dz = g. Sums of g and g * (x - mean). Where the
-# gradient comes in two parts, dy and more, the pass for the sums adds them up, and writes g for the pass behind it.
+# gradient comes in two parts, dy and more, the pass for the sums adds them up, and writes g for the pass behind it. A
+# pair has dx2 likewise, and the sum of g * (x2 - mean2).
 BACKWARD = """
 struct Step {
-  static constexpr int kCoefficients = 3;  // a, b, c
-  Eight x, dy, more;
+  static constexpr int kSums = kPair ? 3 : 2, kCoefficients = kPair ? 6 : 3;  // a, b, c of x, then of x2
+  Eight x, dy, more, x2;
   unsigned passed;
 
   template <bool kWide>
@@ -114,6 +123,7 @@ struct Step {
     x = load<kWide, kLast>(d.x + at, count);
     dy = load<kWide, kLast || kMore>(d.other + at, count);
     if constexpr (kMore) more = load<kWide, true>(d.more + at, count);
+    if constexpr (kPair) x2 = load<kWide, kLast>(d.x2 + at, count);
     if constexpr (kMask) passed = d.mask[mask_at];
   }
   Real gradient(int j) const {
@@ -122,22 +132,30 @@ struct Step {
     return Real(wide(dy.at[j]));
   }
   T kept(int j) const { return to<T>(gradient(j)); }
-  static Real shift(const Data& d, int channel) { return to<Real>(d.mean[channel * d.mean_stride]); }
-  void add(int j, Real shift, Real& s, Real& q) const {
+  static Shift shift(const Data& d, int channel) {
+    Shift s{to<Real>(d.mean[channel * d.mean_stride])};
+    if constexpr (kPair) s.of[1] = to<Real>(d.mean2[channel * d.mean2_stride]);
+    return s;
+  }
+  void add(int j, Shift shift, Real (&sums)[kSums][8]) const {
     const Real g = gradient(j);
-    s += g;
-    q = multiply_add(g, wide(x.at[j]) - shift, q);
+    sums[0][j] += g;
+    sums[1][j] = multiply_add(g, wide(x.at[j]) - shift.of[0], sums[1][j]);
+    if constexpr (kPair) sums[2][j] = multiply_add(g, wide(x2.at[j]) - shift.of[1], sums[2][j]);
   }
   template <bool kWide>
-  void write(const Data& d, const Real (&c)[3][8], Index at, Index, int count) const {
-    Eight dx, dz;
+  void write(const Data& d, const Real (&c)[kCoefficients][8], Index at, Index, int count) const {
+    Eight dx, dz, dx2;
 #pragma unroll
     for (int j = 0; j < 8; ++j) {
       const Real g = gradient(j);
       dz.at[j] = to<T>(g);
       dx.at[j] = to<T>(multiply_add(c[0][j], g, multiply_add(c[1][j], Real(wide(x.at[j])), c[2][j])));
+      if constexpr (kPair)
+        dx2.at[j] = to<T>(multiply_add(c[3][j], g, multiply_add(c[4][j], Real(wide(x2.at[j])), c[5][j])));
     }
     store<kWide>(d.out + at, dx, count);
+    if constexpr (kPair) store<kWide>(d.out2 + at, dx2, count);
     if constexpr (kResidual) store<kWide>(d.residual + at, dz, count);
   }
 };
@@ -163,13 +181,14 @@ void keep(const Data& d, const Step& step, Index at, int first, int last) {
 # of channels, blockIdx.y the part of the rows. kGroups rows are under way at once.
 SUM_LANES = """
 template <bool kWide>
-void add_up(const Data& d, Real (&s)[8], Real (&q)[8]) {
+void add_up(const Data& d, Real (&sums)[Step::kSums][8]) {
   const int channels = static_cast<int>(d.channels), lane = blockIdx.x * blockDim.x + threadIdx.x;
   const int channel = 8 * lane, count = channels - channel < 8 ? channels - channel : 8, groups = (channels + 7) / 8;
   if (count <= 0) return;
-  Real shift[8];
+  Shift shift[8] = {};
 #pragma unroll
-  for (int j = 0; j < 8; ++j) shift[j] = j < count ? Step::shift(d, channel + j) : Real(0);
+  for (int j = 0; j < 8; ++j)
+    if (j < count) shift[j] = Step::shift(d, channel + j);
   const Index step = Index(gridDim.y) * blockDim.y;
   for (Index row = Index(blockIdx.y) * blockDim.y + threadIdx.y; row < d.rows; row += kGroups * step) {
     Step v[kGroups];
@@ -182,22 +201,22 @@ void add_up(const Data& d, Real (&s)[8], Real (&q)[8]) {
     for (int k = 0; k < kGroups; ++k)
       if (row + k * step < d.rows) {
 #pragma unroll
-        for (int j = 0; j < 8; ++j) v[k].add(j, shift[j], s[j], q[j]);
+        for (int j = 0; j < 8; ++j) v[k].add(j, shift[j], sums);
         if constexpr (kMore) keep<kWide>(d, v[k], (row + k * step) * channels + channel, 0, count);
       }
   }
 }
 
-/// The threads of a column put their sums together: shared[8 * (0 for s, 1 for q) + j], one of these a row of threads.
-inline void leave(const Data& d, const Real (&s)[8], const Real (&q)[8], Real* partial) {
-  __shared__ Real shared[16][256];
+/// The threads of a column put their sums together: shared[8 * which sum + j], one of these a row of threads.
+inline void leave(const Data& d, const Real (&sums)[Step::kSums][8], Real* partial) {
+  __shared__ Real shared[8 * Step::kSums][256];
   const int thread = threadIdx.y * blockDim.x + threadIdx.x, lane = blockIdx.x * blockDim.x + threadIdx.x;
   const Index padded = (d.channels + 7) / 8 * 8;
 #pragma unroll
-  for (int j = 0; j < 8; ++j) shared[j][thread] = s[j], shared[8 + j][thread] = q[j];
+  for (int i = 0; i < 8 * Step::kSums; ++i) shared[i][thread] = sums[i / 8][i % 8];
   __syncthreads();
   if (8 * lane >= padded) return;
-  for (int i = threadIdx.y; i < 16; i += blockDim.y) {
+  for (int i = threadIdx.y; i < 8 * Step::kSums; i += blockDim.y) {
     Real sum = 0;
     for (int y = 0; y < blockDim.y; ++y) sum += shared[i][y * blockDim.x + threadIdx.x];
     partial[(Index(i / 8) * gridDim.y + blockIdx.y) * padded + 8 * lane + i % 8] = sum;
@@ -209,9 +228,9 @@ inline void leave(const Data& d, const Real (&s)[8], const Real (&q)[8], Real* p
 # memory that it touches, of which the first and the last may be shared with its neighbours.
 SUM_RUNS = """
 template <bool kWide>
-void add_up(const Data& d, Real (&s)[8], Real (&q)[8]) {
+void add_up(const Data& d, Real (&sums)[Step::kSums][8]) {
   const int channel = blockIdx.x;
-  const Real shift = Step::shift(d, channel);
+  const Shift shift = Step::shift(d, channel);
   const Index total = d.rows * d.channels * d.length;
   const Index each = d.length % 8 == 0 ? d.length / 8 : (d.length + 14) / 8, eights = d.rows * each;
   const Index step = Index(gridDim.y) * blockDim.x;
@@ -234,7 +253,7 @@ void add_up(const Data& d, Real (&s)[8], Real (&q)[8]) {
       if (last[k] <= 0) continue;
 #pragma unroll
       for (int j = 0; j < 8; ++j)
-        if (j >= first[k] && j < last[k]) v[k].add(j, shift, s[j], q[j]);
+        if (j >= first[k] && j < last[k]) v[k].add(j, shift, sums);
       if constexpr (kMore) {
         const Index row = (i + k * step) / each, at = (row * d.channels + channel) * d.length - first[k];
         if (first[k] <= 0 && last[k] >= 8)
@@ -247,34 +266,40 @@ void add_up(const Data& d, Real (&s)[8], Real (&q)[8]) {
   }
 }
 
-inline void leave(const Data& d, const Real (&s)[8], const Real (&q)[8], Real* partial) {
-  __shared__ Real shared[2][256];
+inline void leave(const Data& d, const Real (&sums)[Step::kSums][8], Real* partial) {
+  __shared__ Real shared[Step::kSums][256];
   const int thread = threadIdx.x;
-  shared[0][thread] = ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
-  shared[1][thread] = ((q[0] + q[1]) + (q[2] + q[3])) + ((q[4] + q[5]) + (q[6] + q[7]));
+#pragma unroll
+  for (int i = 0; i < Step::kSums; ++i) {
+    const Real(&s)[8] = sums[i];
+    shared[i][thread] = ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]));
+  }
   for (int half = 128; half > 0; half /= 2) {
     __syncthreads();
     if (thread < half)
-      for (int i = 0; i < 2; ++i) shared[i][thread] += shared[i][thread + half];
+      for (int i = 0; i < Step::kSums; ++i) shared[i][thread] += shared[i][thread + half];
   }
   if (thread > 0) return;
   const Index padded = (d.channels + 7) / 8 * 8;
-  for (int i = 0; i < 2; ++i) partial[(Index(i) * gridDim.y + blockIdx.y) * padded + blockIdx.x] = shared[i][0];
+  for (int i = 0; i < Step::kSums; ++i)
+    partial[(Index(i) * gridDim.y + blockIdx.y) * padded + blockIdx.x] = shared[i][0];
 }
 """
 
 SUM_KERNEL = """
 extern "C" __global__ void __launch_bounds__(256, kBlocks)
-KERNEL(const T* x, const T* dy, const uint8_t* mask, const Mean* mean, Real* partial, const T* more, T* sum,
-       int64_t rows, int64_t channels, int64_t length, int64_t mean_stride) {
-  const Data d{x, dy, const_cast<uint8_t*>(mask), nullptr, sum, more, mean, Index(mean_stride),
-               Index(rows), Index(channels), Index(length)};
-  Real s[8] = {}, q[8] = {};
-  if ((!kLanes || channels % 8 == 0) && aligned(x) && aligned(dy) && aligned(more) && aligned(sum))
-    add_up<true>(d, s, q);
+KERNEL(const T* x, const T* dy, const uint8_t* mask, const Mean* mean, const T* x2, const Mean2* mean2, Real* partial,
+       const T* more, T* sum, int64_t rows, int64_t channels, int64_t length, int64_t mean_stride,
+       int64_t mean2_stride) {
+  const Data d{x, dy, const_cast<uint8_t*>(mask), nullptr, sum, more, x2, nullptr, mean, mean2,
+               Index(mean_stride), Index(mean2_stride), Index(rows), Index(channels), Index(length)};
+  Real sums[Step::kSums][8] = {};
+  const bool whole = aligned(x) && aligned(dy) && aligned(more) && aligned(sum) && aligned(x2);
+  if ((!kLanes || channels % 8 == 0) && whole)
+    add_up<true>(d, sums);
   else
-    add_up<false>(d, s, q);
-  leave(d, s, q, partial);
+    add_up<false>(d, sums);
+  leave(d, sums, partial);
 }
 """
 
@@ -362,10 +387,12 @@ void apply(const Data& d, const Real* coefficients) {
 
 APPLY_KERNEL = """
 extern "C" __global__ void __launch_bounds__(256, kBlocks)
-KERNEL(const T* x, const T* other, uint8_t* mask, T* out, T* residual, const Real* coefficients, int64_t rows,
-       int64_t channels, int64_t length) {
-  const Data d{x, other, mask, out, residual, nullptr, nullptr, 0, Index(rows), Index(channels), Index(length)};
-  if ((!kLanes || channels % 8 == 0) && aligned(x) && aligned(other) && aligned(out) && aligned(residual))
+KERNEL(const T* x, const T* other, uint8_t* mask, T* out, T* residual, const T* x2, T* out2, const Real* coefficients,
+       int64_t rows, int64_t channels, int64_t length) {
+  const Data d{x, other, mask, out, residual, nullptr, x2, out2, nullptr, nullptr, 0, 0,
+               Index(rows), Index(channels), Index(length)};
+  const bool whole = aligned(x) && aligned(other) && aligned(out) && aligned(residual) && aligned(x2) && aligned(out2);
+  if ((!kLanes || channels % 8 == 0) && whole)
     apply<true>(d, coefficients);
   else
     apply<false>(d, coefficients);
@@ -374,16 +401,16 @@ KERNEL(const T* x, const T* other, uint8_t* mask, T* out, T* residual, const Rea
 
 # What is done once a channel, in double. Block (8, 2^k): eight channels, over whose parts the rows of threads share.
 TOTALS = """
-/// The two sums of the block's channel threadIdx.x over all parts, in the threads of threadIdx.y = 0. padded: channels
-/// up to a multiple of eight.
-inline void totals(const Real* partial, int64_t parts, int64_t padded, double& s, double& q) {
+/// The sums number 0 and `which` of the block's channel threadIdx.x over all parts, in the threads of threadIdx.y = 0.
+/// padded: channels up to a multiple of eight.
+inline void totals(const Real* partial, int64_t parts, int64_t padded, double& s, double& q, int which = 1) {
   __shared__ double sums[2][64][8];
   const Real* p = partial + blockIdx.x * 8 + threadIdx.x;
   s = q = 0;
 #pragma unroll 4
   for (int64_t part = threadIdx.y; part < parts; part += blockDim.y) {
     s += p[part * padded];
-    q += p[(parts + part) * padded];
+    q += p[(which * parts + part) * padded];
   }
   sums[0][threadIdx.y][threadIdx.x] = s, sums[1][threadIdx.y][threadIdx.x] = q;
   for (int half = blockDim.y / 2; half > 0; half /= 2) {
@@ -479,6 +506,7 @@ extern "C" __global__ void KERNEL(const Gamma* gamma, const Beta* beta, const Me
 """
 
 # From s = sum of g and q = sum of g * (x - mean): dx = r gamma (g - s / n - (x - mean) r^2 q / n), r = 1/sqrt(var+eps).
+# kSecond: of x2.
 FINISH_BACKWARD = """
 extern "C" __global__ void KERNEL(const Mean* mean, const Var* var, const Gamma* gamma, DGamma* dgamma, DBeta* dbeta,
                                   const Real* partial, Real* coefficients, int64_t parts, int64_t rows,
@@ -486,8 +514,9 @@ extern "C" __global__ void KERNEL(const Mean* mean, const Var* var, const Gamma*
                                   int64_t gamma_stride, int64_t dgamma_stride, int64_t dbeta_stride, double eps) {
   double s, q;
   const int64_t padded = (channels + 7) / 8 * 8, c = blockIdx.x * 8 + threadIdx.x;
-  totals(partial, parts, padded, s, q);
+  totals(partial, parts, padded, s, q, kSecond ? 2 : 1);
   if (threadIdx.y > 0 || c >= channels) return;
+  if constexpr (kSecond) coefficients += 3 * padded;
   const double n = static_cast<double>(rows) * static_cast<double>(length);
   const double r = 1 / sqrt(to<double>(var[c * var_stride]) + eps), a = to<double>(gamma[c * gamma_stride]) * r;
   const double b = kGlobal ? 0 : -a * r * r * q / n;
