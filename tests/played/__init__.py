@@ -23,7 +23,7 @@ import numpy
 
 import minimx as mx
 from minimx import device, interop
-from minimx.graph.passes import conv_stats, inference, norm
+from minimx.graph.passes import conv_stats, inference, norm, products, pairs
 from minimx.ndarray import NUMPY_DTYPES, _core, _host_call
 from minimx.ops.dtypes import BY_NAME
 from minimx.ops.table import Spec
@@ -135,7 +135,7 @@ def install() -> PlayedModule:
     cuda.wanted, cuda.kernel_for, cuda.wanted_fused, cuda.finished = wanted, wanted, wanted_fused, list
     interop.cupy_call = host_call
     conv_stats.statistics_pay = lambda nodes, gpu: [False] * len(nodes)  # there is no cuDNN to ask
-    inference.engines_fuse = lambda nodes, gpu: [True] * len(nodes)  # kernels of the CPU do
+    inference.engines_fuse = products.algorithms_fuse = lambda nodes, gpu: [True] * len(nodes)  # kernels of the CPU do
     norm.absorb_sums = lambda g: g  # kernels of the CPU do not take a gradient in two parts
     pairs.gradients = lambda g: g  # nor two norms at once
     assert mx.num_gpus() == 2
