@@ -43,6 +43,13 @@ class Draft:
         return Graph("fused", self.inputs, self.nodes, list(outputs)).verify()
 
 
+def as_node(body: Graph, gpu: int = -1) -> Graph:
+    """A graph whose one node is fused and has this body."""
+    ins, outs = [v.like() for v in body.inputs], [v.like() for v in body.outputs]
+    node = IrNode("fused", list(ins), list(outs), {"form": "rows"}, "", body)
+    return Graph("whole", ins, [node], outs, gpu=gpu)
+
+
 def wide(dtype: str) -> str:
     """What kernels compute in."""
     return dtype if dtype in ("float32", "float64") else "float32"

@@ -9,13 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rtc import emulator
-from rtc.row_bodies import BODIES, Draft, layer_norm, layer_norm_dx, masked_log_softmax, rms_norm, softmax, sums
+from rtc.row_bodies import (
+    BODIES,
+    Draft,
+    as_node,
+    layer_norm,
+    layer_norm_dx,
+    masked_log_softmax,
+    rms_norm,
+    softmax,
+    sums,
+)
 from rtc.test_nvrtc import codes, compile_all, nvrtc  # noqa: F401
 from test_fusion import drawn
 
 import minimx as mx
 from minimx.errors import GraphError, NotSupported
-from minimx.graph.ir import Graph, Node
 from minimx.graph.lower import lower
 from minimx.rtc import emit_host
 from minimx.rtc.compiler import find_compiler
@@ -211,12 +220,10 @@ def test_text_compiles(nvrtc, arch):  # noqa: F811
 # ---- the CPU ---------------------------------------------------------------------------------------------------------
 
 
-def on_host(graph, strides=None):
+def on_host(graph):
     """A body as a fused node of a program, after its kernel was compiled, against its members."""
     args = operands(graph)
-    outer = Graph("whole", [v.like() for v in graph.inputs], [], [v.like() for v in graph.outputs])
-    outer.nodes.append(Node("fused", list(outer.inputs), list(outer.outputs), {"form": "rows"}, "", graph))
-    program = lower(outer)
+    program = lower(as_node(graph))
     want = members_give(graph, args)
     near([y.asnumpy() for y in program.run(args, False)], want, graph.outputs)  # maybe the members
     assert mx.rtc.wait(120)
