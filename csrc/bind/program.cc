@@ -92,18 +92,19 @@ struct PyProgram {
     std::string_view v = data;
     return program->add_constant(v.data(), v.size(), host);
   }
-  void add_step(const PyKernelHandle& kernel, const py::sequence& slots, const std::string& step_name, bool random) {
+  using SlotText = std::tuple<std::string, int, size_t>;
+  static Program::Slot slot_from(const SlotText& text) {
+    using Kind = Program::Slot::Kind;
+    static const std::map<std::string, Kind> kinds{{"in", Kind::kInput},    {"out", Kind::kOutput},
+                                                   {"arena", Kind::kArena}, {"tray", Kind::kTray},
+                                                   {"host", Kind::kHost},   {"const", Kind::kConstant}};
+    return {kinds.at(std::get<0>(text)), std::get<1>(text), std::get<2>(text)};
+  }
+  void add_step(const PyKernelHandle& kernel, const std::vector<SlotText>& slots, const std::string& step_name,
+                bool random, const std::optional<SlotText>& workspace) {
     Program::Step step{kernel.kernel, {}, step_name, random};
-    for (py::handle h : slots) {
-      auto [kind, index, offset] = h.cast<std::tuple<std::string, int, size_t>>();
-      Program::Slot::Kind k = kind == "in"      ? Program::Slot::Kind::kInput
-                              : kind == "out"   ? Program::Slot::Kind::kOutput
-                              : kind == "arena" ? Program::Slot::Kind::kArena
-                              : kind == "tray"  ? Program::Slot::Kind::kTray
-                              : kind == "host"  ? Program::Slot::Kind::kHost
-                                                : Program::Slot::Kind::kConstant;
-      step.operands.push_back({k, index, offset});
-    }
+    for (const SlotText& s : slots) step.operands.push_back(slot_from(s));
+    if (workspace) step.workspace = slot_from(*workspace);
     program->add_step(std::move(step));
   }
   std::vector<double> time_steps(const py::sequence& ins, int repeats) {
@@ -209,7 +210,8 @@ void add_program(py::module_& m) {
            py::arg("name"), py::arg("ins"), py::arg("written"), py::arg("outs"), py::arg("arena_bytes"),
            py::arg("gpu") = -1)
       .def("add_constant", &PyProgram::add_constant, py::arg("data"), py::arg("host") = false)
-      .def("add_step", &PyProgram::add_step)
+      .def("add_step", &PyProgram::add_step, py::arg("kernel"), py::arg("operands"), py::arg("name"),
+           py::arg("random") = false, py::arg("workspace") = py::none())
       .def("set_tray", &PyProgram::set_tray,
            "Outputs, or where it is not `made` here inputs, from number `first` on lie in one block at these offsets.",
            py::arg("made"), py::arg("first"), py::arg("offsets"), py::arg("bytes"))

@@ -68,7 +68,7 @@ int Program::add_constant(const void* data, size_t bytes, bool host) {
 void Program::add_step(Step step) {
   if (device.kind == Device::Kind::kGpu && !captured_) captured_ = std::make_unique<CapturedRuns>(device);
   max_operands_ = std::max(max_operands_, step.operands.size() + 1);
-  workspace_ = std::max(workspace_, step.kernel->workspace_bytes());
+  if (!step.workspace) workspace_ = std::max(workspace_, step.kernel->workspace_bytes());
   cost_ns_ += step.kernel->cost_ns() + 20;
   largest_ns_ = std::max(largest_ns_, step.kernel->cost_ns());
   random_steps_ += step.random;
@@ -83,30 +83,32 @@ size_t Program::total_arena_bytes() const {
 }
 
 void Program::place(const Step& step, const Call& call, void** data) const {
-  for (const Slot& s : step.operands) {
-    void* base = nullptr;
-    switch (s.kind) {
-      case Slot::Kind::kInput:
-        base = call.ins[s.index].data();
-        break;
-      case Slot::Kind::kOutput:
-        base = call.outs[s.index].data();
-        break;
-      case Slot::Kind::kArena:
-        base = call.arena ? call.arena->data() : nullptr;  // null where all of it is empty arrays
-        break;
-      case Slot::Kind::kTray:
-        base = call.tray->data();
-        break;
-      case Slot::Kind::kConstant:
-        base = constants_[s.index]->data();
-        break;
-      case Slot::Kind::kHost:
-        base = numbers_[s.index]->data();
-        break;
-    }
-    *data++ = static_cast<char*>(base) + s.offset;
+  for (const Slot& s : step.operands) *data++ = address(s, call);
+}
+
+void* Program::address(const Slot& s, const Call& call) const {
+  void* base = nullptr;
+  switch (s.kind) {
+    case Slot::Kind::kInput:
+      base = call.ins[s.index].data();
+      break;
+    case Slot::Kind::kOutput:
+      base = call.outs[s.index].data();
+      break;
+    case Slot::Kind::kArena:
+      base = call.arena ? call.arena->data() : nullptr;  // null where all of it is empty arrays
+      break;
+    case Slot::Kind::kTray:
+      base = call.tray->data();
+      break;
+    case Slot::Kind::kConstant:
+      base = constants_[s.index]->data();
+      break;
+    case Slot::Kind::kHost:
+      base = numbers_[s.index]->data();
+      break;
   }
+  return static_cast<char*>(base) + s.offset;
 }
 
 void Program::execute(const Call& call, std::array<uint64_t, 3> random, const std::function<void()>& mark) const {
@@ -127,11 +129,12 @@ void Program::execute(const Call& call, std::array<uint64_t, 3> random, const st
       ++random[1];
     }
     place(step, call, data + step.random);
+    void* scratch = step.workspace ? address(*step.workspace, call) : workspace;
     if (gpu)
-      gpu_backend()->enqueue(static_cast<const DeviceKernel&>(*step.kernel), data, workspace, device.id,
+      gpu_backend()->enqueue(static_cast<const DeviceKernel&>(*step.kernel), data, scratch, device.id,
                              StreamKind::kCompute, step.name.c_str(), synchronous);
     else
-      step.kernel->run(data, workspace);
+      step.kernel->run(data, scratch);
     if (mark) mark();
   }
 }

@@ -32,7 +32,8 @@ class Program : public RefCounted {
     KernelPtr kernel;
     std::vector<Slot> operands;
     std::string name;
-    bool random = false;  // takes the next call number of the random stream
+    bool random = false;              // takes the next call number of the random stream
+    std::optional<Slot> workspace{};  // scratch memory that was planned; else one for all steps lies behind the arena
   };
 
   /// One block that holds what a graph's forward run saves for its backward run, and in places that are not taken yet,
@@ -90,6 +91,7 @@ class Program : public RefCounted {
   Ref<Storage> tray_of(std::span<const Array> ins) const;
   /// The operands of a step: `data` has room for max_operands_.
   void place(const Step& step, const Call& call, void** data) const;
+  void* address(const Slot& slot, const Call& call) const;
 
   std::vector<Step> steps_;
   std::vector<Ref<Storage>> constants_, numbers_;

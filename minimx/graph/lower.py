@@ -387,6 +387,16 @@ class Lowering:
 
             self.steps = together(self.steps)
         self.note_uses()
+        kernels = [s.kernel for s in self.steps]
+        scratch: dict[int, Block] = {}  # of steps, which live as long as these
+        if g.gpu >= 0:  # a graph's kernels are compiled together
+            from ..rtc.cuda import finished
+
+            kernels = finished(kernels)
+            for at, kernel in enumerate(kernels):
+                if kernel.workspace_bytes:
+                    scratch[at] = self.block("arena", kernel.workspace_bytes)
+                    scratch[at].first = scratch[at].last = at
         buffers = []
         for b in self.blocks:
             if b.kind == "arena" and b.first >= 0:
@@ -408,13 +418,9 @@ class Lowering:
             program.add_constant(data)
         for data in self.numbers:
             program.add_constant(data, True)
-        kernels = [s.kernel for s in self.steps]
-        if g.gpu >= 0:  # a graph's kernels are compiled together
-            from ..rtc.cuda import finished
-
-            kernels = finished(kernels)
-        for kernel, s in zip(kernels, self.steps, strict=True):
-            program.add_step(kernel, [b.slot(offset) for b, offset in s.operands], s.name, s.random)
+        for at, (kernel, s) in enumerate(zip(kernels, self.steps, strict=True)):
+            workspace = scratch[at].slot(0) if at in scratch else None
+            program.add_step(kernel, [b.slot(offset) for b, offset in s.operands], s.name, s.random, workspace)
         return program
 
 

@@ -12,8 +12,7 @@ from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-ALIGN = 64
-TRAY_ALIGN = 256  # as of arrays on their own: what kernels of a GPU like best
+ALIGN = 256  # what kernels of a GPU may ask of their scratch memory
 
 
 @dataclass
@@ -44,7 +43,7 @@ def tray_of(sizes: Sequence[int], order: Sequence[int]) -> tuple[tuple[int, ...]
     offsets, end = [0] * len(sizes), 0
     for i in order:
         offsets[i] = end
-        end += _aligned(sizes[i], TRAY_ALIGN)
+        end += _aligned(sizes[i])
     return tuple(offsets), end
 
 
@@ -88,5 +87,5 @@ class _Space:
         self.end = max(self.end, at + _aligned(b.bytes))
 
 
-def _aligned(n: int, to: int = ALIGN) -> int:
-    return (n + to - 1) // to * to
+def _aligned(n: int) -> int:
+    return (n + ALIGN - 1) // ALIGN * ALIGN
