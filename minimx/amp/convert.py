@@ -9,7 +9,7 @@ from typing import Any
 from ..errors import ArgumentError, ArgumentTypeError, NotSupported
 from ..gluon.hybrid import HybridBlock
 from ..graph.trace import trace
-from ..ndarray import ndarray
+from ..ndarray import _core, ndarray
 from .policy import autocast, low_type
 
 __all__ = ["convert_hybrid_block"]
@@ -76,9 +76,9 @@ def _cast_parameters(block: Any, example: Any, low: str) -> None:
     block(*args)  # settles shapes
     t = trace(type(block).__name__, block._call_eager, args, False)
     uses = t.graph.uses()
-    parameters = {id(a): p for p in block.collect_params().values() for a in p.list_data()}
+    parameters = {_core.address(a): p for p in block.collect_params().values() for a in p.list_data()}
     for array, v in zip(t.captures, t.graph.inputs[t.arguments :], strict=True):
         readers = uses.get(v, [])
         cast = readers and all(n.op == "cast" and n.outputs[0].dtype == low for n in readers)
-        if cast and v not in t.graph.outputs and id(array) in parameters:
-            parameters[id(array)].cast(low)
+        if cast and v not in t.graph.outputs and _core.address(array) in parameters:
+            parameters[_core.address(array)].cast(low)
