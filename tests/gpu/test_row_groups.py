@@ -24,7 +24,7 @@ def test_bodies(name, dtype, shape):
     if name == "rms_norm":
         shape = (shape[0] * shape[1], 1, shape[2])
     body = BODIES[name](shape, dtype)
-    args = [drawn(v.shape, v.dtype, i) for i, v in enumerate(body.inputs)]
+    args = [drawn(v.shape, v.dtype, i).to_device(mx.cpu()) for i, v in enumerate(body.inputs)]
     program = lower(as_node(body, gpu=0))
     want = [y.asnumpy() for y in lower(body).run(args, False)]
     near = NEAR[dtype]
