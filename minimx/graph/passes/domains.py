@@ -14,12 +14,13 @@ writes back stay pointwise: they run in place, and those of many parameters in o
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from ...rtc import folds, rows
+from ...rtc.compiler import find_compiler
 from ..ir import Graph, Node, Value
 from .spaces import VIEWS, Reduction, places, reduction_of, space_of, without_ones
 
@@ -55,32 +56,22 @@ def pointwise(g: Graph) -> Domain:
 # ---- with reductions ------------------------------------------------------------------------------------------------
 
 
-ON_CPU = False  # groups with reductions there too
-
-
 def fuses_reductions(gpu: bool) -> bool:
-    """True if reductions are fused at all."""
-    return gpu or ON_CPU
+    """True if reductions are fused at all. On the CPU members run until they are compiled: not where nothing can."""
+    return gpu or find_compiler() is not None
 
 
 def rows_take(r: Reduction, reads: Sequence[Value], gpu: bool) -> bool:
     """True if there is a kernel for rows of the space that reads these arrays (those that vary along a row count)."""
-    from ...rtc import rows
-
-    if not fuses_reductions(gpu) or importlib.util.find_spec("minimx.rtc.cuda.fused_rows") is None:
-        return False
     extent = math.prod(r.space[i] for i in r.folded)
     long = sum(without_ones(v.shape) == r.space for v in reads)
-    return r.is_suffix and rows.takes(extent, long, {v.dtype for v in reads}, gpu)
+    return r.is_suffix and fuses_reductions(gpu) and rows.takes(extent, long, {v.dtype for v in reads}, gpu)
 
 
 def folds_take(r: Reduction, reads: Sequence[Value], gpu: bool) -> bool:
     """True if there is a kernel that folds the space so, and reads these arrays."""
-    if not fuses_reductions(gpu) or importlib.util.find_spec("minimx.rtc.cuda.fused_fold") is None:
-        return False
-    from ...rtc import folds
-
-    return folds.takes(r.result, tuple(r.space[i] for i in r.folded), {v.dtype for v in reads}, gpu)
+    folded = tuple(r.space[i] for i in r.folded)
+    return fuses_reductions(gpu) and folds.takes(r.result, folded, {v.dtype for v in reads}, gpu)
 
 
 class Reducing(Domain):
