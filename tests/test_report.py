@@ -103,6 +103,25 @@ def test_timing_leaves_the_net_as_it_is():
     assert all(k.ns > 0 for k in net.fusion_report(x, time=True).kernels)
 
 
+def test_a_whole_step():
+    """Timing trains nothing."""
+    net = nn.Dense(3, in_units=5)
+    net.initialize()
+    trainer = mx.gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.1, "momentum": 0.9})
+    step = mx.gluon.TrainStep(net, mx.gluon.loss.L2Loss(), trainer)
+    x, y = ones(4, 5), ones(4, 3)
+    with pytest.raises(mx.errors.ArgumentError, match="Call the step twice"):
+        step.fusion_report(x, y)
+    step(x, y)
+    step(x, y)
+    before = net.weight.data().asnumpy()
+    report = step.fusion_report(x, y, time=True)
+    assert (net.weight.data().asnumpy() == before).all()
+    assert [h.name for h in report.halves] == ["step"] and all(k.ns > 0 for k in report.kernels)
+    assert any("multiply" in k.members for k in report.kernels) and "step:" in str(report)
+    json.dumps(report.to_dict())
+
+
 @pytest.mark.cpu_only("compares the dialects")
 def test_text_of_kernels():
     report = Of(lambda x: mx.np.tanh(x * 2).sum()).fusion_report(ones(64, 32))

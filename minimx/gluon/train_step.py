@@ -84,6 +84,23 @@ class TrainStep:
             step = self._steps[key] = self._traced(tree, leaves, jobs, operands, optimizer.update_of(jobs, places))
         return unflatten(step.tree, step.run(leaves, operands))
 
+    def fusion_report(self, *args: Any, time: bool = False) -> Any:
+        """The FusionReport (HybridBlock.fusion_report) of the whole step for such arguments, with which it has run as a
+        program: called twice at least. time: its kernels are run a few times, on copies of what they write to.
+
+        Raises ArgumentError where there is no such program.
+        """
+        from ..graph.report import step_report
+
+        leaves: list = []
+        flatten(args, leaves)
+        types = tuple((x.shape, x.dtype, x.device) for x in leaves)
+        step = next((s for key, s in reversed(self._steps.items()) if key[1] == types), None)
+        if step is None:
+            rule, way_out = "arguments of a step that ran as a program", "Call the step twice with such arguments first"
+            raise ArgumentError("TrainStep.fusion_report", rule, [(x.shape, x.dtype) for x in leaves], way_out)
+        return step_report(step, leaves, time)
+
     def _plainly(self, args: tuple, batch_size: int) -> Any:
         """The lines that a call stands for."""
         parameters = [p for _, p in self._trainer._trained()]

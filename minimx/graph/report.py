@@ -99,10 +99,10 @@ class Half:
 
 @dataclass
 class FusionReport:
-    """The report of one function. before: (kernels, bytes) of the traced graph, every node on its own."""
+    """The report of one function. before: (kernels, bytes) where every node runs on its own, if it is known."""
 
     title: str
-    before: tuple[int, int]
+    before: tuple[int, int] | None
     halves: list[Half]
 
     @property
@@ -118,7 +118,7 @@ class FusionReport:
     def to_dict(self) -> dict[str, Any]:
         """Everything, as plain data."""
         halves = {h.name: h.to_dict() for h in self.halves}
-        before = {"launches": self.before[0], "moved": self.before[1]}
+        before = dict(zip(("launches", "moved"), self.before, strict=True)) if self.before else None
         return {"title": self.title, "before": before, "halves": halves, "kernels": self.rows}
 
     def __str__(self) -> str:
@@ -141,10 +141,25 @@ def fusion_report(cached: Any, args: Sequence[Any], training: bool, time: bool) 
     if time:
         rtc.wait()
         for half, program, inputs in programs(compiled, leaves):
-            kernels = next(h.kernels for h in report.halves if h.name == half)
-            for k, ns in zip(kernels, program.time_steps(inputs), strict=True):
-                k.ns = ns
+            note_times(next(h for h in report.halves if h.name == half), program, inputs)
     return report
+
+
+def step_report(step: Any, args: Sequence[ndarray], time: bool) -> FusionReport:
+    """The report of a Step (step.py)."""
+    half = half_of("step", step.graph)
+    if time:
+        rtc.wait()
+        values = step.graph.inputs[len(args) :]
+        given = [f.zeros(v.shape, v.dtype) if a is None else a for v, a in zip(values, step.captures, strict=True)]
+        note_times(half, step.program, [*args, *given])
+    return FusionReport(f"a training step of {', '.join(v.type() for v in step.graph.inputs[:1])}", None, [half])
+
+
+def note_times(half: Half, program: Any, inputs: list[ndarray]) -> None:
+    """Runs the program of a graph step by step."""
+    for k, ns in zip(half.kernels, program.time_steps(inputs), strict=True):
+        k.ns = ns
 
 
 def compiled_anew(cached: Any, args: Sequence[Any], training: bool) -> tuple[Snapshots, Compiled, list[ndarray]]:
@@ -279,4 +294,4 @@ def bytes_of(v: Value) -> int:
     return math.prod(v.shape) * BY_NAME[v.dtype].size
 
 
-__all__ = ["FusionReport", "Half", "Kernel", "fusion_report", "report_of"]
+__all__ = ["FusionReport", "Half", "Kernel", "fusion_report", "report_of", "step_report"]

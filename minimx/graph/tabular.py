@@ -40,13 +40,14 @@ def as_html(r: FusionReport) -> str:
 
 def totals(r: FusionReport) -> list[list[str]]:
     """Launches and bytes, before and after. Ideal: what goes in and comes out, once."""
-    table = [["", "launches", "moved", "ideal", "moved/ideal"],
-             ["every operator alone", str(r.before[0]), size(r.before[1]), "", ""]]  # fmt: skip
+    table = [["", "launches", "moved", "ideal", "moved/ideal"]]
+    if r.before:
+        table.append(["every operator alone", str(r.before[0]), size(r.before[1]), "", ""])
     for h in r.halves:
         ratio = f"{h.moved / h.ideal:.2f}" if h.ideal else ""
         table.append([h.name, str(h.launches), size(h.moved), size(h.ideal), ratio])
     moved = sum(h.moved for h in r.halves)
-    if r.before[1] and len(r.halves) > 1:
+    if len(r.halves) > 1:
         table.append(["together", str(sum(h.launches for h in r.halves)), size(moved), "", ""])
     return table
 
