@@ -25,6 +25,7 @@ UNCALLED = {
     "batch_norm_sums": "batch_norm_fwd_sums",
     "batch_norm_pair": "batch_norm_fwd_pair",
     "batch_norm_pair_grad": "batch_norm_bwd",
+    "channel_sums": "channel_sums",
     "batch_norm_infer_relu": "batch_norm_infer",
     "batch_norm_relu_grad": "batch_norm_bwd",
     "convolution_relu": "conv_fwd",

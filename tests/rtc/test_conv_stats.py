@@ -148,6 +148,20 @@ def test_training_step(monkeypatch):
         np.testing.assert_allclose(got, want, rtol=0, atol=2e-2 * max(1, abs(want).max()))
 
 
+@pytest.mark.parametrize("layout, dtype", [("NCHW", "float16"), ("NHWC", "bfloat16")])
+def test_pairs_take_their_own_sums(monkeypatch, layout, dtype):
+    """Where no convolution gives them."""
+    monkeypatch.setattr("rtc.test_absorbed.ABSORBED", (*ABSORBED, "batch_norm_pair", "batch_norm_pair_grad"))
+    plain, inputs = step(layout, dtype)
+    graph = passed(plain)
+    ops = [n.op for n in graph.nodes]
+    assert [ops.count(f"batch_norm_{name}") for name in ("pair", "pair_grad", "relu", "relu_grad")] == [1, 1, 2, 2]
+    assert ops.count("channel_sums") == 2 and not {"batch_norm_train", "batch_norm_grad"} & set(ops)
+    tolerance = 2e-2 if dtype == "float16" else 1e-1
+    for got, want in zip(run(graph, inputs), run(plain, inputs), strict=True):
+        np.testing.assert_allclose(got, want, rtol=0, atol=tolerance * max(1, abs(want).max()))
+
+
 @pytest.mark.parametrize("layout, dtype", [("NCHW", "float16"), ("NHWC", "float32"), ("NHWC", "bfloat16")])
 def test_other_forms_are_left_alone(layout, dtype):
     plain, _ = step(layout, dtype)

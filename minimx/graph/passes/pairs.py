@@ -4,15 +4,17 @@
     dy.., dz = batch_norm_relu_grad(y, d), dy2.. = batch_norm_grad(y2, dz)
                                                                   becomes   dy.., dy2.. = batch_norm_pair_grad(y, y2, d)
 
-So has a block with a projection on its shortcut, as in ResNet. z and dz are never written. Forward only where both
-convolutions give their sums, for what the pass would read for one norm's sums is as much as it would save. Runs behind
-conv_stats.py.
+So has a block with a projection on its shortcut, as in ResNet. z and dz are never written. A forward norm whose
+convolution does not give the sums takes them by channel_sums; only in 16 bits, for which sums around zero in float32
+are always exact enough. Runs behind conv_stats.py.
 """
 
 from __future__ import annotations
 
-from ..ir import Graph, Node, Value
+from ..ir import Arg, Graph, Node, Value
 from .norm import Reading, in_order
+
+HALVES = ("float16", "bfloat16")
 
 
 def absorb_pairs(g: Graph) -> Graph:
@@ -24,21 +26,46 @@ def forward(g: Graph) -> Graph:
     """A norm whose result nobody but the other reads."""
     reading = Reading(g)
     swapped: dict[Node, Node] = {}
+    sums: list[Node] = []
     gone: set[Node] = set()
     for n in g.nodes:
-        z = n.inputs[5] if n.op == "batch_norm_sums" and n.attrs["relu"] and len(n.inputs) > 5 else None
-        if not isinstance(z, Value) or reading.only(z) is not n:
+        z = residual_of(n)
+        other = reading.producers.get(z) if z is not None and reading.only(z) is n else None
+        if other is None or not _plain(other) or not _alike(n, other):
             continue
-        other = reading.producers.get(z)
-        if other is None or other.op != "batch_norm_sums" or other.attrs["relu"] or len(other.inputs) > 5:
+        if any(reading.depends(v, other) for v in n.values if v is not z):
             continue
-        if _alike(n, other) and not any(reading.depends(v, other) for v in n.values if v is not z):
-            y, mean, var, mask = n.outputs
-            attrs = _attrs(n, other) | {"mask_bytes": n.attrs["mask_bytes"]}
-            outs = [y, mask, mean, var, *other.outputs[1:]]
-            swapped[n] = Node("batch_norm_pair", n.inputs[:5] + other.inputs, outs, attrs, n.site)
-            gone.add(other)
+        y, mean, var, mask = n.outputs
+        inputs = [*_with_sums(n, sums), *_with_sums(other, sums)]
+        attrs = _attrs(n, other) | {"mask_bytes": n.attrs["mask_bytes"]}
+        swapped[n] = Node("batch_norm_pair", inputs, [y, mask, mean, var, *other.outputs[1:]], attrs, n.site)
+        gone.add(other)
+    g.nodes += sums
     return _rewritten(g, swapped, gone)
+
+
+def residual_of(n: Node) -> Value | None:
+    """What a norm with a ReLU adds before it."""
+    at = {"batch_norm_relu": 3, "batch_norm_sums": 5 if n.attrs.get("relu") else len(n.inputs)}.get(n.op, len(n.inputs))
+    z = n.inputs[at] if at < len(n.inputs) else None
+    return z if isinstance(z, Value) and z.dtype in HALVES else None
+
+
+def _plain(n: Node) -> bool:
+    """A norm and nothing else."""
+    return n.op == "batch_norm_train" or (n.op == "batch_norm_sums" and not n.attrs["relu"] and len(n.inputs) == 5)
+
+
+def _with_sums(n: Node, added: list[Node]) -> list[Arg]:
+    """x, gamma, beta and the sums, which a node that is added makes where nobody gives them."""
+    x, gamma, beta = n.inputs[:3]
+    if n.op == "batch_norm_sums":
+        return n.inputs[:5]
+    assert isinstance(x, Value)
+    axis = n.attrs.get("axis", 1)
+    sums = [Value((x.shape[axis],), "float32") for _ in range(2)]
+    added.append(Node("channel_sums", [x], sums, {"axis": axis}, n.site))
+    return [x, gamma, beta, *sums]
 
 
 def gradients(g: Graph) -> Graph:

@@ -10,6 +10,7 @@ from ..arguments import as_shape
 from ..kinds.kernel import kernel
 from ..kinds.random import random
 from ..table import OPS, Plan
+from .conv import library
 from .norm import batch_plan
 
 
@@ -33,6 +34,14 @@ def batch_norm_sums(x, gamma, beta, sum, squares, z=None, /, eps=1e-5, axis=1, r
     plan = batch_plan("batch_norm_fwd_sums", x, axis, eps, outs[: 3 + relu])
     plan.attrs["relu"] = int(relu)
     return plan
+
+
+@kernel(against="sum, square")
+def channel_sums(x, /, axis=1):
+    """(sum, squares) of the elements of each channel and of their squares, float32, as convolution_stats gives them."""
+    vector = ((x.shape[axis],), "float32")
+    name, attrs = library("channel_sums", "", {}, axis % len(x.shape) == len(x.shape) - 1 and len(x.shape) > 2)
+    return Plan([vector, vector], name, attrs)
 
 
 @kernel(against="batch_norm_train, batch_norm_train, add, relu")
