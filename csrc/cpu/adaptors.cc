@@ -2,7 +2,7 @@
 //
 //   channels_last     operands of 3 or more axes are (N, *spatial, C); "kernel_name" sees them as (N, C, *spatial)
 //   matmul_any        matmul with a vector as "a" (a row) or "b" (a column)
-//   linear(x, w[, b]) -> y     x (rows..., in) w (out, in)^T + b: matmul(x, w^T, b), rows in one axis
+//   linear(x, w[, b]) -> y     x (rows..., in) w (out, in)^T + b: matmul(x, w^T, b), rows in one axis; its "act"
 #include <vector>
 
 #include "runtime/kernel.h"
@@ -70,7 +70,7 @@ Spec as_rows(const Spec& spec, int64_t columns) {
   return out;
 }
 
-KernelPtr linear(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs&) {
+KernelPtr linear(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs) {
   const int64_t features = ins[1].shape[1];
   Spec w = ins[1];
   std::swap(w.shape[0], w.shape[1]);
@@ -79,7 +79,7 @@ KernelPtr linear(std::span<const Spec> ins, std::span<const Spec> outs, const At
   const Spec y = as_rows(outs[0], w.shape[1]);
   operands[0].shape[0] = y.shape[0];
   if (ins.size() > 2) operands.push_back(ins[2]);
-  return make_kernel("matmul", operands, {&y, 1}, {});
+  return make_kernel("matmul", operands, {&y, 1}, attrs);
 }
 
 }  // namespace

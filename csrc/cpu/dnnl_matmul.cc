@@ -1,11 +1,14 @@
 // Matrix products, batched.
 //
-//   matmul(a, b[, bias]) -> c     a (*batch, m, k), b (*batch, k, n), bias (n,), c (*batch, m, n)
+//   matmul(a, b[, bias]) -> c[, sums]     a (*batch, m, k), b (*batch, k, n), bias (n,), c (*batch, m, n)
+//
+// With "act" ("relu", "gelu_tanh") c is what that gives; sums (m,) are those of a's rows, of matrices only.
 //
 // Batch axes broadcast as NumPy's do: fewer axes, extent 1 or a zero stride. Transposes are strides. c has no zero
 // strides. All operands are of one type. Types: float32 (oneDNN; small ones by matmul_plain.h), bfloat16 and float16
-// (oneDNN natively where optimised, else through float32), float64, integers and bool (matmul_plain.h). No attributes.
+// (oneDNN natively where optimised, else through float32), float64, integers and bool (matmul_plain.h).
 #include <algorithm>
+#include <numeric>
 
 #include "cpu/dnnl_engine.h"
 #include "cpu/dnnl_kernel.h"
@@ -163,12 +166,18 @@ Desc matrix_desc(const Spec& spec, Type type) {
   return own ? with_type(*own, type) : plain_desc(spec.shape, type);
 }
 
-dnnl::matmul::primitive_desc matmul_desc(const Product& p, const Desc& bias, Type type) {
-  return {cpu_engine(), matrix_desc(p.a, type), matrix_desc(p.b, type), bias, matrix_desc(p.c, type), default_attr(),
-          true};
+dnnl::matmul::primitive_desc matmul_desc(const Product& p, const Desc& bias, Type type, const std::string& act) {
+  auto attr = default_attr();
+  if (!act.empty()) {
+    using dnnl::algorithm;
+    dnnl::post_ops ops;
+    ops.append_eltwise(act == "relu" ? algorithm::eltwise_relu : algorithm::eltwise_gelu_tanh, 0.0f, 0.0f);
+    attr.set_post_ops(ops);
+  }
+  return {cpu_engine(), matrix_desc(p.a, type), matrix_desc(p.b, type), bias, matrix_desc(p.c, type), attr, true};
 }
 
-KernelPtr library_matmul(const Product& p, const Spec* bias, double cost) {
+KernelPtr library_matmul(const Product& p, const Spec* bias, const std::string& act, double cost) {
   const int threads = threads_for(cost);
   const ThreadScope scope(threads);
   Spec bias_row;
@@ -180,10 +189,10 @@ KernelPtr library_matmul(const Product& p, const Spec* bias, double cost) {
   }
   Type type = data_type(p.a.dtype);
   const auto bias_desc = [&] { return bias ? plain_desc(bias_row.shape, type) : Desc(); };
-  auto pd = matmul_desc(p, bias_desc(), type);
+  auto pd = matmul_desc(p, bias_desc(), type, act);
   if (type != Type::f32 && (!pd.get(true) || std::string(pd.impl_info_str()).rfind("ref", 0) == 0)) {
     type = Type::f32;
-    pd = matmul_desc(p, bias_desc(), type);
+    pd = matmul_desc(p, bias_desc(), type, act);
   }
   if (!pd.get(true))
     throw Error(ErrorKind::kNotImplemented, std::string("matmul: expected operands oneDNN takes, got ") +
@@ -213,21 +222,51 @@ KernelPtr bias_only(std::span<const Spec> ins, std::span<const Spec> outs) {
   return kernel;
 }
 
-KernelPtr make_matmul(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs&) {
-  const Product p = product_of(ins, outs[0]);
-  for (const Spec& s : ins)
-    if (s.dtype != outs[0].dtype)
-      throw Error(ErrorKind::kType, std::string("matmul: expected operands of one type, got ") + dtype_name(s.dtype) +
-                                        " and " + dtype_name(outs[0].dtype) + ". Cast with astype.");
-  if (outs[0].size() == 0) return zero_kernel(ins, outs);
+/// Kernels one after the other, each over some of the operands.
+class Sequence final : public Kernel {
+ public:
+  void add(KernelPtr kernel, std::vector<int> places) { steps_.push_back({std::move(kernel), std::move(places)}); }
+  double cost_ns() const override {
+    double total = 0;
+    for (const Step& s : steps_) total += s.kernel->cost_ns();
+    return total;
+  }
+  size_t workspace_bytes() const override {
+    size_t most = 0;
+    for (const Step& s : steps_) most = std::max(most, s.kernel->workspace_bytes());
+    return most;
+  }
+  void run(void* const* data, void* workspace) const override {
+    for (const Step& s : steps_) {
+      void* places[4];
+      for (size_t i = 0; i < s.places.size(); ++i) places[i] = data[s.places[i]];
+      s.kernel->run(places, workspace);
+    }
+  }
+
+ private:
+  struct Step {
+    KernelPtr kernel;
+    std::vector<int> places;
+  };
+  std::vector<Step> steps_;
+};
+
+/// The product alone; `act` may be left out where `takes_act` says so.
+KernelPtr product_kernel(std::span<const Spec> ins, const Spec& out, const std::string& act, bool& takes_act) {
+  const Product p = product_of(ins, out);
+  takes_act = false;
+  if (out.size() == 0) return zero_kernel(ins, {&out, 1});
   const Spec* bias = ins.size() > 2 ? &ins[2] : nullptr;
-  if (p.k == 0) return bias ? bias_only(ins, outs) : zero_kernel(ins, outs);
+  if (p.k == 0) return bias ? bias_only(ins, {&out, 1}) : zero_kernel(ins, {&out, 1});
   const double macs = static_cast<double>(p.m) * p.n * p.k * p.batch.product();
-  const double bytes = static_cast<double>(itemsize(ins[0].dtype)) * (ins[0].size() + ins[1].size() + outs[0].size());
+  const double bytes = static_cast<double>(itemsize(ins[0].dtype)) * (ins[0].size() + ins[1].size() + out.size());
   const bool sixteen = ins[0].dtype == DType::kBFloat16 || ins[0].dtype == DType::kFloat16;
   const bool small = p.m * p.n * p.k <= kSmall && p.batch.product() * p.m * p.n * p.k <= 4 * kSmall;
-  if (sixteen || (ins[0].dtype == DType::kFloat32 && !small))
-    return wrapped("matmul", [&] { return library_matmul(p, bias, 500 + 2 * macs / 50 + bytes / 8); });
+  if (sixteen || (ins[0].dtype == DType::kFloat32 && !small)) {
+    takes_act = true;
+    return wrapped("matmul", [&] { return library_matmul(p, bias, act, 500 + 2 * macs / 50 + bytes / 8); });
+  }
   KernelPtr kernel;
   dispatch(ins[0].dtype, [&](auto zero) {
     using T = decltype(zero);
@@ -235,6 +274,32 @@ KernelPtr make_matmul(std::span<const Spec> ins, std::span<const Spec> outs, con
       kernel = std::make_shared<PlainMatmul<T>>(p, bias, 50 + 2 * macs / 20 + bytes / 8);
   });
   return kernel;
+}
+
+KernelPtr make_matmul(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs) {
+  const Spec& out = outs[0];
+  for (const Spec& s : ins)
+    if (s.dtype != out.dtype)
+      throw Error(ErrorKind::kType, std::string("matmul: expected operands of one type, got ") + dtype_name(s.dtype) +
+                                        " and " + dtype_name(out.dtype) + ". Cast with astype.");
+  const std::string act = attrs.has("act") ? attrs.text("act") : "";
+  bool takes_act = false;
+  KernelPtr product = product_kernel(ins, out, act, takes_act);
+  const bool activates = !act.empty() && !takes_act && out.size() != 0;
+  if (!activates && outs.size() == 1) return product;
+  auto all = std::make_shared<Sequence>();
+  const int n = static_cast<int>(ins.size());
+  std::vector<int> places(n + 1);
+  std::iota(places.begin(), places.end(), 0);
+  all->add(std::move(product), std::move(places));
+  const std::string type = dtype_name(out.dtype);
+  if (activates) all->add(make_kernel("elemwise", {&out, 1}, {&out, 1}, {{{"loop", act}, {"dtype", type}}}), {n, n});
+  if (outs.size() > 1) {
+    const std::string total = out.dtype == DType::kFloat64 ? "float64" : "float32";
+    const Attrs sum{{{"loop", std::string("sum")}, {"dtype", total}, {"axes", std::vector<int64_t>{1}}}};
+    all->add(make_kernel("reduce", ins.first(1), outs.subspan(1), sum), {0, n + 1});
+  }
+  return all;
 }
 
 }  // namespace

@@ -11,8 +11,9 @@
 
 namespace minimx::cuda {
 
-/// Makes a kernel of a device by its factory's name. Asked for: "cast", "reduce" (sum), "elemwise" (add, relu), "fill",
-/// "paste", "channel_sums", "matmul_plain" and "conv_fwd_plain", "conv_bwd_data_plain", "conv_bwd_weights_plain".
+/// Makes a kernel of a device by its factory's name. Asked for: "cast", "reduce" (sum), "elemwise" (add, relu,
+/// gelu_tanh), "fill", "paste", "channel_sums", "matmul_plain" and "conv_fwd_plain", "conv_bwd_data_plain",
+/// "conv_bwd_weights_plain".
 using KernelMaker = std::function<KernelPtr(const std::string& name, std::span<const Spec> ins,
                                             std::span<const Spec> outs, const Attrs& attrs, int device)>;
 
@@ -42,7 +43,10 @@ bool conv_statistics_pay(std::span<const Spec> ins, std::span<const Spec> outs, 
 /// True where one engine of cuDNN takes in all that a conv_fwd adds to its convolution. As above in all else.
 bool conv_fuses(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs, int device);
 
-/// matmul(a, b[, bias]) -> c. As above, with cuBLASLt.
-KernelPtr make_matmul(std::span<const Spec> ins, std::span<const Spec> outs, int device);
+/// matmul(a, b[, bias]) -> c[, sums], with "act". As above, with cuBLASLt.
+KernelPtr make_matmul(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs, int device);
+
+/// True where cuBLASLt does all of that in one call.
+bool matmul_fuses(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs, int device);
 
 }  // namespace minimx::cuda

@@ -1,9 +1,10 @@
-// Matrix products of a GPU: matmul, as csrc/cpu/dnnl_matmul.cc defines it.
+// Matrix products of a GPU: matmul, as csrc/cpu/dnnl_matmul.cc defines it, with what cuBLASLt's epilogues do on the
+// way.
 //
 // cuBLASLt counts by columns, so it is asked for c^T = b^T a^T: a row-major matrix is the transpose of a column-major
 // one, and a transpose that is a stride becomes a flag. It takes one batch axis with any strides, 0 included; further
 // ones that do not merge into it are a loop of calls. Operands with other strides are copied through temporaries, and
-// integers go to the plain kernel of minimx/rtc/cuda.
+// integers go to the plain kernel of minimx/rtc/cuda. What no algorithm takes in is a step of its own.
 #include <cublasLt.h>
 
 #include <algorithm>
@@ -175,25 +176,58 @@ int64_t Product::calls() const {
   return n;
 }
 
+// --- what comes with it
+// ------------------------------------------------------------------------------------------------
+
+enum class Activation { kNone, kRelu, kGeluTanh };
+
+/// What is done to c before it is written, or to a while it is read. A bias and sums exclude one another.
+struct Epilogue {
+  bool bias = false;
+  Activation activation = Activation::kNone;
+  bool sums = false;  // of the rows of a
+
+  bool vector() const { return bias || sums; }
+  bool plain() const { return !vector() && activation == Activation::kNone; }
+  uint32_t name() const {
+    if (sums) return CUBLASLT_EPILOGUE_BGRADB;  // our a is its B
+    switch (activation) {
+      case Activation::kRelu:
+        return bias ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_RELU;
+      case Activation::kGeluTanh:
+        return bias ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_GELU;
+      default:
+        return bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+    }
+  }
+};
+
+Activation activation_of(const Attrs& attrs) {
+  const auto found = attrs.values.find("act");
+  if (found == attrs.values.end()) return Activation::kNone;
+  return std::get<std::string>(found->second) == "relu" ? Activation::kRelu : Activation::kGeluTanh;
+}
+
 // --- the kernel
 // --------------------------------------------------------------------------------------------------------
 
-/// Data: a, b, c and, where there is one, bias (stride 1). Immutable but for a second algorithm, made when operands are
-/// first seen that are aligned to their elements only.
+/// Data: a, b, c and, where there is one, bias or sums (stride 1). Immutable but for a second algorithm, made when
+/// operands are first seen that are aligned to their elements only.
 class MatmulKernel final : public DeviceKernel {
  public:
-  /// Null where cuBLASLt has no algorithm, which may be for the bias.
-  static std::shared_ptr<MatmulKernel> make(const Product& p, DType dtype, bool biased, int device) {
-    auto kernel = std::shared_ptr<MatmulKernel>(new MatmulKernel(p, dtype, biased, device));
+  /// Null where cuBLASLt has no algorithm, which may be for the epilogue.
+  static std::shared_ptr<MatmulKernel> make(const Product& p, DType dtype, const Epilogue& epilogue, int device) {
+    if (epilogue.sums && !p.batch.empty()) return nullptr;
+    auto kernel = std::shared_ptr<MatmulKernel>(new MatmulKernel(p, dtype, epilogue, device));
     kernel->aligned_ = kernel->find(kAlignment, kWorkspace);
     return kernel->aligned_ ? kernel : nullptr;
   }
   size_t workspace_bytes() const override { return aligned_->bytes; }
 
   void enqueue(void* const* data, void* workspace, StreamHandle stream) const override {
-    const void* bias = biased_ ? data[3] : nullptr;
+    const void* bias = epilogue_.vector() ? data[3] : nullptr;
     cublasLtMatmulDescOpaque_t desc = desc_;
-    if (biased_) check(lt().desc_set(&desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias));
+    if (bias) check(lt().desc_set(&desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias));
     for (int64_t i = 0, calls = p_.calls(); i < calls; ++i) {
       int64_t a = 0, b = 0, c = 0, rest = i;
       for (size_t axis = 0; axis + 1 < p_.batch.size(); ++axis) {
@@ -212,8 +246,8 @@ class MatmulKernel final : public DeviceKernel {
     size_t bytes;  // of workspace
   };
 
-  MatmulKernel(const Product& p, DType dtype, bool biased, int device)
-      : p_(p), dtype_(dtype), biased_(biased), device_(device), settings_(library_settings()) {
+  MatmulKernel(const Product& p, DType dtype, const Epilogue& epilogue, int device)
+      : p_(p), dtype_(dtype), epilogue_(epilogue), device_(device), settings_(library_settings()) {
     const auto a = stored(p.k, p.m, p.a_col, p.a_row), b = stored(p.n, p.k, p.b_col, p.b_row),
                c = stored(p.n, p.m, p.c_col, p.c_row);
     const Product::Axis batch = p.batch.empty() ? Product::Axis{1, 0, 0, 0} : p.batch.back();
@@ -226,8 +260,8 @@ class MatmulKernel final : public DeviceKernel {
     const int32_t ops[] = {b->transposed ? CUBLAS_OP_T : CUBLAS_OP_N, a->transposed ? CUBLAS_OP_T : CUBLAS_OP_N};
     check(lt().desc_set(&desc_, CUBLASLT_MATMUL_DESC_TRANSA, &ops[0], sizeof ops[0]));
     check(lt().desc_set(&desc_, CUBLASLT_MATMUL_DESC_TRANSB, &ops[1], sizeof ops[1]));
-    const uint32_t epilogue = biased ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
-    check(lt().desc_set(&desc_, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
+    const uint32_t name = epilogue.name();
+    check(lt().desc_set(&desc_, CUBLASLT_MATMUL_DESC_EPILOGUE, &name, sizeof name));
   }
 
   void layout(cublasLtMatrixLayoutOpaque_t& made, const Stored& s, int64_t batch, int64_t batch_stride) {
@@ -242,7 +276,7 @@ class MatmulKernel final : public DeviceKernel {
   std::optional<Algorithm> find(uintptr_t alignment, size_t workspace) const {
     cublasLtMatmulDescOpaque_t desc = desc_;
     const void* bias = reinterpret_cast<const void*>(alignment);  // only its alignment counts
-    if (biased_) check(lt().desc_set(&desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias));
+    if (epilogue_.vector()) check(lt().desc_set(&desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias));
     cublasLtMatmulPreferenceOpaque_t preference;
     check(lt().preference_init(&preference, sizeof preference));
     const auto set = [&](cublasLtMatmulPreferenceAttributes_t name, auto value) {
@@ -258,7 +292,9 @@ class MatmulKernel final : public DeviceKernel {
     int count = 0;
     cublasLtMatrixLayoutOpaque_t a = a_, b = b_, c = c_;
     const auto status = lt().heuristic(handle_of(device_), &desc, &b, &a, &c, &c, &preference, 1, &result, &count);
-    if (status == CUBLAS_STATUS_NOT_SUPPORTED || (status == CUBLAS_STATUS_SUCCESS && count == 0)) return std::nullopt;
+    const bool refused = !epilogue_.plain() && status == CUBLAS_STATUS_INVALID_VALUE;
+    if (status == CUBLAS_STATUS_NOT_SUPPORTED || refused || (status == CUBLAS_STATUS_SUCCESS && count == 0))
+      return std::nullopt;
     check(status);
     if (result.state != CUBLAS_STATUS_SUCCESS) return std::nullopt;
     return Algorithm{result.algo, result.workspaceSize};
@@ -293,7 +329,7 @@ class MatmulKernel final : public DeviceKernel {
 
   Product p_;
   DType dtype_;
-  bool biased_;
+  Epilogue epilogue_;
   int device_;
   LibrarySettings settings_;
   cublasLtMatmulDescOpaque_t desc_{};
@@ -335,8 +371,25 @@ bool is_run(const Spec& s) {
   return true;
 }
 
-/// Null where cuBLASLt has no algorithm.
-KernelPtr library_matmul(std::span<const Spec> ins, const Spec& out, int device) {
+/// y = activation(y), in place.
+KernelPtr activated(const Spec& y, Activation activation, int device) {
+  const std::string loop = activation == Activation::kRelu ? "relu" : "gelu_tanh";
+  const Attrs attrs{{{"loop", loop}, {"dtype", std::string(dtype_name(y.dtype))}}};
+  return device_kernel("elemwise", {&y, 1}, {&y, 1}, attrs, device);
+}
+
+/// sums[i] = sum over k of a[i, k].
+KernelPtr row_sums(const Spec& a, const Spec& sums, int device) {
+  const std::string total = a.dtype == DType::kFloat64 ? "float64" : "float32";
+  const Attrs attrs{{{"loop", std::string("sum")}, {"dtype", total}, {"axes", std::vector<int64_t>{1}}}};
+  return device_kernel("reduce", {&a, 1}, {&sums, 1}, attrs, device);
+}
+
+/// Null where cuBLASLt has no algorithm; with `whole` also where it has none for all that comes with the product.
+KernelPtr library_matmul(std::span<const Spec> ins, std::span<const Spec> outs, Activation activation, int device,
+                         bool whole = false) {
+  const Spec& out = outs[0];
+  const bool sums = outs.size() > 1;
   const int axes = out.shape.size() - 2, n = static_cast<int>(ins.size());
   auto steps = std::make_shared<Steps>();
   Operand a{with_batch(ins[0], axes), {0}}, b{with_batch(ins[1], axes), {1}}, c{out, {n}};
@@ -352,41 +405,74 @@ KernelPtr library_matmul(std::span<const Spec> ins, const Spec& out, int device)
   const Product p = product_of(a.spec, b.spec, c.spec);
   Operand bias{n > 2 ? ins[2] : Spec{}, {2}};
   if (n > 2 && ins[2].shape[0] != 1 && ins[2].strides[0] != 1) pack(bias, *steps, device);
-  std::vector<Steps::Place> places{a.place, b.place, c.place};
-  if (auto whole = n > 2 ? MatmulKernel::make(p, out.dtype, true, device) : nullptr) {
-    places.push_back(bias.place);
-    steps->add(whole, places);
-  } else if (auto product = MatmulKernel::make(p, out.dtype, false, device)) {
-    steps->add(product, places);
-    if (n > 2)
-      steps->add(sum_of(c.spec, broadcast_row(bias.spec, c.spec), c.spec, device), {c.place, bias.place, c.place});
-  } else {
+  const std::vector<Steps::Place> places{a.place, b.place, c.place};
+  const Epilogue all{n > 2, activation, sums}, biased{n > 2};
+  auto with = [&](Steps::Place vector) { return std::vector<Steps::Place>{a.place, b.place, c.place, vector}; };
+  if (auto kernel = MatmulKernel::make(p, out.dtype, all, device)) {
+    steps->add(kernel, sums ? with({n + 1}) : n > 2 ? with(bias.place) : places);
+  } else if (whole) {
     return nullptr;
+  } else {
+    if (auto product = n > 2 ? MatmulKernel::make(p, out.dtype, biased, device) : nullptr) {
+      steps->add(product, with(bias.place));
+    } else if (auto product = MatmulKernel::make(p, out.dtype, {}, device)) {
+      steps->add(product, places);
+      if (n > 2)
+        steps->add(sum_of(c.spec, broadcast_row(bias.spec, c.spec), c.spec, device), {c.place, bias.place, c.place});
+    } else {
+      return nullptr;
+    }
+    if (activation != Activation::kNone) steps->add(activated(c.spec, activation, device), {c.place, c.place});
+    if (sums) steps->add(row_sums(a.spec, outs[1], device), {a.place, {n + 1}});
   }
   if (c.place.operand < 0) steps->add(copy(c.spec, out, device), {c.place, {n}});
   return steps;
 }
 
-/// A product over an axis of extent 0: zeros, or the bias.
-KernelPtr without_sum(std::span<const Spec> ins, const Spec& out, int device) {
+/// A product over an axis of extent 0: zeros, or the bias, and zeros for the sums.
+KernelPtr without_sum(std::span<const Spec> ins, std::span<const Spec> outs, Activation activation, int device) {
   auto steps = std::make_shared<Steps>();
   const int n = static_cast<int>(ins.size());
+  const Spec& out = outs[0];
+  if (outs.size() > 1 && outs[1].size() != 0)
+    steps->add(ins[0].size() ? row_sums(ins[0], outs[1], device) : zeros(outs[1], device),
+               ins[0].size() ? std::vector<Steps::Place>{{0}, {n + 1}} : std::vector<Steps::Place>{{n + 1}});
   if (out.size() == 0) return steps;
   if (n > 2)
     steps->add(copy(broadcast_row(ins[2], out), out, device), {{2}, {n}});
   else
     steps->add(zeros(out, device), {{n}});
+  if (activation != Activation::kNone) steps->add(activated(out, activation, device), {{n}, {n}});
   return steps;
+}
+
+bool all_float(std::span<const Spec> ins) { return std::all_of(ins.begin(), ins.end(), library_has); }
+
+bool empty(std::span<const Spec> ins, std::span<const Spec> outs) {
+  return outs[0].size() == 0 || ins[0].shape.back() == 0;
 }
 
 }  // namespace
 
-KernelPtr make_matmul(std::span<const Spec> ins, std::span<const Spec> outs, int device) {
+KernelPtr make_matmul(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs, int device) {
   gpu(device).use();
-  if (outs[0].size() == 0 || ins[0].shape.back() == 0) return without_sum(ins, outs[0], device);
-  if (std::all_of(ins.begin(), ins.end(), library_has))
-    if (KernelPtr kernel = library_matmul(ins, outs[0], device)) return kernel;
-  return device_kernel("matmul_plain", ins, outs, {}, device);
+  const Activation activation = activation_of(attrs);
+  if (empty(ins, outs)) return without_sum(ins, outs, activation, device);
+  if (all_float(ins))
+    if (KernelPtr kernel = library_matmul(ins, outs, activation, device)) return kernel;
+  const KernelPtr plain = device_kernel("matmul_plain", ins, outs.first(1), {}, device);
+  if (activation == Activation::kNone && outs.size() == 1) return plain;
+  auto steps = std::make_shared<Steps>();
+  const int n = static_cast<int>(ins.size());
+  steps->add(plain, n > 2 ? std::vector<Steps::Place>{{0}, {1}, {2}, {3}} : std::vector<Steps::Place>{{0}, {1}, {2}});
+  if (activation != Activation::kNone) steps->add(activated(outs[0], activation, device), {{n}, {n}});
+  if (outs.size() > 1) steps->add(row_sums(ins[0], outs[1], device), {{0}, {n + 1}});
+  return steps;
+}
+
+bool matmul_fuses(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs, int device) {
+  gpu(device).use();
+  return !empty(ins, outs) && all_float(ins) && library_matmul(ins, outs, activation_of(attrs), device, true);
 }
 
 }  // namespace minimx::cuda

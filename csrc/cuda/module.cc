@@ -145,7 +145,7 @@ py::object make_library_kernel(const std::string& name, const py::sequence& ins,
   KernelPtr kernel;
   {
     const py::gil_scoped_release unlocked;
-    kernel = name == "matmul" ? make_matmul(i, o, device) : make_conv(name, i, o, a, device);
+    kernel = name == "matmul" ? make_matmul(i, o, a, device) : make_conv(name, i, o, a, device);
   }
   return handed_over(std::move(kernel));
 }
@@ -245,6 +245,7 @@ PYBIND11_MODULE(_cuda, m) {
   m.def("make_library_kernel", make_library_kernel);
   m.def("conv_fuses", asked<conv_fuses>,
         "Whether an engine of cuDNN takes in the bias, residual and ReLU of a conv_fwd.");
+  m.def("matmul_fuses", asked<matmul_fuses>, "Whether cuBLASLt does all of a matmul in one call.");
   m.def("conv_statistics_pay", asked<conv_statistics_pay>,
         "Whether cuDNN had better add up what a convolution writes: specs and attributes of a conv_fwd_stats.");
   m.def("set_library_folders", set_library_folders);

@@ -22,6 +22,7 @@ from .passes.layout_gpu import channels_last
 from .passes.norm import absorb_relu
 from .passes.pairs import absorb_pairs
 from .passes.pieces import join_pieces
+from .passes.products import absorb_into_products
 from .prepare import Split, split
 from .trace import Gradient, Traced, differentiate, trace
 from .watch import noted
@@ -39,6 +40,7 @@ JOINT: tuple[Pass, ...] = (
     absorb_relu,
     absorb_statistics,
     absorb_pairs,
+    absorb_into_products,
     assign_layouts,
     dead_code,
 )

@@ -23,7 +23,7 @@ import numpy
 
 import minimx as mx
 from minimx import device, interop
-from minimx.graph.passes import conv_stats, inference, norm, products, pairs
+from minimx.graph.passes import conv_stats, inference, norm, pairs, products
 from minimx.ndarray import NUMPY_DTYPES, _core, _host_call
 from minimx.ops.dtypes import BY_NAME
 from minimx.ops.table import Spec

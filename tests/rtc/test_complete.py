@@ -30,6 +30,8 @@ UNCALLED = {
     "batch_norm_relu_grad": "batch_norm_bwd",
     "convolution_relu": "conv_fwd",
     "convolution_stats": "conv_fwd_stats",
+    "fully_connected_act": "linear",
+    "matmul_sums": "matmul",
     "reorder": "reorder",
     "empty": "nothing",
 }

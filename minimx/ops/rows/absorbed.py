@@ -1,7 +1,7 @@
 """Rows that only graph passes make: operators with their neighbours absorbed, and changes of layout.
 
 Nobody calls them from Python and they have no gradient rows: passes make them after the gradient is traced
-(minimx/graph/passes/norm.py, conv_stats.py and layout.py). Each equals the operators it stands for.
+(minimx/graph/passes/norm.py, conv_stats.py, products.py and layout.py). Each equals the operators it stands for.
 """
 
 from __future__ import annotations
@@ -117,6 +117,22 @@ def convolution_stats(data, weight, /, stride=None, dilate=None, pad=None, num_g
         plan.attrs["kernel_name"] = "conv_fwd_stats"
     else:
         plan.kernel = "conv_fwd_stats"
+    return plan
+
+
+@kernel(against="fully_connected, relu or gelu_tanh")
+def fully_connected_act(x, weight, bias=None, /, act="relu", flatten=True):
+    """The activation ("relu" or "gelu_tanh") of fully_connected(x, weight, bias)."""
+    plan = OPS["fully_connected"].plan([x, weight, bias], {"flatten": flatten})
+    plan.attrs["act"] = act
+    return plan
+
+
+@kernel(against="matmul, sum")
+def matmul_sums(a, b, /):
+    """(c, sums) of matrices: c = a b, and sums[i] = sum over k of a[i, k], in a's type."""
+    plan = OPS["matmul"].plan([a, b], {})
+    plan.outs = [*plan.outs, ((a.shape[0],), plan.outs[0][1])]
     return plan
 
 

@@ -59,7 +59,7 @@ def linear(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> 
     x, w, *bias = ins
     wt = w._replace(shape=w.shape[::-1], strides=w.strides[::-1])
     y = as_rows(outs[0], math.prod(outs[0].shape[:-1]), w.shape[0])
-    return "matmul", [as_rows(x, y.shape[0], w.shape[1]), wt, *bias], [y], {}
+    return "matmul", [as_rows(x, y.shape[0], w.shape[1]), wt, *bias], [y], attrs
 
 
 def reorder(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Call:

@@ -1,0 +1,137 @@
+"""Matrix products with what comes with them: activations, and the gradient of a bias."""
+
+from __future__ import annotations
+
+import numpy as onp
+import pytest
+
+import minimx as mx
+from minimx import autograd
+from minimx.gluon import nn
+from minimx.graph.ir import Graph, Node, Value
+from minimx.graph.passes import products
+from minimx.graph.passes.cleanup import call
+
+TOLERANCE = {"float64": 1e-12, "float32": 1e-5, "float16": 2e-3, "bfloat16": 2e-2}
+
+
+def drawn(*shape, dtype="float32"):
+    return mx.np.random.normal(size=shape).astype(dtype)
+
+
+def close(made, want, dtype):
+    want = want.asnumpy()
+    made = made.astype("float32" if dtype == "bfloat16" else made.dtype).asnumpy()
+    onp.testing.assert_allclose(made, want, rtol=0, atol=TOLERANCE[dtype] * max(1, abs(want).max(initial=0)))
+
+
+def wide(x):
+    return x if x.dtype == "float64" else x.astype("float32")
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(
+    "rows, inner, out", [((3,), 5, 4), ((40,), 64, 70), ((2, 33), 50, 48), ((4,), 0, 3), ((0,), 3, 2)]
+)
+@pytest.mark.parametrize("act", ["relu", "gelu_tanh"])
+def test_activation(act, rows, inner, out, dtype):
+    x, w, b = drawn(*rows, inner, dtype=dtype), drawn(out, inner, dtype=dtype), drawn(out, dtype=dtype)
+    for bias in (b, None):
+        y = mx.np.matmul(wide(x), wide(w).T) + (0 if bias is None else wide(bias))
+        want = getattr(mx.npx, act)(y)
+        made = call("fully_connected_act", [x, w, bias], {"act": act, "flatten": len(rows) == 1})
+        assert made.dtype == x.dtype and made.shape == want.shape
+        close(made, want, dtype)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("m, k, n", [(3, 5, 4), (70, 64, 40), (4, 0, 3), (3, 2, 0)])
+def test_sums_of_rows(m, k, n, dtype):
+    a, b = drawn(k, m, dtype=dtype).T, drawn(k, n, dtype=dtype)
+    product, sums = call("matmul_sums", [a, b], {})
+    assert product.dtype == sums.dtype == a.dtype
+    close(product, mx.np.matmul(wide(a), wide(b)), dtype)
+    close(sums, wide(a).sum(1), dtype)
+
+
+def net_of(act, flatten=True):
+    net = nn.HybridSequential()
+    net.add(nn.Dense(48, activation=act, flatten=flatten), nn.Dense(32, flatten=flatten))
+    net.initialize(mx.init.Xavier())
+    return net
+
+
+def entry(net):
+    return list(net._cached.entries.values())[-1].compiled
+
+
+def ops(g):
+    return [m.op for n in g.nodes for m in (n.body.nodes if n.body else [n])]
+
+
+@pytest.mark.parametrize("flatten", [True, False])
+@pytest.mark.parametrize("act", ["relu", "gelu_tanh"])
+def test_inference(act, flatten):
+    net, x = net_of(act, flatten), drawn(16, 64) if flatten else drawn(2, 16, 64)
+    plain = net(x)
+    net.hybridize()
+    close(net(x), plain, "float32")
+    found = ops(entry(net).forward)
+    assert found.count("fully_connected_act") == 1 and act not in found
+
+
+@pytest.mark.parametrize("act", ["relu", "gelu_tanh"])
+def test_training(act):
+    """relu's gradient reads what fully_connected_act gives; gelu_tanh's reads what it does not."""
+    made = []
+    for hybrid in (False, True):
+        mx.random.seed(2)
+        net, x = net_of(act), drawn(16, 64)
+        net(x)
+        net.hybridize(hybrid)
+        x.attach_grad()
+        with autograd.record():
+            y = net(x)
+        y.backward(drawn(16, 32))
+        made.append([y.asnumpy(), x.grad.asnumpy(), *(p.grad().asnumpy() for p in net.collect_params().values())])
+    for a, b in zip(*made, strict=True):
+        onp.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+    assert (act in ops(entry(net).forward)) == (act == "gelu_tanh")
+    if mx.current_device().device_type == "gpu":  # the last layer's gradient comes from outside, the first's from relu
+        assert ops(entry(net).backward).count("matmul_sums") <= 1
+
+
+def node(op, inputs, out, /, **attrs):
+    return Node(op, inputs, [Value(out, "float32")], attrs)
+
+
+def gradients(maker):
+    """The graph of a layer's gradients, where ``maker(g)`` makes what they are made of; for a GPU."""
+    g, x = Value((8, 4), "float32"), Value((8, 5), "float32")
+    made = maker(g)
+    d = made[-1].outputs[0] if made else g
+    turned = node("transpose", [d], (4, 8), axes=None)
+    dw = node("matmul", [turned.outputs[0], x], (4, 5))
+    db = node("sum", [d], (4,), axis=(0,), keepdims=False)
+    return Graph("g", [g, x], [*made, db, turned, dw], [dw.outputs[0], db.outputs[0]], gpu=0)
+
+
+@pytest.mark.parametrize(
+    "maker, joins",
+    [
+        (lambda g: [], True),
+        (lambda g: [node("matmul", [g, Value((4, 4), "float32")], (8, 4))], True),
+        (lambda g: [node("reshape", [g], (8, 4), shape=(8, 4), order="C", newshape=None)], True),
+        (lambda g: [node("tanh", [g], (8, 4))], False),
+        (lambda g: [node("softmax_of", [g], (8, 4))], False),
+    ],
+)
+@pytest.mark.parametrize("has", [True, False])
+def test_bias_gradient_joins_its_product(maker, joins, has, monkeypatch):
+    """Only where no kernel of ours makes what is added up, and the library has an algorithm."""
+    monkeypatch.setattr(products, "algorithms_fuse", lambda nodes, gpu: [has] * len(nodes))
+    g = gradients(maker)
+    extra = [v for n in g.nodes for v in n.values if v not in g.inputs and v not in g.producers()]
+    g.inputs += extra
+    after = products.absorb_into_products(g.verify()).verify()
+    assert ("matmul_sums" in ops(after)) == (joins and has) == ("sum" not in ops(after))
