@@ -9,6 +9,7 @@ import functools
 import itertools
 import math
 import os
+import random
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,8 @@ ERROR = {"float64": 1e-12, "float32": 2e-5, "float16": 4e-3, "bfloat16": 3e-2}
 
 def drawn(shape, dtype="float32", how="whole"):
     """An array. how: "whole", "transposed", "sliced" (an offset and gaps), "reversed"."""
+    if not shape:
+        return drawn((1,), dtype).reshape(())
     if how == "transposed":
         return drawn(shape[::-1], dtype).T
     if how == "sliced":
@@ -85,7 +88,7 @@ class Made:
 
     def wanted(self) -> list[np.ndarray]:
         """What the graph's operators give one by one."""
-        args = [mx.np.array(x.astype("float32") if x.dtype.name == "bfloat16" else np.ascontiguousarray(x),
+        args = [mx.np.array(x.astype("float32") if x.dtype.name == "bfloat16" else np.array(x, order="C"),
                             dtype=x.dtype.name) for x in self.arrays]  # fmt: skip
         return [y.asnumpy() for y in lower(self.graph).run(args, False)]
 
@@ -345,3 +348,30 @@ def test_text_is_as_reviewed(name, number):
         if os.environ.get("MINIMX_GOLDEN") == "write":
             path.write_text(got)
         assert got == path.read_text()
+
+
+def random_body(seed):
+    """A few steps of operands that broadcast and lie in any way, reductions of them, steps behind, some stored."""
+    r = random.Random(seed)
+    shape = tuple(r.choice((1, 2, 3, 5, 8, 16, 33)) for _ in range(r.randint(1, 4)))
+    axes = tuple(sorted(r.sample(range(len(shape)), r.randint(1, len(shape)))))
+    made, hows = Made(), ("whole", "transposed", "sliced", "reversed")
+    values = [made.input(drawn(shape, r.choice(("float32", "float16", "int32")), r.choice(hows)))]
+    for _ in range(r.randint(0, 3)):
+        part = tuple(n if r.random() < 0.6 else 1 for n in shape)[r.randint(0, len(shape)) :]
+        values.append(made.input(drawn(part, r.choice(("float32", "bfloat16", "uint8")), r.choice(hows))))
+    space = values[0]
+    for _ in range(r.randint(0, 4)):
+        space = made(r.choice(("add", "multiply", "maximum")), space, r.choice([*values, 2.5]))
+        values.append(made("negative", space) if r.random() < 0.3 else space)
+    keeps, whole = r.random() < 0.5, [v for v in values if v.shape == shape]
+    results = [made(r.choice(("sum", "max", "mean", "sum_squares")), r.choice(whole), axis=axes, keepdims=keeps)
+               for _ in range(r.randint(1, 3))]  # fmt: skip
+    outputs = [made("add", results[0], made.input(drawn(results[0].shape, "float32"))), *results[1:]]
+    stored = [v for v in whole if v not in made.graph.inputs]
+    return made.gives(*dict.fromkeys([*outputs, *r.sample(stored, min(1, len(stored)))]))
+
+
+@pytest.mark.parametrize("run", [agree, agree_on_host])
+def test_random_bodies(run):
+    run(*(random_body(seed) for seed in range(24)))

@@ -31,7 +31,7 @@ from .reduce import LIMITS
 MOST_ACCUMULATORS = 32  # of a thread by columns
 SHARED_BYTES = 32 << 10  # for their joining
 AT_ONCE = 128  # bytes of operands that a thread waits for at a time
-HEAVY, HEAVIER = 24, 64  # primitives of an element from which fewer elements are unrolled
+HEAVY, HEAVIER = 8, 32  # primitives of an element from which fewer elements are unrolled
 
 
 DOCS = {
