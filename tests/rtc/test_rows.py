@@ -26,6 +26,7 @@ from test_fusion import drawn
 import minimx as mx
 from minimx.errors import GraphError, NotSupported
 from minimx.graph.lower import lower
+from minimx.ops.table import OPS
 from minimx.rtc import emit_host
 from minimx.rtc.compiler import find_compiler
 from minimx.rtc.cuda import fused_rows
@@ -217,6 +218,20 @@ def test_text_compiles(nvrtc, arch):  # noqa: F811
     compile_all(nvrtc, codes(recipes), arch)
 
 
+def every_reduction(dtype):
+    """A body with all reductions of the table over the rows of one array, and a step that reads the first."""
+    d = Draft()
+    x = d.given((3, 37), dtype)
+    made = [d.call(op.name, (x,), {"axis": -1, "keepdims": op.name == "max"})
+            for op in OPS.values() if op.kind == "reduce" and dtype in op.row.dtypes]  # fmt: skip
+    return d.graph(*made, d.equal(x, d.max(x, axis=-1, keepdims=True)))
+
+
+@pytest.mark.parametrize("dtype", [*DTYPES, "int32", "uint8", "bool"])
+def test_every_reduction(dtype):
+    emulated(every_reduction(dtype))
+
+
 # ---- the CPU ---------------------------------------------------------------------------------------------------------
 
 
@@ -235,6 +250,7 @@ def on_host(graph):
 def test_host(dtype):
     for body in BODIES.values():
         on_host(body((2, 3, 40), dtype))
+    on_host(every_reduction(dtype))
     assert "failed" not in mx.rtc.report().replace("0 failed", "")
 
 
