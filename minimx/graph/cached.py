@@ -169,7 +169,9 @@ class CachedGraph:
                 type(self.block).__name__, "no tracing inside a trace", "a nested one", "Call the block directly"
             )
         name = type(self.block).__name__
-        return compile_function(name, function, leaves, _core.is_training(), wanted if recording else None)
+        return compile_function(
+            name, function, leaves, _core.is_training(), wanted if recording else None, not recording
+        )
 
     def graph(self, *args: Any) -> Graph:
         """The optimised forward graph for arguments like ``args``."""

@@ -72,13 +72,16 @@ def compile_function(
     args: Sequence[ndarray],
     training: bool,
     wanted: Callable[[Traced], Sequence[bool]] | None,
+    keeps: bool = False,
 ) -> Compiled:
-    """Traces and compiles. ``wanted`` tells which of the traced graph's inputs need a gradient; None: no gradient."""
+    """Traces and compiles. ``wanted`` tells which of the traced graph's inputs need a gradient; None: no gradient.
+    keeps: the caller can keep what is made of the captures alone (Compiled.prepared).
+    """
     t = trace(name, function, args, training)
     needs = list(wanted(t)) if wanted is not None else []
     gradient = differentiate(t, needs, training) if any(needs) else Gradient([], [], [])
     joint = join(t, gradient)
-    if wanted is None:
+    if keeps:
         joint.lasting = frozenset(joint.inputs[t.arguments :]) - {target for target, _ in joint.writes}
     noted("traced", joint)
     plain = joint.copy()
