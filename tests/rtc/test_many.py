@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import numpy as np
@@ -57,6 +57,7 @@ class Made:
     kernel: object
     name: str
     operands: list
+    nodes: list = field(default_factory=list)
 
 
 def step(reads, writes, n=64):
@@ -89,6 +90,13 @@ def test_intermediates_do_not_move():
     t = Block("arena")
     steps = [step([a, a, lr], [a]), step([b, b, lr], [t])]
     assert together(steps) == steps
+
+
+def test_intermediates_of_updates_move_along():
+    """A step that also writes to an input is an update, whose intermediates wait for those of all others."""
+    lr, a, b = blocks(3)
+    updates = [step([x, x, lr], [x, Block("arena")]) for x in (a, b)]
+    assert len(together(updates)) == 1
 
 
 def test_room_in_a_launch():
