@@ -58,9 +58,20 @@ def test_kernels_of_second_gradients(name):
 @each_form
 def test_hybridized(name):
     """A hybridized block gives what it gives imperatively: outputs, gradients, gradients of these."""
-    imperative, hybridized = forms.as_hybrid(name)
+    same(*forms.as_hybrid(name), NEAR["float32"] * 50)
+
+
+@compiler
+@pytest.mark.slow
+@each_type
+@each_form
+def test_hybridized_and_compiled(name, dtype):
+    """The same with the kernels that the machine's compiler made."""
+    same(*forms.as_hybrid(name, dtype, compiled=True), {"float64": 1e-3, "float32": 1e-3}.get(dtype, 2 * NEAR[dtype]))
+
+
+def same(imperative, hybridized, bound):
     for a, b in zip(imperative, hybridized, strict=True):
-        bound = NEAR["float32"] * 50
         numpy.testing.assert_allclose(b, a, rtol=bound, atol=bound * abs(a).max(initial=1e-3))
 
 
