@@ -423,14 +423,16 @@ double statistics_pass(const Call& c) {
 }
 
 /// True where sums by the way cost less than a pass for them, as timed or as remembered.
-bool timed_statistics_pay(const Call& c, const KernelPtr& both) {
+bool timed_statistics_pay(const Call& c) {
   const ChoiceFile file(c.device);
   const std::string problem = "pays: " + problem_of(c, {true, true, 0}).str();
   EngineChoice choice;
   if (file.find(problem, choice)) return choice.engine != 0;
-  const Call plain = without_statistics(c);
-  const KernelPtr alone = library_conv(plain);
-  choice.engine = !alone || 1e6 * (time_of(both, c) - time_of(alone, plain)) < statistics_pass(c);
+  if (const KernelPtr both = library_statistics(c)) {
+    const Call plain = without_statistics(c);
+    const KernelPtr alone = library_conv(plain);
+    choice.engine = !alone || 1e6 * (time_of(both, c) - time_of(alone, plain)) < statistics_pass(c);
+  }
   file.append(problem, choice);
   return choice.engine != 0;
 }
@@ -440,7 +442,8 @@ bool statistics_pay(const Call& c) {
   const double window = elements(*c.w.spec) / static_cast<double>(c.w.spec->shape[0]);
   const double item = static_cast<double>(itemsize(c.x.spec->dtype));
   const double moved = (elements(*c.x.spec) + elements(*c.w.spec) + elements(*c.y.spec)) * item / kBytes;
-  return kStatistics * std::max(moved, 2 * elements(*c.y.spec) * window / kFlops) < statistics_pass(c);
+  const double extra = kStatistics * std::max(moved, 2 * elements(*c.y.spec) * window / kFlops);
+  return extra < statistics_pass(c) && library_statistics(c);
 }
 
 /// conv_fwd_stats: by one engine, or a convolution and a pass over what it wrote.
@@ -488,8 +491,7 @@ bool conv_statistics_pay(std::span<const Spec> ins, std::span<const Spec> outs, 
   gpu(device).use();
   if (any_empty(ins) || any_empty(outs) || !std::all_of(ins.begin(), ins.end(), library_has)) return false;
   const Call c = call_of("conv_fwd_stats", ins, outs, attrs, device);
-  const KernelPtr both = library_statistics(c);
-  return both && (library_settings().autotune ? timed_statistics_pay(c, both) : statistics_pay(c));
+  return library_settings().autotune ? timed_statistics_pay(c) : statistics_pay(c);
 }
 
 }  // namespace minimx::cuda

@@ -37,6 +37,7 @@ enum Uid : int64_t { kX = 1, kW, kY, kBias, kZ, kSum, kSquares };  // in the ord
 constexpr int kDevices = 64;
 constexpr int64_t kWorkspace = int64_t{1} << 30;  // bytes that are worth a faster engine
 constexpr size_t kMostCandidates = 24;            // that autotuning times
+constexpr size_t kFewCandidates = 8;              // likewise, of those that cuDNN compiles for the problem
 
 [[noreturn]] void fail(const std::string& text) {
   throw Error(ErrorKind::kDevice, "convolution: expected cuDNN to run, got '" + text + "'. See mx.runtime.");
@@ -314,7 +315,8 @@ float time_of_engine(Graph& graph, int64_t index, const ConvProblem& p, int devi
 int64_t fastest(Candidates& candidates, const ConvProblem& p, int device) {
   int64_t best = -1;
   float best_ms = std::numeric_limits<float>::infinity();
-  for (size_t tried = 0; tried < kMostCandidates; ++tried) {
+  const size_t most = p.statistics ? kFewCandidates : kMostCandidates;
+  for (size_t tried = 0; tried < most; ++tried) {
     const int64_t index = candidates.next();
     if (index < 0) break;
     const float ms = time_of_engine(candidates.graph(), index, p, device);
