@@ -38,9 +38,9 @@ def takes(extent: int, element_arrays: int, dtypes: Collection[str], gpu: bool) 
     """Is a group whose rows have ``extent`` elements written as one kernel? Ask before grouping.
 
     element_arrays: how many arrays of a row must be held at a time, at most; the operands that have elements are a good
-    estimate. dtypes: of those. Compilers of the CPU do not make vector code of loops that convert float16.
+    estimate. dtypes: of those.
     """
-    if extent < 1 or (not gpu and "float16" in dtypes):
+    if extent < 1:
         return False
     size = max((max(4, BY_NAME[d].size) for d in dtypes), default=4)
     return extent * max(1, element_arrays) * size <= (HELD_BYTES if gpu else HELD_BYTES_CPU)

@@ -43,10 +43,10 @@ class Draft:
         return Graph("fused", self.inputs, self.nodes, list(outputs)).verify()
 
 
-def as_node(body: Graph, gpu: int = -1) -> Graph:
+def as_node(body: Graph, gpu: int = -1, form: str = "rows") -> Graph:
     """A graph whose one node is fused and has this body."""
     ins, outs = [v.like() for v in body.inputs], [v.like() for v in body.outputs]
-    node = IrNode("fused", list(ins), list(outs), {"form": "rows"}, "", body)
+    node = IrNode("fused", list(ins), list(outs), {"form": form} if form else {}, "", body)
     return Graph("whole", ins, [node], outs, gpu=gpu)
 
 
