@@ -150,14 +150,14 @@ def cut_columns(kept: Sequence[Axis], folded: Sequence[Axis], itemsize: int) -> 
     return columns_cut(count(kept), count(folded), pack)
 
 
-def columns_cut(results: int, elements: int, pack: int, least: int = 8) -> Cut:
-    """Threads x along results, threads y along elements, of which each takes ``least`` at least."""
+def columns_cut(results: int, elements: int, pack: int) -> Cut:
+    """Threads x along results, threads y along elements, of which each takes four at least."""
     packs = ceil(results, pack)
     x = min(32, power_of_two(packs))
     y = min(THREADS // x, power_of_two(ceil(elements, 4)))
     x = min(THREADS // y, power_of_two(packs))
     blocks = blocks_for(packs, x)
-    n = segments(elements, blocks, least * y, y)
+    n = segments(elements, blocks, 4 * y, y)
     each = max(1, ceil(elements, n))
     return Cut((x, y), blocks, max(1, ceil(elements, each)), each, pack)
 

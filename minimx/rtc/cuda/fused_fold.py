@@ -129,7 +129,7 @@ class FoldText:
         self.along = Offsets("Along", self.folded, _patterns(x.folded for x in near))
         self.into = Offsets("Into", self.kept, _patterns(x.kept for x in (*self.late, *(x for x, _ in self.ends))))
         sizes = (self.kept.size, self.folded.size, self.pack)
-        self.cut: Cut = rows_cut(*sizes) if self.is_rows else columns_cut(*sizes, least=4)
+        self.cut: Cut = rows_cut(*sizes) if self.is_rows else columns_cut(*sizes)
 
     # ---- packs ------------------------------------------------------------------------------------------------------
 
