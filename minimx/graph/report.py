@@ -25,8 +25,9 @@ from .lower import Lowering, Step, lower
 from .trace import flatten
 from .watch import Snapshots, watched
 
-# Rows whose kernels read their first operands more than once, and how many of them.
-TWICE = {"batch_norm_train": 1, "batch_norm_relu": 1, "batch_norm_grad": 2, "batch_norm_relu_grad": 2}
+# Rows whose kernels read an array for sums over channels, and then again for what is made with these.
+NORMS = ("batch_norm_train", "batch_norm_relu")
+NORM_GRADIENTS = ("batch_norm_grad", "batch_norm_relu_grad", "batch_norm_pair_grad")
 
 
 @dataclass
@@ -202,7 +203,7 @@ def report_of(seen: Snapshots) -> FusionReport:
 def alone(g: Graph) -> tuple[int, int]:
     """(kernels, bytes) where every node runs on its own; views are free."""
     nodes = [n for n in g.nodes if n.form != "view"]
-    moved = [v for n in nodes for v in (*{*n.values, *n.outputs}, *n.values[: TWICE.get(n.op, 0)])]
+    moved = [v for n in nodes for v in (*{*n.values, *n.outputs}, *read_again(n))]
     return len(nodes), sum(map(bytes_of, moved))
 
 
@@ -269,9 +270,16 @@ def kernel_of(half: str, s: Step, listing: Listing) -> Kernel:
 def again(n: Node, listing: Listing) -> int:
     """Bytes that a kernel reads a second time."""
     if n.body is None:
-        return sum(map(listing.looks, n.values[: TWICE.get(n.op, 0)]))
+        return sum(map(listing.looks, read_again(n)))
     seen = [o.slot for o in group_of_node(n, listing).inputs]
     return sum(listing.looks(n.values[slot]) * (seen.count(slot) - 1) for slot in set(seen))
+
+
+def read_again(n: Node) -> list[Value]:
+    """Operands that a kernel which is not fused reads a second time."""
+    if n.op in NORMS:
+        return n.values[:1]
+    return [v for v in n.values if v.shape == n.values[0].shape] if n.op in NORM_GRADIENTS else []
 
 
 def group_of_node(n: Node, listing: Listing) -> Any:
