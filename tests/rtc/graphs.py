@@ -15,6 +15,7 @@ import minimx as mx
 from minimx import autograd, gluon
 from minimx.gluon import nn
 from minimx.models import get_model
+from minimx.models.bert import BERTLayer
 from minimx.rtc import compile as compiling
 from minimx.rtc import kernel as kernels
 
@@ -99,6 +100,7 @@ GRAPHS: dict[str, tuple[Callable[[], gluon.Block], list[tuple[int, ...]]]] = {
     "activations": (lambda: chain(nn.PReLU(), nn.SELU(), nn.Mish(), nn.Activation("softsign")), [(4, 6, 5)]),
     "lstm": (lambda: Of(gates), [(5, 24), (5, 24), (5, 6)]),
     "attention": (lambda: Of(attention), [(2, 7, 8)] * 3),
+    "bert": (lambda: BERTLayer(32, 64, 4, 0.3), [(6, 2, 32)]),
     "mixed": (lambda: Of(mixed), [(4, 5, 6), (5, 1), (6,)]),
     "float16": (lambda: Of(narrow("float16")), [(6, 40), (40,)]),
     "bfloat16": (lambda: Of(narrow("bfloat16")), [(6, 40), (6, 1)]),
