@@ -182,10 +182,11 @@ def finished(g: Graph, half: str) -> Graph:
     if settings.fusion:
         from .passes.expand import expand
         from .passes.fusion import fuse
+        from .passes.left_sums import absorb_left_sums
         from .passes.reshapes import move_reshapes
         from .passes.spread import spread_early
 
-        passes += [spread_early, dead_code, move_reshapes, expand, dead_code, fuse]
+        passes += [spread_early, dead_code, move_reshapes, expand, dead_code, fuse, absorb_left_sums]
     noted(f"{half}: cut", g)
     for p in passes:
         g = noted(f"{half}: {p.__name__}", p(g).verify())
