@@ -8,6 +8,7 @@ import pytest
 import minimx as mx
 from minimx import errors, lr_scheduler
 from minimx import optimizer as opt
+from minimx.optimizer import adam as adam_rules
 
 
 def momentum_step(w, s, step, momentum):
@@ -295,3 +296,47 @@ def test_errors():
         opt.Adam(beta2=1.5)
     with pytest.raises(TypeError):
         opt.Adam(beta3=1)
+
+
+@pytest.mark.parametrize("name, kwargs", [("lamb", {}), ("lars", {"momentum": 0.9, "eta": 0.1})])
+def test_norms_of_many_parameters(name, kwargs):
+    """Norms are asked for 250 arrays at once; each parameter gets its own."""
+    rng = onp.random.default_rng(0)
+    shapes = [(1 + i % 7,) for i in range(300)] + [(), (2, 3, 1)]
+    first = [rng.normal(size=s).astype("float32") for s in shapes]
+    grads = [rng.normal(size=s).astype("float32") for s in shapes]
+    together, alone = opt.create(name, learning_rate=0.1, **kwargs), opt.create(name, learning_rate=0.1, **kwargs)
+    joint, single = ([mx.np.array(w) for w in first] for _ in range(2))
+    update, update_one = opt.get_updater(together), opt.get_updater(alone)
+    for _ in range(2):
+        update(list(range(len(shapes))), [mx.np.array(g) for g in grads], joint)
+        for i, (g, w) in enumerate(zip(grads, single, strict=True)):
+            update_one(i, mx.np.array(g), w)
+    for a, b in zip(joint, single, strict=True):
+        onp.testing.assert_allclose(a.asnumpy(), b.asnumpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_lars_leaves_some_parameters_their_rate():
+    names = {0: "conv.weight", 1: "norm.gamma", 2: "norm.beta", 3: "conv.bias"}
+    optimizer = opt.LARS(learning_rate=1.0, eta=0.5, param_idx2name=names)
+    weights = [mx.np.ones((4,)) for _ in names]
+    opt.get_updater(optimizer)(list(names), [mx.np.full((4,), 0.25) for _ in names], weights)
+    trust = 0.5 * 2 / (0.25 * 2 + 1e-8)
+    assert weights[0].asnumpy() == pytest.approx(1 - trust * 0.25)
+    assert all(w.tolist() == [0.75] * 4 for w in weights[1:])
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "nadam", "adamax", "lamb", "lars"])
+def test_one_program_serves_all_steps(name):
+    """Numbers that change from step to step are operands from the first one on."""
+    optimizer = opt.create(name, learning_rate=0.1)
+    run(optimizer, steps=4)
+    assert len(optimizer._fused._programs) == 1
+
+
+def test_corrections_of_arrays_are_exact_near_one():
+    for beta in (0.9, 0.999, 0.9999, 0.0):
+        for t in (1, 2, 10, 1000, 100_000):
+            got = adam_rules.correction(beta, mx.np.array(float(t)))
+            got = got.item() if hasattr(got, "item") else got
+            assert got == pytest.approx(adam_rules.correction(beta, t), rel=1e-6)
