@@ -4,9 +4,10 @@
 
 Taps are the places of maxima inside their windows, counted in C order. A thread makes one element of the result, or 16
 bytes of neighbouring channels where channels are the fastest axis of all operands; it reads all that this needs, so
-that nothing is added atomically: backward looks at the windows that cover an element. Elements that windows share come
-from the caches, so each operand moves through memory once. Windows are written into the text, sizes and strides (any)
-are arguments. Pooling over all of space is a reduction and not here.
+that nothing is added atomically: backward looks at the windows that cover an element, and a thread makes a block of
+elements, as many as a step has, since the same windows cover them all. Elements that windows share come from the
+caches, so each operand moves through memory once. Windows are written into the text, sizes and strides (any) are
+arguments. Pooling over all of space is a reduction and not here.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from .recipe import Argument, Code, Launch, Operand, Recipe, Value, blocks_for, 
 
 THREADS = 256
 UNROLLED = 16  # taps, at most, of windows whose loops are unrolled
+MOST_BLOCK = 8  # elements of a thread, backward, at most; where steps are longer, it makes one
 
 # Before it come T, Real (of sums), Tap, Index; kWidth (channels of a thread), kLast (from thread to thread they change
-# fastest), the window K0 K1 K2, its steps S0 S1 S2 and the padding P0 P1 P2; kMax, kInclude (padding counts), kTaps.
-# For padding, loops over windows read a place that counts for nothing: loads without a branch go out together.
+# fastest), the window K0 K1 K2, its steps S0 S1 S2 and the padding P0 P1 P2, a thread's elements E0 E1 E2; kMax,
+# kInclude (padding counts), kTaps. For padding, loops over windows read a place that counts for nothing: loads without
+# a branch go out together.
 HEAD = """
 constexpr int kVolume = K0 * K1 * K2;
 constexpr int kUnroll = kVolume <= UNROLLED ? UNROLLED : 1;
@@ -91,6 +94,8 @@ inline Real share(const View& x, const View& o) {
 """
 
 FORWARD = """
+inline View work(const View& vy) { return vy; }
+
 template <bool kWide>
 void pool(const T* x, T* y, Tap* taps, const View& vx, const View& vy, const View& vt, const View& o) {
   const Index i0 = o.d0 * S0 - P0, i1 = o.d1 * S1 - P1, i2 = o.d2 * S2 - P2;
@@ -127,47 +132,71 @@ void pool(const T* x, T* y, Tap* taps, const View& vx, const View& vy, const Vie
 }
 """
 
+# Element i of an axis has the phase r = (i + P) % S in the block b = (i + P) / S, which windows b, b - 1, ... cover; in
+# window b - t it is number r + t * S. A thread makes the phases 0 to E - 1, where E is S or 1.
 BACKWARD = """
-/// The first window that covers element i along an axis; the last is (i + p) / s.
-inline Index first_window(Index i, int k, int s, int p) { return i + p < k ? 0 : (i + p - k) / s + 1; }
+inline Index blocks(Index size, int s, int p) { return (size - 1 + p) / s - p / s + 1; }
+
+/// The threads: those of vx with blocks in place of elements.
+inline View work(View v) {
+  if (E0 == S0) v.d0 = blocks(v.d0, S0, P0);
+  if (E1 == S1) v.d1 = blocks(v.d1, S1, P1);
+  if (E2 == S2) v.d2 = blocks(v.d2, S2, P2);
+  return v;
+}
+
+/// Block and first phase of a thread's elements along an axis.
+struct Axis {
+  Index block;
+  int phase;
+  Axis(Index i, int e, int s, int p) : block(e == s ? i + p / s : (i + p) / s), phase(e == s ? 0 : (i + p) % s) {}
+};
 
 template <bool kWide>
 void pool(const T* dy, T* dx, const Tap* taps, const View& vy, const View& vx, const View& vt, const View& i) {
-  const Index o0 = first_window(i.d0, K0, S0, P0), o1 = first_window(i.d1, K1, S1, P1),
-              o2 = first_window(i.d2, K2, S2, P2);
-  Real sum[kWidth] = {};
+  const Axis a0(i.d0, E0, S0, P0), a1(i.d1, E1, S1, P1), a2(i.d2, E2, S2, P2);
+  constexpr int T0 = (K0 + S0 - 1) / S0, T1 = (K1 + S1 - 1) / S1, T2 = (K2 + S2 - 1) / S2;
+  Real sum[E0 * E1 * E2][kWidth] = {};
   View o = i;
 #pragma unroll kUnroll
-  for (int a = 0; a < (K0 + S0 - 1) / S0; ++a)
+  for (int t0 = T0 - 1; t0 >= 0; --t0)
 #pragma unroll kUnroll
-    for (int b = 0; b < (K1 + S1 - 1) / S1; ++b)
+    for (int t1 = T1 - 1; t1 >= 0; --t1)
 #pragma unroll kUnroll
-      for (int c = 0; c < (K2 + S2 - 1) / S2; ++c) {
-        o.d0 = o0 + a, o.d1 = o1 + b, o.d2 = o2 + c;
-        const Index k0 = i.d0 + P0 - o.d0 * S0, k1 = i.d1 + P1 - o.d1 * S1, k2 = i.d2 + P2 - o.d2 * S2;
-        const bool there = k0 >= 0 && k1 >= 0 && k2 >= 0 && o.d0 < vy.d0 && o.d1 < vy.d1 && o.d2 < vy.d2;
+      for (int t2 = T2 - 1; t2 >= 0; --t2) {
+        o.d0 = a0.block - t0, o.d1 = a1.block - t1, o.d2 = a2.block - t2;
+        const bool there = o.d0 >= 0 && o.d1 >= 0 && o.d2 >= 0 && o.d0 < vy.d0 && o.d1 < vy.d1 && o.d2 < vy.d2;
         if (!there) o.d0 = o.d1 = o.d2 = 0;
         const Values g = load<kWide, Values>(dy + vy.at(o));
-        if constexpr (kMax) {
-          const Places places = load<kWide, Places>(taps + vt.at(o));
-          const int tap = static_cast<int>((k0 * K1 + k1) * K2 + k2);
+        const Places places = kMax ? load<kWide, Places>(taps + vt.at(o)) : Places{};
+        const Real scale = kMax ? Real(1) : share(vx, o);
+#pragma unroll
+        for (int e = 0; e < E0 * E1 * E2; ++e) {
+          const int k0 = a0.phase + e / (E1 * E2) + t0 * S0, k1 = a1.phase + e / E2 % E1 + t1 * S1,
+                    k2 = a2.phase + e % E2 + t2 * S2, tap = (k0 * K1 + k1) * K2 + k2;
+          const bool covered = there && k0 < K0 && k1 < K1 && k2 < K2;
 #pragma unroll
           for (int j = 0; j < kWidth; ++j)
-            if (there && places.at[j] == tap) sum[j] += wide(g.at[j]);
-        } else {
-          const Real scale = share(vx, o);
-#pragma unroll
-          for (int j = 0; j < kWidth; ++j) sum[j] += there ? wide(g.at[j]) * scale : Real(0);
+            if (covered && (!kMax || places.at[j] == tap)) sum[e][j] += wide(g.at[j]) * scale;
         }
       }
-  Values out;
 #pragma unroll
-  for (int j = 0; j < kWidth; ++j) out.at[j] = to<T>(sum[j]);
-  store<kWide>(dx + vx.at(i), out);
+  for (int e = 0; e < E0 * E1 * E2; ++e) {
+    View at = i;
+    at.d0 = a0.block * S0 - P0 + a0.phase + e / (E1 * E2), at.d1 = a1.block * S1 - P1 + a1.phase + e / E2 % E1;
+    at.d2 = a2.block * S2 - P2 + a2.phase + e % E2;
+    if (at.d0 < 0 || at.d1 < 0 || at.d2 < 0 || at.d0 >= vx.d0 || at.d1 >= vx.d1 || at.d2 >= vx.d2) continue;
+    Values out;
+#pragma unroll
+    for (int j = 0; j < kWidth; ++j) out.at[j] = to<T>(sum[e][j]);
+    store<kWide>(dx + vx.at(at), out);
+  }
 }
 """
 
 GATHER = """
+inline View work(const View& vy) { return vy; }
+
 template <bool kWide>
 void pool(const T* x, T* y, const Tap* taps, const View& vx, const View& vy, const View& vt, const View& o) {
   const Places places = load<kWide, Places>(taps + vt.at(o));
@@ -189,12 +218,13 @@ KERNEL = """
 extern "C" __global__ void __launch_bounds__(256) KERNEL(const T* in, T* out, TAPS taps, PARAMETERS) {
   const View vi{FIELDS_I}, vo{FIELDS_O}, vt{FIELDS_T};
   const bool wide = kWidth > 1 && aligned<Values>(in) && aligned<Values>(out) && aligned<Places>(taps);
-  const Index n = vo.threads(), step = Index(gridDim.x) * 256;
+  const View threads = work(vo);
+  const Index n = threads.threads(), step = Index(gridDim.x) * 256;
   for (Index i = Index(blockIdx.x) * 256 + threadIdx.x; i < n; i += step) {
     if (wide)
-      pool<true>(in, out, taps, vi, vo, vt, vo.element(i));
+      pool<true>(in, out, taps, vi, vo, vt, threads.element(i));
     else
-      pool<false>(in, out, taps, vi, vo, vt, vo.element(i));
+      pool<false>(in, out, taps, vi, vo, vt, threads.element(i));
   }
 }
 """
@@ -236,8 +266,16 @@ def _recipe(
     if not prod(source.shape):  # all is padding: reads go to memory that there is, and count for nothing
         data, views[0] = (data[1], data[1]), [*views[0][:5], *[0] * 5]
     counts = prod(result.shape) // width
+    if body is BACKWARD:
+        counts = -(-counts // _block(attrs))
     args: tuple[Argument, ...] = (*data, taps or data[0], *(Value(v) for view in views for v in view))
     return Recipe((Launch(kernel, (blocks_for(counts, THREADS), 1, 1), (THREADS, 1, 1), args),))
+
+
+def _block(attrs: dict[str, Any]) -> int:
+    """Elements that a thread makes, backward."""
+    step = prod(attrs["stride"])
+    return step if step <= MOST_BLOCK else 1
 
 
 def _check(source: Spec, result: Spec, attrs: dict[str, Any]) -> None:
@@ -291,6 +329,8 @@ def _code(body: str, name: str, operands: list[Spec], attrs: dict[str, Any], wid
     constants: dict[str, int] = {"kWidth": width}
     for letter, key, missing in (("K", "kernel", 1), ("S", "stride", 1), ("P", "pad", 0)):
         constants |= {f"{letter}{i}": v for i, v in enumerate(_three(attrs[key], missing))}
+    step = _three(attrs["stride"], 1)
+    constants |= {f"E{i}": n if _block(attrs) > 1 else 1 for i, n in enumerate(step)}
     flags = {"kLast": _channels_fastest(operands[1]), "kMax": attrs["kind"] == "max"}
     flags |= {"kInclude": attrs["kind"] == "avg_include", "kTaps": taps is not None}
     lines += [f"[[maybe_unused]] constexpr int {k} = {int(v)};" for k, v in constants.items()]
