@@ -16,6 +16,7 @@ import minimx as mx
 from minimx import autograd, gluon
 from minimx.gluon import nn
 from minimx.rtc.compiler import find_compiler
+from minimx.rtc.cuda import compile as compiling
 
 pytestmark = pytest.mark.cpu_only("graphs for a GPU are run on the CPU here")
 compiler = pytest.mark.skipif(find_compiler() is None, reason="needs a C++ compiler")
@@ -53,6 +54,20 @@ def test_kernels(name, dtype, texts):
 @each_form
 def test_kernels_of_second_gradients(name):
     forms.check(name, "float32", 2, forms.emulated)
+
+
+@pytest.mark.slow
+def test_texts_compile():
+    """NVRTC takes the CUDA of all forms in all types; it needs no GPU."""
+    try:
+        nvrtc = compiling.Nvrtc()
+    except mx.errors.MissingExtra as error:
+        pytest.skip(str(error))
+    graphs = [forms.grouped(forms.traced(name, forms.operands(name, d), 1)) for name in FORMS for d in DTYPES]
+    launches = [x for g in graphs for n in forms.fused_nodes(g) for x in forms.recipe_of(n).launches]
+    codes = list({x.code.name: x.code for x in launches}.values())
+    for i in range(0, len(codes), 48):
+        assert nvrtc.run(compiling.source(codes[i : i + 48]), "sm_90")
 
 
 @each_form
