@@ -138,6 +138,22 @@ def test_backward_keeps_its_types():
     assert g.dtype == "float32" and (g.asnumpy() == 2).all()
 
 
+@pytest.mark.parametrize("hybrid", [False, True])
+def test_second_order(hybrid):
+    net, x, _ = made("mlp", hybrid)
+    x.attach_grad()
+    found = {}
+    for dtype in (None, "float16"):
+        for _ in range(2):
+            with amp.autocast(dtype), autograd.record():
+                g = autograd.grad(net(x).sum(), [x], create_graph=True)[0]
+                penalty = (g * g).sum()
+            penalty.backward()
+        assert g.dtype == penalty.dtype == x.grad.dtype == "float32"
+        found[dtype] = x.grad.asnumpy()
+    onp.testing.assert_allclose(found["float16"], found[None], atol=0.02 * abs(found[None]).max())
+
+
 def test_batch_norm_has_parameters_in_float32():
     x = mx.np.array(onp.random.default_rng(0).normal(size=(4, 3, 5, 5)), dtype="float16")
     gamma, beta, mean, var = mx.np.ones(3) * 1.001, mx.np.zeros(3), mx.np.zeros(3), mx.np.ones(3)
@@ -289,6 +305,23 @@ def test_nobody_waits(monkeypatch):
             with amp.scale_loss(loss, trainer) as scaled:
                 autograd.backward(scaled)
         trainer.step(12)
+
+
+def test_devices_agree():
+    """Each device has a scale of its own, and as all see the same gradients, all skip the same steps."""
+    p = gluon.Parameter("w", shape=(2,), init="ones")
+    p.initialize(device=[mx.cpu(0), mx.cpu(1)])
+    trainer = gluon.Trainer([p], "sgd", {"learning_rate": 0.5})
+    amp.init_trainer(trainer, amp.LossScaler(64.0))
+    for factor in (1.0, float("inf"), 1.0):
+        with autograd.record():
+            losses = [(w * factor).sum() for w in p.list_data()]
+            with amp.scale_loss(losses, trainer) as scaled:
+                autograd.backward(scaled)
+        trainer.step(4)
+    assert [w.tolist() for w in p.list_data()] == [[0.5, 0.5]] * 2
+    states = trainer._amp_loss_scaler._states
+    assert len(states) == 2 and all(s.scale.item() == 32 and s.skipped.item() == 1 for s in states.values())
 
 
 def test_unscale_to_look_at_gradients():
