@@ -4,7 +4,7 @@
     dw = matmul(transpose(g), x), db = sum(g, 0)   becomes   dw, db = matmul_sums(transpose(g), x), on a GPU
 
 The first where nobody else reads y: in training a ReLU's gradient reads r, gelu_tanh's reads y, so that one is left to
-inference. The second where g comes straight from a product or from outside: what a pointwise operator makes is added
+inference. The second where g comes straight from a product, or from outside: what a pointwise operator makes is added
 up by its own kernel (fusion.py), which has it in registers. On a GPU only where cuBLASLt has an algorithm.
 """
 
@@ -19,6 +19,7 @@ from .norm import Reading, in_order
 
 ACTIVATIONS = ("relu", "gelu_tanh")
 FLOATS = ("float32", "float16", "bfloat16")
+MOVERS = ("concatenate", "paste")  # the gradients of split and of slices
 
 Found = list[tuple[tuple[Node, Node], Node]]  # two nodes, and what stands for both
 
@@ -80,4 +81,4 @@ def _is_direct(v: Value, reading: Reading) -> bool:
     n = reading.producers.get(v)
     while n is not None and n.body is None and OPS[n.op].kind == "view":
         n = reading.producers.get(n.inputs[0])  # type: ignore[arg-type]
-    return n is None or n.form == "library"
+    return n is None or n.form == "library" or n.op in MOVERS
