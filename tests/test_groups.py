@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import time
 from dataclasses import replace
 
 import numpy
@@ -13,7 +15,7 @@ import minimx as mx
 from minimx.graph import compile as compiling
 from minimx.graph.ir import Graph, Node, Value
 from minimx.graph.lower import lower
-from minimx.graph.passes import products
+from minimx.graph.passes import domains, expand, products
 from minimx.graph.passes.expand import EXPANSIONS
 from minimx.graph.passes.grouping import MAX_OPERANDS
 from minimx.graph.trace import differentiate, trace
@@ -390,3 +392,57 @@ def test_sums_that_no_group_takes_are_a_product_s(monkeypatch, fuses, no_limits)
     g.gpu = 0
     made = kernels(compiling.finished(g, "test"))
     assert ("matmul_sums" in made, "sum" in made) == (fuses, not fuses), made
+
+
+def test_rows_that_are_read_across_are_caught(monkeypatch):
+    """Teeth: if the pass lets any node read what was reduced, the group's description is refused."""
+    monkeypatch.setattr(domains.Reducing, "fits", lambda self, producer, reader: True)
+    with pytest.raises(mx.errors.GraphError, match="read where they were made"):
+        Twins(lambda x: x * 2 - (x * 3).sum(1), [array(16, 16)], members=False)
+
+
+def test_a_shift_left_out_is_caught(monkeypatch):
+    """Teeth: softmax without its largest element taken away gives other numbers."""
+    right = expand.Writer.__call__
+    monkeypatch.setattr(
+        expand.Writer,
+        "__call__",
+        lambda self, op, *xs, **attrs: right(self, op, *xs, **attrs) if op != "subtract" else right(self, "add", *xs),
+    )
+    with pytest.raises(AssertionError):
+        check(lambda x: npx.softmax(x * 100, axis=-1), [array(5, 40)])
+
+
+def ladder(n):
+    """A graph of n cells: a softmax, nodes in another shape, something that ends a group, and a fold that all read."""
+    x = v = Value((8, 16), "float32")
+    nodes = []
+    for _ in range(n):
+        for op, shape, attrs in (
+            ("exp", (8, 16), {}),
+            ("softmax_of", (8, 16), {"axis": -1}),
+            ("reshape", (2, 4, 16), {"shape": (2, 4, 16)}),
+            ("tanh", (2, 4, 16), {}),
+            ("reshape", (8, 16), {"shape": (8, 16)}),
+            ("cumsum", (8, 16), {"axis": 0}),
+        ):
+            nodes.append(Node(op, [v], [Value(shape, "float32")], attrs))
+            v = nodes[-1].outputs[0]
+        total, out = Value((16,), "float32"), v.like()
+        nodes += [Node("sum", [v], [total], {"axis": 0}), Node("multiply", [v, total], [out])]
+        v = out
+    return Graph("ladder", [x], nodes, [v])
+
+
+def test_time_is_linear():
+    def seconds(n):
+        g = ladder(n)
+        gc.disable()
+        start = time.perf_counter()
+        compiling.finished(g, "test")
+        gc.enable()
+        return time.perf_counter() - start
+
+    seconds(10)
+    small, large = min(seconds(100) for _ in range(3)), min(seconds(800) for _ in range(3))
+    assert large < 24 * small  # 8 times the nodes; a quadratic pass would take 64 times as long

@@ -202,7 +202,7 @@ class _Reading:
         last = x.shape[axis] > 1 and all(d == 1 for d in x.shape[axis + 1 :])
         if not last or len(space) < 2 or not all(v.dtype in (x.dtype, wide(x)) for v in n.values):
             return False
-        arrays = [x.like(dtype=wide(x)) for _ in range(3)]
+        arrays = [x, x.like(dtype=wide(x)), x.like(dtype=wide(x))]
         folded = n.op != "row_norm_backward" or len(n.outputs) == 1
         lead = tuple(range(len(space) - 1))
         return rows_take(Reduction(space, (len(space) - 1,)), arrays, self.gpu) and (
