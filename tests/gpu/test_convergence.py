@@ -35,6 +35,7 @@ class Training:
         if way == "amp":
             with self.mode():
                 amp.init_trainer(self.trainer)
+        self.whole = gluon.TrainStep(net, self.loss, self.trainer)
 
     def mode(self):
         """Mixed precision, or not."""
@@ -45,8 +46,11 @@ class Training:
         with self.mode():
             return self.net(images.astype(self.dtype) if self.way == "cast" else images).astype("float32")
 
-    def step(self, images, labels):
-        """One step; the losses."""
+    def step(self, images, labels, whole: bool = False):
+        """One step; the losses. whole: as one program."""
+        if whole:
+            with self.mode():
+                return self.whole(images.astype(self.dtype) if self.way == "cast" else images, labels)
         with autograd.record():
             loss = self.loss(self.scores(images), labels)
             if self.way == "amp":
@@ -59,7 +63,7 @@ class Training:
         return loss
 
 
-def accuracy_of_digits(way: str, dtype: str, hybridize: bool = True) -> float:
+def accuracy_of_digits(way: str, dtype: str, hybridize: bool = True, whole: bool = False) -> float:
     """Accuracy on digits that were not trained on, of a small ResNet after a few epochs."""
     mx.random.seed(1)
     np.random.seed(1)
@@ -76,7 +80,7 @@ def accuracy_of_digits(way: str, dtype: str, hybridize: bool = True) -> float:
     for epoch in range(EPOCHS):
         job.trainer.set_learning_rate(RATE * (1 - epoch / EPOCHS))
         for images, labels in train:
-            job.step(images.to_device(device), labels.to_device(device))
+            job.step(images.to_device(device), labels.to_device(device), whole)
     metric = gluon.metric.Accuracy()
     for images, labels in valid:
         metric.update(labels.to_device(device), job.scores(images.to_device(device)))
@@ -101,6 +105,12 @@ def test_digits(wide, dtype, way):
 def test_digits_operator_by_operator(wide):
     """Not hybridized: nothing is fused."""
     assert abs(accuracy_of_digits("amp", "float16", hybridize=False) - wide) < 0.02
+
+
+@NARROW
+def test_digits_in_whole_steps(wide, dtype):
+    """Forward, backward and update as one program."""
+    assert abs(accuracy_of_digits("amp", dtype, whole=True) - wide) < 0.02
 
 
 def losses_of_torch(state, dtype: str) -> list[float]:
