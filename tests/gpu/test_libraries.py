@@ -69,6 +69,70 @@ def test_an_unaligned_view_in_a_graph():
         np.testing.assert_allclose(net(x[i : i + 2]).asnumpy(), want[i : i + 2], rtol=1e-5, atol=1e-5)
 
 
+# --- what comes with a convolution or a product ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+@pytest.mark.parametrize("channels", [3, 32])
+def test_convolution_with_residual(channels, layout, dtype):
+    """Fused or in steps, on operands that lie well and on views; the bias of the others' type and in float32."""
+    last = layout == "NHWC"
+    x = numbers((5, 14, 14, channels) if last else (5, channels, 14, 14), dtype)
+    w = numbers((64, 3, 3, channels) if last else (64, channels, 3, 3), dtype)
+    z, b = numbers((5, 14, 14, 64) if last else (5, 64, 14, 14), dtype), numbers((64,), dtype)
+    attrs = {"pad": (1, 1), "layout": layout}
+    for seen in (lambda v: v, lambda v: v[1:], lambda v: v[::-1]):
+        for bias in (b, (None, None)):
+            made = [f.convolution_relu(seen(x[i]), w[i], bias[i], seen(z[i]), **attrs) for i in (0, 1)]
+            want, got = (y.astype("float32").asnumpy() for y in made)
+            np.testing.assert_allclose(got, want, rtol=8e-3 if dtype == "bfloat16" else 1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("shape", [(64, 128, 96), (5, 7, 3), (33, 64, 1), (1, 8, 16)])
+def test_products_with_epilogues(shape, dtype):
+    m, k, n = shape
+    x, w, b = numbers((m, k), dtype), numbers((n, k), dtype), numbers((n,), dtype)
+    a, c = numbers((k, m), dtype), numbers((k, n), dtype)
+    scale = 8e-3 if dtype == "bfloat16" else 1e-3
+    for act in ("relu", "gelu_tanh"):
+        for bias in (b, (None, None)):
+            want, got = (f.fully_connected_act(x[i], w[i], bias[i], act=act) for i in (0, 1))
+            np.testing.assert_allclose(got.astype("float64").asnumpy(), want.astype("float64").asnumpy(), rtol=scale,
+                                       atol=scale)  # fmt: skip
+    for want, got in zip(*(f.matmul_sums(a[i].T, c[i]) for i in (0, 1)), strict=True):
+        np.testing.assert_allclose(got.astype("float64").asnumpy(), want.astype("float64").asnumpy(), rtol=scale)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_folded_inference(dtype):
+    """A norm, a residual and a ReLU inside the convolution; weights that change are noticed by captured graphs."""
+    nn = mx.gluon.nn
+
+    class Block(nn.HybridSequential):
+        def forward(self, x):
+            return mx.npx.relu(super().forward(x) + x)
+
+    net = Block()
+    net.add(nn.Conv2D(64, 3, padding=1, use_bias=False, layout="NHWC", in_channels=64), nn.BatchNorm(axis=-1))
+    net.initialize(mx.init.Xavier(), device=mx.gpu(0))
+    x = mx.np.random.normal(size=(8, 28, 28, 64))
+    with mx.autograd.record():
+        net(x)
+    net.cast(dtype)
+    x = x.astype(dtype)
+    net.hybridize(static_alloc=True, static_shape=True)
+    for change in (1.0, 2.0):
+        net[1].gamma.set_data(net[1].gamma.data() * change)
+        for _ in range(4):
+            y = net(x)
+        want, y = net._call_eager(x).astype("float32").asnumpy(), y.astype("float32").asnumpy()
+        np.testing.assert_allclose(y, want, atol=(0.04 if dtype == "bfloat16" else 5e-3) * np.abs(want).max())
+    (entry,) = (e for e in net._cached.entries.values() if e.prepared is not None)
+    assert [n.op for n in entry.compiled.forward.nodes] == ["convolution_relu"]
+
+
 # --- settings and threads ----------------------------------------------------------------------------------------
 
 
