@@ -14,6 +14,7 @@ from ..ops.dtypes import BY_NAME
 from ..ops.table import OPS
 from .ir import Graph, Node, Value
 from .passes.domains import folds_take, rows_take
+from .passes.expand import EXPANSIONS
 from .passes.grouping import MAX_OPERANDS, MAX_PRIMITIVES
 from .passes.spaces import VIEWS, Reduction, reduction_of, space_of, without_ones
 
@@ -76,13 +77,15 @@ def reader_of(v: Value, n: Node) -> Node:
 
 def _runs(n: Node) -> bool:
     """True for what may be a member of a kernel."""
-    return n.op not in VIEWS and (space_of(n) is not None or reduction_of(n) is not None)
+    return n.op not in VIEWS and (n.op in EXPANSIONS or space_of(n) is not None or reduction_of(n) is not None)
 
 
 def why_apart(p: Node, r: Node, v: Value, producer: Node, reader: Node, ways: _Ways) -> str:
     """Why row ``p`` of node ``producer`` and row ``r`` of node ``reader``, which reads its ``v``, are two kernels."""
     made, read = reduction_of(p), reduction_of(r)
     reason = ""
+    if p.op in EXPANSIONS or r.op in EXPANSIONS:
+        return _not_written_out(p if p.op in EXPANSIONS else r, ways.gpu)
     if made is not None and read is not None:
         reason = _two_reductions(made, read)
     elif made is not None:
@@ -97,6 +100,14 @@ def why_apart(p: Node, r: Node, v: Value, producer: Node, reader: Node, ways: _W
     if between is not None:
         return f"another way between them leads through {between}, which has to be done first"
     return _bounds(producer, reader) or _one_kernel_only(producer, reader)
+
+
+def _not_written_out(n: Node, gpu: bool) -> str:
+    shape = n.values[0].shape
+    axis = int(n.attrs.get("axis", -1)) % max(len(shape), 1)
+    if n.op != "dropout_train" and any(d != 1 for d in shape[axis + 1 :]):
+        return f"{n.op} is written out for groups along the last axis only, not along axis {axis} of {_shape(shape)}"
+    return f"{n.op} over {_shape(shape)} is a kernel of its own {_where(gpu)}"
 
 
 def _two_reductions(made: Reduction, read: Reduction) -> str:
