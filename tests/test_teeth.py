@@ -223,12 +223,18 @@ def test_a_pass_that_loses_a_sign(monkeypatch, fresh):
 def test_a_memory_plan_that_overlaps(monkeypatch, fresh):
     """All buffers at one place."""
 
-    def plan(buffers):
+    def plan(buffers, fixed=(), tray=0):
         for b in buffers:
             b.offset = 0
         return max((b.bytes for b in buffers), default=0)
 
     monkeypatch.setattr(memory, "plan", plan)
+    hybrid(fresh)
+
+
+def test_a_tray_taken_for_empty(monkeypatch, fresh):
+    """Intermediates are put over what is saved."""
+    monkeypatch.setattr(lowering.Lowering, "in_tray", lambda self, outs: [])
     hybrid(fresh)
 
 
