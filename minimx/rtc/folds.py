@@ -18,6 +18,7 @@ from ..ops.table import normal_axes
 from .group import Body, Member, Operand, Reduction, Ref, Step, c_strides, collapse, reduction_of, step_of
 
 SHORT_RUN = 16  # elements of one result in a row; fewer are read across neighbouring results instead
+NEIGHBOURS = 16  # results side by side that one thread of the CPU takes at least
 MOST_ALONE = 1 << 22  # elements that one thread of the CPU may have to take where results are too few to share
 
 
@@ -72,8 +73,8 @@ class FoldGroup:
 
     @property
     def items(self) -> int:
-        """How many iterations the host's function is split into: results."""
-        return self.results
+        """How many iterations the host's function is split into: results, or cache lines of neighbouring ones."""
+        return self.results if self.is_rows() else -(-self.results // NEIGHBOURS)
 
     def title(self) -> str:
         """One line for people: ``multiply, sum over (/4096/, 768): float32, float32[0, 1] -> float32``."""

@@ -1,4 +1,4 @@
-"""Host dialect of "fold" groups (folds.py): a C++ function over the results [begin, end), for the machine's compiler.
+"""Host dialect of "fold" groups (folds.py): a C++ function over a range of results, for the machine's compiler.
 
 Where results lie side by side in memory, the inner loop runs along a tile of them, an accumulator for each; where the
 elements of one result do, along those, dealt to kLanes accumulators. Both are plain enough for the compiler to
@@ -12,7 +12,7 @@ import math
 
 from ..ops.dtypes import BY_NAME
 from . import text
-from .folds import FoldGroup
+from .folds import NEIGHBOURS, FoldGroup
 from .group import Operand, Ref
 
 TILE = 512  # neighbouring results that are taken at once
@@ -125,6 +125,7 @@ class _Loops:
 
     def columns(self) -> None:
         """A tile of neighbouring results in turn; the inner loop runs along the tile, once for each element."""
+        self.put(f"begin *= {NEIGHBOURS}, end = std::min<int64_t>(end * {NEIGHBOURS}, {self.group.results});")
         self.open("for (int64_t r = begin; r < end;)")
         axes = self.kept + ([self.run] if self.run is not None else [])
         self.indices("r", axes)

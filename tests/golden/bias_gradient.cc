@@ -6,6 +6,7 @@ extern "C" void fused_15354b0dbaa9(void* const* data, int64_t begin, int64_t end
   auto* q1 = static_cast<Half*>(data[3]);
   constexpr int64_t kWidth = 512;
   alignas(64) float a0[2][kWidth];  // of sum
+  begin *= 16, end = std::min<int64_t>(end * 16, 768);
   for (int64_t r = begin; r < end;) {
     const int64_t i1 = r;
     const int64_t width = std::min({kWidth, 768 - i1, end - r});
