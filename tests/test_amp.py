@@ -288,6 +288,20 @@ def test_whole_steps_scale_too():
     assert 0 < trainer._amp_loss_scaler.skipped < 6, "the first steps overflow"
 
 
+def test_gradients_of_a_whole_step_stay_in_16_bits():
+    """Only the update wants them in float32: what looks at all of them looks at what they are cast from."""
+    net, x, y = made("conv")
+    trainer = gluon.Trainer(net.collect_params(), "sgd")
+    amp.init_trainer(trainer, amp.LossScaler(64.0))
+    step = gluon.TrainStep(net, gluon.loss.SoftmaxCrossEntropyLoss(), trainer)
+    with amp.autocast("float16"):
+        step(x, y), step(x, y)
+    (program,) = step._steps.values()
+    (look,) = (n for n in program.graph.nodes if n.op == "multi_all_finite")
+    weights = [v.dtype for v in look.values if len(v.shape) > 1]
+    assert weights == ["float16"] * 3
+
+
 def test_nobody_waits(monkeypatch):
     """A step reads no element on the host."""
     net, x, y = made("mlp")

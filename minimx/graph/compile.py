@@ -19,6 +19,7 @@ from .passes.conv_stats import absorb_statistics
 from .passes.inference import fold_norm
 from .passes.layout import assign_layouts
 from .passes.layout_gpu import channels_last
+from .passes.looks import look_at_sources
 from .passes.norm import absorb_relu
 from .passes.pairs import absorb_pairs
 from .passes.pieces import join_pieces
@@ -36,6 +37,7 @@ JOINT: tuple[Pass, ...] = (
     join_pieces,
     dead_code,
     channels_last,
+    look_at_sources,
     fold_norm,
     absorb_relu,
     absorb_statistics,

@@ -59,8 +59,8 @@ class Step:
         else:
             g.inputs.append(given := Value((), "float32"))
             self.captures.append(scale)
-            typed = {h.dtype: Value((), h.dtype) for h in gradient.heads}
-            casts = [Node("cast", [given], [v], {"dtype": dtype}) for dtype, v in typed.items()]
+            typed = {"float32": given} | {h.dtype: Value((), h.dtype) for h in gradient.heads if h.dtype != "float32"}
+            casts = [Node("cast", [given], [v], {"dtype": dtype}) for dtype, v in typed.items() if v is not given]
             spread = [Node("broadcast_to", [typed[h.dtype]], [h], {"shape": h.shape}) for h in gradient.heads]
             g.nodes = [*casts, *spread, *g.nodes]
         self.graph = finished(cleaned(noted("traced", g.verify())), "step")
