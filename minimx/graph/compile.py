@@ -21,6 +21,7 @@ from .passes.layout import assign_layouts
 from .passes.layout_gpu import channels_last
 from .passes.looks import look_at_sources
 from .passes.norm import absorb_relu
+from .passes.norm_pool import absorb_pools
 from .passes.pairs import absorb_pairs
 from .passes.pieces import join_pieces
 from .passes.products import absorb_into_products
@@ -42,6 +43,7 @@ JOINT: tuple[Pass, ...] = (
     absorb_relu,
     absorb_statistics,
     absorb_pairs,
+    absorb_pools,
     absorb_into_products,
     assign_layouts,
     dead_code,
@@ -185,10 +187,11 @@ def finished(g: Graph, half: str) -> Graph:
         from .passes.expand import expand
         from .passes.fusion import fuse
         from .passes.left_sums import absorb_left_sums
+        from .passes.lone_casts import gather_casts
         from .passes.reshapes import move_reshapes
         from .passes.spread import spread_early
 
-        passes += [spread_early, dead_code, move_reshapes, expand, dead_code, fuse, absorb_left_sums]
+        passes += [spread_early, dead_code, move_reshapes, expand, dead_code, fuse, absorb_left_sums, gather_casts]
     noted(f"{half}: cut", g)
     for p in passes:
         g = noted(f"{half}: {p.__name__}", p(g).verify())

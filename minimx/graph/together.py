@@ -2,7 +2,8 @@
 
 It is made for updates of parameters: what the rule does to each is one fused node, and the nodes are equal but for
 their arrays. Steps are moved to an earlier place, and only such as write to inputs of the graph, or to nothing but
-outputs: no intermediate lives longer then, but for those of updates, which wait for the norms of all anyway (LAMB).
+outputs, or read nothing but inputs. So no intermediate lives longer but for those of updates, which wait for the norms
+of all anyway (LAMB), and what is made of parameters alone, such as casts of them.
 The kernel: minimx/rtc/cuda/many.py. Read next: lower.py.
 """
 
@@ -25,7 +26,7 @@ def together(steps: Sequence[Any]) -> list[Any]:
     for s in steps:
         reads, writes = split(s)
         earliest = max([written.get(b, -1) for b in reads] + [touched.get(b, -1) for b in writes], default=-1)
-        key = key_of(s, writes)
+        key = key_of(s, reads, writes)
         at = open_at.get(key, -1) if key is not None else -1
         if at > earliest:
             out[at].append(s)
@@ -53,11 +54,13 @@ def split(s: Any) -> tuple[list, list]:
     return blocks[: len(blocks) - outs], blocks[len(blocks) - outs :]
 
 
-def key_of(s: Any, writes: Sequence[Any]) -> Any:
+def key_of(s: Any, reads: Sequence[Any], writes: Sequence[Any]) -> Any:
     """Steps of one key may run together; None: this one runs alone."""
     group = s.kernel.group if isinstance(s.kernel, Pending) else None
-    kinds = {b.kind for b in writes}
-    if group is None or not joinable(group) or not ("in" in kinds or kinds <= {"out"}):
+    if group is None or not joinable(group):
+        return None
+    made, given = {b.kind for b in writes}, {b.kind for b in reads}
+    if "in" not in made and not made <= {"out"} and not given <= {"in"}:
         return None
     return (group.key, s.kernel.device_id)
 

@@ -86,10 +86,16 @@ def test_order_is_kept_where_it_matters():
 
 
 def test_intermediates_do_not_move():
-    lr, a, b = blocks(3)
-    t = Block("arena")
-    steps = [step([a, a, lr], [a]), step([b, b, lr], [t])]
+    lr, a = blocks(2)
+    t, u = blocks(2, "arena")
+    steps = [step([a, a, lr], [a]), step([u, u, lr], [t])]
     assert together(steps) == steps
+
+
+def test_what_is_made_of_inputs_moves():
+    """Casts of parameters above all."""
+    lr, a, b = blocks(3)
+    assert len(together([step([x, x, lr], [Block("arena")]) for x in (a, b)])) == 1
 
 
 def test_intermediates_of_updates_move_along():

@@ -109,15 +109,27 @@ class Lowered(Exception):
 
 
 @pytest.fixture
-def launches(monkeypatch):
-    """A function: how many kernels a GPU launches for an update of ResNet-50's parameters."""
+def steps_of(monkeypatch):
+    """A function: the steps of a traced function's program on a GPU."""
     together = joining.together
 
     def stop(steps):
         raise Lowered(together(steps))
 
+    def steps(function, args):
+        graph = compile_function("traced", function, args, False, None).forward
+        with pytest.raises(Lowered) as lowered:
+            lowering.lower(graph)
+        return lowered.value.args[0]
+
     monkeypatch.setattr(tracing, "gpu_of", lambda arrays: 0)
     monkeypatch.setattr(joining, "together", stop)
+    return steps
+
+
+@pytest.fixture
+def launches(steps_of):
+    """A function: how many kernels a GPU launches for an update of ResNet-50's parameters."""
 
     def count(optimizer, dtype, scaled):
         weights, grads = ([mx.np.zeros(s, dtype=dtype) for s in resnet_shapes()] for _ in range(2))
@@ -126,11 +138,7 @@ def launches(monkeypatch):
         states = [optimizer.create_state_multi_precision(i, w) for i, w in enumerate(weights)]
         jobs = optimizer.jobs(range(len(weights)), weights, grads, states, masters=True)
         places, values = optimizer._fused.scalars(jobs, optimizer.rescale_grad)
-        args = [mx.np.array(values), *arrays_of(jobs)]
-        graph = compile_function("update", optimizer.update_of(jobs, places), args, False, None).forward
-        with pytest.raises(Lowered) as lowered:
-            lowering.lower(graph)
-        (steps,) = lowered.value.args
+        steps = steps_of(optimizer.update_of(jobs, places), [mx.np.array(values), *arrays_of(jobs)])
         return sum(len(s.kernel.write().launches) for s in steps)
 
     return count
@@ -147,3 +155,18 @@ def test_launches_of_an_update(launches, name, dtype, scaled, most):
     settings = {"learning_rate": 0.1, "rescale_grad": 1 / 32, "wd": 1e-4, "multi_precision": True}
     settings |= {"momentum": 0.9} if name in ("sgd", "nag", "lars") else {}
     assert launches(opt.create(name, **settings), dtype, scaled) <= most
+
+
+@pytest.mark.cpu_only("counts what a GPU would do")
+def test_casts_of_parameters_are_one_launch(steps_of):
+    """Each layer casts its weight; all that lie in memory as they are read are cast together."""
+    weights = [mx.np.ones((n, 8)) for n in (8, 8, 8, 8, 8, 4)]
+
+    def net(x, *ws):
+        with amp.autocast("float16"):
+            for w in ws:
+                x = mx.npx.fully_connected(x, w, None, w.shape[0], True)
+        return x
+
+    names = [s.name for s in steps_of(net, [mx.np.ones((2, 8)), *weights])]
+    assert names.count("fully_connected") == 6 and len(names) == 7, names
