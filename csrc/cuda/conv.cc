@@ -456,6 +456,34 @@ KernelPtr make_statistics(std::span<const Spec> ins, std::span<const Spec> outs,
   return steps;
 }
 
+// --- what follows
+// ----------------------------------------------------------------------------------------------------------
+
+bool has_fused_engine(const Call& c) {
+  const bool last = prefers_channels_last(c);
+  const int64_t filled = filled_channels(c, last), channels = filled && filling_pays(c, filled) ? filled : 0;
+  for (const bool narrow : {false, true})
+    if (find_conv_plan(problem_of(c, {last, true, channels, narrow}), c.device)) return true;
+  return false;
+}
+
+/// True where a residual and a ReLU by the way cost less than a pass for them, as timed or as remembered.
+bool timed_fusing_pays(const Call& c) {
+  const ChoiceFile file(c.device);
+  const std::string problem = "fuses: " + problem_of(c, {prefers_channels_last(c), true, 0}).str();
+  EngineChoice choice;
+  if (file.find(problem, choice)) return choice.engine != 0;
+  if (has_fused_engine(c)) {
+    Call plain = c;  // with its bias, which is folded from a norm or the layer's own
+    plain.z = {}, plain.relu = false;
+    const KernelPtr whole = library_conv(c), alone = library_conv(plain);
+    const double moved = elements(*c.y.spec) * static_cast<double>(itemsize(c.y.spec->dtype)) * (c.z.spec ? 3 : 2);
+    choice.engine = !alone || 1e6 * (time_of(whole, c) - time_of(alone, plain)) < moved / kBytes + kLaunches / 2;
+  }
+  file.append(problem, choice);
+  return choice.engine != 0;
+}
+
 /// Zeros in every output that has elements: a sum over nothing.
 KernelPtr nothing(std::span<const Spec> ins, std::span<const Spec> outs, int device) {
   auto steps = std::make_shared<Steps>();
@@ -480,11 +508,7 @@ bool conv_fuses(std::span<const Spec> ins, std::span<const Spec> outs, const Att
   gpu(device).use();
   if (any_empty(ins) || any_empty(outs) || !std::all_of(ins.begin(), ins.end(), library_has)) return false;
   const Call c = call_of("conv_fwd", ins, outs, attrs, device);
-  const bool last = prefers_channels_last(c);
-  const int64_t filled = filled_channels(c, last), channels = filled && filling_pays(c, filled) ? filled : 0;
-  for (const bool narrow : {false, true})
-    if (find_conv_plan(problem_of(c, {last, true, channels, narrow}), device)) return true;
-  return false;
+  return library_settings().autotune ? timed_fusing_pays(c) : has_fused_engine(c);
 }
 
 bool conv_statistics_pay(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs, int device) {

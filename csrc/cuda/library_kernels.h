@@ -40,7 +40,8 @@ KernelPtr make_conv(const std::string& name, std::span<const Spec> ins, std::spa
 /// with autotune as timed, else by the bytes. Takes seconds at times; the engine is then remembered for make_conv.
 bool conv_statistics_pay(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs, int device);
 
-/// True where one engine of cuDNN takes in all that a conv_fwd adds to its convolution. As above in all else.
+/// True where one engine of cuDNN takes in all that a conv_fwd adds to its convolution, and with autotune where that is
+/// quicker than a pass for the residual and the ReLU, as timed. As above in all else.
 bool conv_fuses(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs, int device);
 
 /// matmul(a, b[, bias]) -> c[, sums], with "act". As above, with cuBLASLt.
