@@ -23,7 +23,7 @@ import numpy
 
 import minimx as mx
 from minimx import device, interop
-from minimx.graph.passes import conv_stats, inference, norm, pairs, products
+from minimx.graph.passes import conv_stats, inference, norm, norm_pool, pairs, products
 from minimx.ndarray import NUMPY_DTYPES, _core, _host_call
 from minimx.ops.dtypes import BY_NAME
 from minimx.ops.table import Spec
@@ -138,5 +138,6 @@ def install() -> PlayedModule:
     inference.engines_fuse = products.algorithms_fuse = lambda nodes, gpu: [True] * len(nodes)  # kernels of the CPU do
     norm.absorb_sums = lambda g: g  # kernels of the CPU do not take a gradient in two parts
     pairs.gradients = lambda g: g  # nor two norms at once
+    norm_pool.site_at = lambda n, reading: None  # nor a norm before a pool
     assert mx.num_gpus() == 2
     return module

@@ -36,7 +36,7 @@ def forward(g: Graph) -> Graph:
         if any(reading.depends(v, other) for v in n.values if v is not z):
             continue
         y, mean, var, mask = n.outputs
-        inputs = [*_with_sums(n, sums), *_with_sums(other, sums)]
+        inputs = [*with_sums(n, sums), *with_sums(other, sums)]
         attrs = _attrs(n, other) | {"mask_bytes": n.attrs["mask_bytes"]}
         swapped[n] = Node("batch_norm_pair", inputs, [y, mask, mean, var, *other.outputs[1:]], attrs, n.site)
         gone.add(other)
@@ -56,7 +56,7 @@ def _plain(n: Node) -> bool:
     return n.op == "batch_norm_train" or (n.op == "batch_norm_sums" and not n.attrs["relu"] and len(n.inputs) == 5)
 
 
-def _with_sums(n: Node, added: list[Node]) -> list[Arg]:
+def with_sums(n: Node, added: list[Node]) -> list[Arg]:
     """x, gamma, beta and the sums, which a node that is added makes where nobody gives them."""
     x, gamma, beta = n.inputs[:3]
     if n.op == "batch_norm_sums":

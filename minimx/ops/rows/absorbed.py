@@ -57,6 +57,26 @@ def batch_norm_pair(
     return plan
 
 
+@kernel(against="batch_norm_train, relu, max_pool")
+def batch_norm_max_pool(
+    x, gamma, beta, sum, squares, /, eps=1e-5, kernel=(), stride=None, pad=None, convention="valid", layout=None
+):
+    """(y, index, mean, var): max_pool of relu(batch norm of x), from sums as in batch_norm_sums. GPUs only.
+
+    A window in which nothing is positive has no place, so that max_pool_grad gives the gradient behind the ReLU.
+    """
+    attrs = {"kernel": kernel, "stride": stride, "pad": pad, "convention": convention, "layout": layout}
+    plan = OPS["max_pool"].plan([x], attrs)
+    plan.outs = [*plan.outs, (gamma.shape, "float32"), (gamma.shape, "float32")]
+    plan.casts = ()
+    plan.attrs["eps"] = float(eps)
+    if "kernel_name" in plan.attrs:
+        plan.attrs["kernel_name"] = "batch_norm_pool"
+    else:
+        plan.kernel = "batch_norm_pool"
+    return plan
+
+
 @kernel(against="batch_norm_infer, add, relu")
 def batch_norm_infer_relu(x, gamma, beta, mean, var, z=None, /, eps=1e-5, axis=1):
     """relu(batch_norm_infer(x) + z)."""

@@ -31,9 +31,9 @@ LANES = 32  # at most, of a block: threads side by side on one row
 
 def batch_norm_fwd_train(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Recipe:
     """(x, gamma, beta[, z]) -> y, mean, var[, mask]."""
-    if empty := _zeros(ins, outs):
+    if empty := zeros(ins, outs):
         return empty
-    b = _Builder(ins, outs, attrs)
+    b = Builder(ins, outs, attrs)
     x, z = b.read(0), b.read(3) if len(ins) > 3 else None
     y, mean, var = len(ins), len(ins) + 1, len(ins) + 2
     shared = {"relu": b.flag("relu"), "residual": z is not None, "mask": len(outs) > 3}
@@ -54,9 +54,9 @@ def batch_norm_fwd_train(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[
 
 def batch_norm_fwd_sums(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Recipe:
     """(x, gamma, beta, sum, squares[, z]) -> y, mean, var[, mask]."""
-    if empty := _zeros(ins, outs):
+    if empty := zeros(ins, outs):
         return empty
-    b = _Builder(ins, outs, attrs)
+    b = Builder(ins, outs, attrs)
     x, z, y = b.read(0), b.read(5) if len(ins) > 5 else None, len(ins)
     coefficients = b.coefficients(2)
     b.finish_sums((1, 2, 3, 4, y + 1, y + 2), coefficients, "eps")
@@ -68,9 +68,9 @@ def batch_norm_fwd_sums(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[s
 
 def batch_norm_fwd_pair(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Recipe:
     """(x, gamma, beta, sum, squares, and the same of x2) -> y, mask, mean, var, mean2, var2."""
-    if empty := _zeros(ins, outs):
+    if empty := zeros(ins, outs):
         return empty
-    b = _Builder(ins, outs, attrs)
+    b = Builder(ins, outs, attrs)
     x, x2, y = b.read(0), b.read(5), len(ins)
     coefficients = b.coefficients(3)
     b.finish_sums((1, 2, 3, 4, y + 2, y + 3), coefficients, "eps")
@@ -82,9 +82,9 @@ def batch_norm_fwd_pair(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[s
 
 def channel_sums(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Recipe:
     """(x) -> sum, squares: csrc/cpu/channel_sums.cc."""
-    if empty := _zeros(ins, outs):
+    if empty := zeros(ins, outs):
         return empty
-    b = _Builder(ins, outs, attrs)
+    b = Builder(ins, outs, attrs)
     x = b.read(0)
     partial, parts = b.sums(text.FORWARD, (x, x, x, Operand(1)))
     types = {"Sum": 1, "Squares": 2}
@@ -95,9 +95,9 @@ def channel_sums(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any
 
 def batch_norm_infer(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Recipe:
     """(x, gamma, beta, mean, var[, z]) -> y."""
-    if empty := _zeros(ins, outs):
+    if empty := zeros(ins, outs):
         return empty
-    b = _Builder(ins, outs, attrs)
+    b = Builder(ins, outs, attrs)
     x, z = b.read(0), b.read(5) if len(ins) > 5 else None
     coefficients = b.coefficients(2)
     types = {"Gamma": 1, "Beta": 2, "Mean": 3, "Var": 4}
@@ -121,9 +121,9 @@ def batch_norm_bwd(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, A
     (x, dy, mean, var, gamma, mask, x2, mean2, var2, gamma2[, more]) -> dx, dgamma, dbeta, dx2, dgamma2, dbeta2. The CPU
     has neither.
     """
-    if empty := _zeros(ins, outs):
+    if empty := zeros(ins, outs):
         return empty
-    b = _Builder(ins, outs, attrs)
+    b = Builder(ins, outs, attrs)
     if b.flag("relu") != (len(ins) > 5):
         raise ArgumentError(
             "batch_norm_bwd",
@@ -160,7 +160,7 @@ def batch_norm_bwd(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, A
     return b.recipe()
 
 
-def _zeros(ins: Sequence[Spec], outs: Sequence[Spec]) -> Recipe | None:
+def zeros(ins: Sequence[Spec], outs: Sequence[Spec]) -> Recipe | None:
     """What there is to do where an operand has no elements: zeros in the vectors of channels; None elsewhere."""
     if all(prod(s.shape) for s in ins):
         return None
@@ -173,7 +173,7 @@ def _zeros(ins: Sequence[Spec], outs: Sequence[Spec]) -> Recipe | None:
     return Recipe(tuple(launches))
 
 
-class _Builder:
+class Builder:
     """A recipe in the making. Data are [rows][channels][length] in memory; ``lanes``: channels last, length is 1."""
 
     def __init__(self, ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Pooling over windows, 1d to 3d: operands, attributes and results as in csrc/cpu/dnnl_pool.cc and conv_plain.cc.
 
     pool_fwd(x) -> y[, taps]     pool_bwd(dy[, taps]) -> dx     pool_gather(x, taps) -> y
+    batch_norm_pool(x, gamma, beta, sum, squares) -> y, taps, mean, var        not on the CPU
 
 Taps are the places of maxima inside their windows, counted in C order. A thread makes one element of the result, or 16
 bytes of neighbouring channels where channels are the fastest axis of all operands; it reads all that this needs, so
@@ -19,6 +20,7 @@ from typing import Any
 from ...errors import ArgumentError, ShapeError
 from ...ops.dtypes import BY_NAME
 from ...ops.table import Spec
+from . import batch_norm
 from .recipe import Argument, Code, Launch, Operand, Recipe, Value, blocks_for, code
 
 THREADS = 256
@@ -93,16 +95,23 @@ inline Real share(const View& x, const View& o) {
 }
 """
 
+# kNorm: of max(0, x * scale + offset), with scales and then, `padded` further, offsets by channel. A window in which
+# that is nowhere positive has no tap.
 FORWARD = """
 inline View work(const View& vy) { return vy; }
 
 template <bool kWide>
-void pool(const T* x, T* y, Tap* taps, const View& vx, const View& vy, const View& vt, const View& o) {
+void pool(const T* x, T* y, Tap* taps, const View& vx, const View& vy, const View& vt, const View& o,
+          const Real* norm = nullptr, Index padded = 0) {
   const Index i0 = o.d0 * S0 - P0, i1 = o.d1 * S1 - P1, i2 = o.d2 * S2 - P2;
   Real top[kWidth];  // the maximum, or the sum
   int best[kWidth];
 #pragma unroll
   for (int j = 0; j < kWidth; ++j) top[j] = 0, best[j] = -1;
+  Real scales[kWidth], offsets[kWidth];
+#pragma unroll
+  for (int j = 0; j < kWidth; ++j)
+    if constexpr (kNorm) scales[j] = norm[o.c + j], offsets[j] = norm[padded + o.c + j];
   const T* from = x + o.n * vx.sn + o.c * vx.sc;
 #pragma unroll kUnroll
   for (int a = 0; a < K0; ++a)
@@ -115,10 +124,11 @@ void pool(const T* x, T* y, Tap* taps, const View& vx, const View& vy, const Vie
         const Values v = load<kWide, Values>(from + (there ? d0 * vx.s0 + d1 * vx.s1 + d2 * vx.s2 : 0));
 #pragma unroll
         for (int j = 0; j < kWidth; ++j) {
-          const Real value = wide(v.at[j]);
+          Real value = wide(v.at[j]);
+          if constexpr (kNorm) value = fmaf(value, scales[j], offsets[j]);
           if (!kMax)
             top[j] += there ? value : Real(0);
-          else if (there && (best[j] < 0 || value > top[j] || value != value))
+          else if (there && ((!kNorm && best[j] < 0) || value > top[j] || value != value))
             top[j] = value, best[j] = (a * K1 + b) * K2 + c;
         }
       }
@@ -215,16 +225,16 @@ void pool(const T* x, T* y, const Tap* taps, const View& vx, const View& vy, con
 """
 
 KERNEL = """
-extern "C" __global__ void __launch_bounds__(256) KERNEL(const T* in, T* out, TAPS taps, PARAMETERS) {
+extern "C" __global__ void __launch_bounds__(256) KERNEL(const T* in, T* out, TAPS taps, PARAMETERSNORM) {
   const View vi{FIELDS_I}, vo{FIELDS_O}, vt{FIELDS_T};
   const bool wide = kWidth > 1 && aligned<Values>(in) && aligned<Values>(out) && aligned<Places>(taps);
   const View threads = work(vo);
   const Index n = threads.threads(), step = Index(gridDim.x) * 256;
   for (Index i = Index(blockIdx.x) * 256 + threadIdx.x; i < n; i += step) {
     if (wide)
-      pool<true>(in, out, taps, vi, vo, vt, threads.element(i));
+      pool<true>(in, out, taps, vi, vo, vt, threads.element(i)MORE);
     else
-      pool<false>(in, out, taps, vi, vo, vt, threads.element(i));
+      pool<false>(in, out, taps, vi, vo, vt, threads.element(i)MORE);
   }
 }
 """
@@ -234,6 +244,18 @@ def pool_fwd(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -
     """(x) -> y[, taps]."""
     taps = Operand(2) if len(outs) > 1 and attrs["kind"] == "max" else None
     return _recipe(FORWARD, "forward", [*ins, *outs], attrs, (Operand(0), Operand(1)), taps)
+
+
+def batch_norm_pool(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Recipe:
+    """(x, gamma, beta, sum, squares) -> y, taps, mean, var: of relu(batch norm of x), which is never written."""
+    if empty := batch_norm.zeros(ins, outs):
+        return empty
+    b = batch_norm.Builder(ins, outs, attrs)
+    coefficients = b.coefficients(2)
+    b.finish_sums((1, 2, 3, 4, 7, 8), coefficients, "eps")
+    norm = coefficients, Value(b.padded)
+    pooled = _recipe(FORWARD, "forward", [*ins, *outs], attrs, (Operand(0), Operand(5)), Operand(6), norm)
+    return Recipe((*b.launches, *pooled.launches), b.workspace)
 
 
 def pool_bwd(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Recipe:
@@ -251,9 +273,17 @@ def pool_gather(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]
 
 
 def _recipe(
-    body: str, name: str, specs: list[Spec], attrs: dict[str, Any], data: tuple[Operand, Operand], taps: Operand | None
+    body: str,
+    name: str,
+    specs: list[Spec],
+    attrs: dict[str, Any],
+    data: tuple[Operand, Operand],
+    taps: Operand | None,
+    norm: tuple[Argument, ...] = (),
 ) -> Recipe:
-    """One launch. data: what is read and what is written; without taps, the pointer to the data is passed instead."""
+    """One launch. data: what is read and what is written; without taps, the pointer to the data is passed instead.
+    norm: of kNorm, where the scales are and ``padded``.
+    """
     source, result = (specs[o.index] for o in data)
     places = specs[taps.index] if taps else None
     _check(source, result, attrs)
@@ -262,13 +292,13 @@ def _recipe(
     operands = [s for s in (source, result, places) if s]
     width = _width(operands)
     views = [_five(s) for s in (source, result, places or result)]
-    kernel = _code(body, name, operands, attrs, width, taps)
+    kernel = _code(body, name, operands, attrs, width, taps, bool(norm))
     if not prod(source.shape):  # all is padding: reads go to memory that there is, and count for nothing
         data, views[0] = (data[1], data[1]), [*views[0][:5], *[0] * 5]
     counts = prod(result.shape) // width
     if body is BACKWARD:
         counts = -(-counts // _block(attrs))
-    args: tuple[Argument, ...] = (*data, taps or data[0], *(Value(v) for view in views for v in view))
+    args: tuple[Argument, ...] = (*data, taps or data[0], *(Value(v) for view in views for v in view), *norm)
     return Recipe((Launch(kernel, (blocks_for(counts, THREADS), 1, 1), (THREADS, 1, 1), args),))
 
 
@@ -315,7 +345,9 @@ def _five(spec: Spec) -> list[int]:
     return [*spec.shape[:2], *_three(spec.shape[2:], 1), *spec.strides[:2], *_three(spec.strides[2:], 0)]
 
 
-def _code(body: str, name: str, operands: list[Spec], attrs: dict[str, Any], width: int, taps: Operand | None) -> Code:
+def _code(
+    body: str, name: str, operands: list[Spec], attrs: dict[str, Any], width: int, taps: Operand | None, norm: bool
+) -> Code:
     """The text for these types, this window, this width."""
     dtype = operands[0].dtype
     reach = max(sum(abs(s) * (n - 1) for n, s in zip(o.shape, o.strides, strict=True)) for o in operands)
@@ -332,19 +364,22 @@ def _code(body: str, name: str, operands: list[Spec], attrs: dict[str, Any], wid
     step = _three(attrs["stride"], 1)
     constants |= {f"E{i}": n if _block(attrs) > 1 else 1 for i, n in enumerate(step)}
     flags = {"kLast": _channels_fastest(operands[1]), "kMax": attrs["kind"] == "max"}
-    flags |= {"kInclude": attrs["kind"] == "avg_include", "kTaps": taps is not None}
+    flags |= {"kInclude": attrs["kind"] == "avg_include", "kTaps": taps is not None, "kNorm": norm}
     lines += [f"[[maybe_unused]] constexpr int {k} = {int(v)};" for k, v in constants.items()]
     lines += [f"[[maybe_unused]] constexpr bool {k} = {str(v).lower()};" for k, v in flags.items()]
     fields = {letter: [f"{letter}{k}" for k in range(10)] for letter in "iot"}
     entry = KERNEL.replace("PARAMETERS", ", ".join(f"int64_t {f}" for group in fields.values() for f in group))
     for letter, group in fields.items():
         entry = entry.replace(f"FIELDS_{letter.upper()}", ", ".join(f"Index({f})" for f in group))
+    entry = entry.replace("NORM", ", const Real* norm, int64_t padded" if norm else "")
+    entry = entry.replace("MORE", ", norm, Index(padded)" if norm else "")
     entry = entry.replace("TAPS", "Tap*" if body is FORWARD else "const Tap*")
     return code(f"pool_{name}", "\n".join(lines) + HEAD.replace("UNROLLED", str(UNROLLED)) + body + entry)
 
 
 FACTORIES = {
     "pool_fwd": pool_fwd,
+    "batch_norm_pool": batch_norm_pool,
     "pool_bwd": pool_bwd,
     "pool_fwd_plain": pool_fwd,
     "pool_bwd_plain": pool_bwd,
