@@ -397,6 +397,10 @@ class Lowering:
                 if kernel.workspace_bytes:
                     scratch[at] = self.block("arena", kernel.workspace_bytes)
                     scratch[at].first = scratch[at].last = at
+        elif any(n.attrs.get("form") for n in g.nodes if n.body is not None):
+            from ..rtc.compile import settle
+
+            settle()
         buffers = []
         for b in self.blocks:
             if b.kind == "arena" and b.first >= 0:

@@ -1,7 +1,8 @@
-"""The background compiler: groups go in, functions come out, nobody waits. Equal groups share a kernel.
+"""The background compiler: groups go in, functions come out. Equal groups share a kernel.
 
 A kernel is looked for on disk (cache.py) when it is asked for, and otherwise compiled later, several in one run of the
-compiler. What fails stays unfused, is reported once as a warning, and is explained by ``report()``.
+compiler. Only programs with reductions in their groups wait, once (``settle``). What fails stays unfused, is reported
+once as a warning, and is explained by ``report()``.
 """
 
 from __future__ import annotations
@@ -156,9 +157,10 @@ class Service:
             with self.lock:
                 self.lock.notify_all()
 
-    def waiting(self) -> list[Entry]:
-        """Entries to compile, oldest first."""
-        return [e for e in self.entries.values() if e.state == "waiting"]
+    def waiting(self, forms: bool = False) -> list[Entry]:
+        """Entries to compile: those with reductions, which somebody waits for, and without ``forms`` the others too."""
+        found = [e for e in self.entries.values() if e.state == "waiting" and (e.group.form or not forms)]
+        return sorted(found, key=lambda e: not e.group.form)
 
     def compile(self, batch: list[Entry]) -> None:
         """One run of the compiler; where a batch fails, one for each of its kernels finds the culprit."""
@@ -187,12 +189,12 @@ class Service:
                 else:
                     self.load(e, self.cache.path(e.key), f"compiled in {time.perf_counter() - start:.1f} s")
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Waits until nothing is left to compile; False if ``timeout`` seconds did not do."""
+    def wait(self, timeout: float | None = None, forms: bool = False) -> bool:
+        """Waits until nothing is left to compile (or no ``forms``); False if ``timeout`` seconds did not do."""
         with self.lock:
-            if self.waiting():
+            if self.waiting(forms):
                 self.start()
-            return self.lock.wait_for(lambda: not self.waiting(), timeout)
+            return self.lock.wait_for(lambda: not self.waiting(forms), timeout)
 
     def close(self) -> None:
         """Ends a running compiler; nothing waits for it at exit."""
@@ -255,6 +257,15 @@ os.register_at_fork(after_in_child=_reset_all)
 def submit(group: Group, kernel: Any) -> None:
     """Asks for the compiled function of a group; returns at once."""
     service.submit(group, kernel)
+
+
+def settle() -> None:
+    """Waits for the kernels with reductions that were asked for.
+
+    They add up in another order than their members do, and a program is to give the same bits in every run, whenever
+    the compiler is done. Pointwise kernels give what their members give, so nobody waits for those.
+    """
+    service.wait(forms=True)
 
 
 def wait(timeout: float | None = None) -> bool:

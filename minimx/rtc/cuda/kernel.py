@@ -117,12 +117,18 @@ def finished(kernels: Sequence[Any]) -> list[Any]:
 
 
 def finished_on(mine: dict[Any, Pending], arch: str) -> dict[Any, Any]:
-    """The kernels of one GPU by their keys."""
+    """The kernels of one GPU by their keys.
+
+    Groups with reductions are waited for: they add up in another order than their members, and every run of a program
+    is to give the same bits, whenever the compiler is done.
+    """
     recipes = {key: k.write() for key, k in mine.items()}
     codes = {key: [launch.code for launch in r.launches] for key, r in recipes.items()}
     unfused = {}  # key -> its members
     for key, k in mine.items():
-        if k.members is not None and not ready(codes[key], arch) and there(members := k.members(), arch):
+        if k.members is None or getattr(k.group, "form", "") or ready(codes[key], arch):
+            continue
+        if there(members := k.members(), arch):
             unfused[key] = members
     waiting = list(unfused)
     made = compiled({key: c for key, c in codes.items() if key not in unfused}, mine, unfused, arch)
