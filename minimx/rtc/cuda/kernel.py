@@ -126,7 +126,7 @@ def finished_on(mine: dict[Any, Pending], arch: str) -> dict[Any, Any]:
     codes = {key: [launch.code for launch in r.launches] for key, r in recipes.items()}
     unfused = {}  # key -> its members
     for key, k in mine.items():
-        if k.members is None or getattr(k.group, "form", "") or ready(codes[key], arch):
+        if k.members is None or k.group is None or k.group.form or ready(codes[key], arch):
             continue
         if there(members := k.members(), arch):
             unfused[key] = members
