@@ -133,10 +133,10 @@ def takes(kept: tuple[int, ...], folded: tuple[int, ...], dtypes: Collection[str
     """Is a fold group over these extents written as one kernel? Ask before grouping.
 
     On the CPU the threads share results, not the elements of one, so that few results of very many elements are left to
-    the kernels that can; and compilers do not make vector code of loops that convert float16.
+    the kernels that can.
     """
     results, elements = math.prod(kept), math.prod(folded)
-    if results == 0 or elements < 2 or (not gpu and "float16" in dtypes):
+    if results == 0 or elements < 2 or not all(d in BY_NAME for d in dtypes):
         return False
     return gpu or results >= SHORT_RUN or (results == 1 and elements <= MOST_ALONE)
 

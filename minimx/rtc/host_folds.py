@@ -205,7 +205,7 @@ class _Loops:
         self.steps("prologue")
         for k, r in enumerate(g.outputs):
             if g.stored(r):
-                self.put(f"s{k}[{self.at(g.out_strides(r))}] = t{r.number};")
+                self.put(text.assigned(f"s{k}[{self.at(g.out_strides(r))}]", _name(r), r.dtype))
         for k, f in enumerate(g.folds):
             self.put(f"a{k}[0][{lane}] = {self.call(k, 'step')}(a{k}[0][{lane}], {text.value(f.arg, f.compute)});")
 
@@ -263,7 +263,8 @@ class _Loops:
         g = self.group
         places = {}
         for name, strides in self.late().items():
-            places[name] = f"s{name}[{self.at(strides)}]" if runs else f"*({name}{self.offset(strides, [*self.kept])})"
+            whole = self.offset(strides, [*self.kept]).removeprefix(" + ") or "0"
+            places[name] = f"s{name}[{self.at(strides)}]" if runs else f"{name}[{whole}]"
         for k in g.read_by(g.epilogue, *g.outputs):
             self.put(f"const {text.ctype(g.inputs[k].dtype)} x{k} = {places[f'p{k}']};")
         for k, f in enumerate(g.folds):
@@ -273,7 +274,7 @@ class _Loops:
         self.steps("epilogue")
         for k, r in enumerate(g.outputs):
             if not g.stored(r):
-                self.put(f"{places[f'q{k}']} = {_name(r)};")
+                self.put(text.assigned(places[f"q{k}"], _name(r), r.dtype))
 
     def count(self, c: str) -> str:
         """Elements of a result, in the type of an accumulator."""

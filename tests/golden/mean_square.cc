@@ -50,6 +50,6 @@ extern "C" void fused_d24bc08a0c8d(void* const* data, int64_t begin, int64_t end
       }
     }
     const Half r0 = to<Half>(mean_::finish<float>(a0[0][0], static_cast<float>(16777216)));
-    *(q0) = r0;
+    q0[0] = r0;
   }
 }
