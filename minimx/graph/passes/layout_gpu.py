@@ -21,7 +21,11 @@ from ..ir import Graph, Node, Value
 from .assignment import Assignment
 from .channels_last import FIRST, LAST, RESHAPES, Moved, inverse, moved, order, permuted
 
-CONVOLUTIONS = ("convolution", "convolution_data_grad", "convolution_weight_grad")
+CONVOLUTIONS = {
+    "convolution": (0,),
+    "convolution_data_grad": (0,),
+    "convolution_weight_grad": (0, 1),
+}  # data, no weights
 SEEN = "seen"
 FEW = 16  # bytes of channels: up to here cuDNN's operands are filled up by a copy anyway, see csrc/cuda/conv.cc
 
@@ -46,7 +50,7 @@ def wanted(g: Graph) -> set[Value]:
     found: set[Value] = set()
     for n in reversed(g.nodes):
         if pays(n):
-            found.update(v for i, v in enumerate(n.values) if i == 0 or n.op == "convolution_weight_grad")
+            found.update(n.values[i] for i in CONVOLUTIONS[n.op])
         elif any(v in found for v in n.outputs) and (m := moved(n)):
             found.update(x for i in m.data if isinstance(x := n.inputs[i], Value))
     return found
@@ -76,6 +80,7 @@ class _ChannelsLast(Assignment):
         if op in RESHAPES:
             op, attrs, rank = "reshape", _reshape(permuted(n.outputs[0].shape)), len(n.values[0].shape)
         wanted = [FIRST] * len(inputs)
+        images = CONVOLUTIONS.get(op, ())
         for i in m.data:
             x = inputs[i]
             assert isinstance(x, Value)
@@ -83,7 +88,7 @@ class _ChannelsLast(Assignment):
                 continue  # broadcasts as it is
             if len(x.shape) < rank:
                 inputs[i] = x = self.wide(x, rank)
-            wanted[i] = SEEN if n.op in CONVOLUTIONS and _few(x) else LAST
+            wanted[i] = SEEN if i in images and _few(x) else LAST
         self.emit(Node(op, inputs, n.outputs, attrs, n.site), wanted, list(m.outs))
         if op == "convolution_weight_grad":  # goes where the weight is, which has channels first
             self.form(n.outputs[0], FIRST)
