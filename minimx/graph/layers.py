@@ -14,6 +14,7 @@ SPAN = 14  # layers that an edge may cross: longer ones are only begun and ended
 GAP = 26.0  # between neighbours of a layer
 DROP = 34.0  # between layers
 SWEEPS = 6
+MIDDLE = 0.03  # the pull to the middle, where a neighbour's is 1
 
 
 @dataclass(eq=False)
@@ -59,16 +60,20 @@ def arrange(boxes: Sequence[Box], edges: Sequence[Edge]) -> tuple[float, float]:
 
 
 def set_layers(boxes: Sequence[Box], edges: Sequence[Edge]) -> None:
-    """The longest way from the top; boxes without sources go right above their first reader."""
+    """The longest way from the top; what one box without sources alone leads to goes right above its first reader."""
     sources, targets = defaultdict(list), defaultdict(list)
     for e in edges:
         sources[e.target].append(e.source)
         targets[e.source].append(e.target)
     for b in boxes:
         b.layer = max((s.layer + 1 for s in sources[b]), default=0)
+    light: set[Box] = set()  # boxes of chains that begin anywhere
+    for b in boxes:
+        if not sources[b] or (len(sources[b]) == 1 and sources[b][0] in light and len(targets[sources[b][0]]) == 1):
+            light.add(b)
     for b in reversed(boxes):
-        if not sources[b]:
-            b.layer = max(min((t.layer for t in targets[b]), default=1) - 1, 0)
+        if b in light and targets[b]:
+            b.layer = min(t.layer for t in targets[b]) - 1
 
 
 def route(e: Edge, layers: list[list[Box]]) -> None:
@@ -122,10 +127,12 @@ def set_places(layers: list[list[Box]], above: dict, below: dict) -> tuple[float
 
 
 def pull(b: Box, beside: Sequence[Box]) -> tuple[float, float]:
-    """(where a box wants to be, how much): edges that pass want to be straight most of all."""
+    """(where a box wants to be, how much): near its neighbours and a little to the middle, which keeps long graphs
+    upright; edges that pass want to be straight most of all.
+    """
     if not beside:
         return b.x, 0.01
-    return sum(c.x for c in beside) / len(beside), 1.0 if b.width else 8.0
+    return sum(c.x for c in beside) / (len(beside) + MIDDLE), 1.0 if b.width else 8.0
 
 
 def spread(layer: Sequence[Box], wanted: dict[Box, tuple[float, float]]) -> None:

@@ -55,8 +55,9 @@ def to_svg(g: Graph) -> str:
              f"<title>{escape(g.name)}</title>\n<style>{STYLE}</style>",
              f'<rect class="page" width="{w:.0f}" height="{h:.0f}"/>', *legend(g),
              f'<g transform="translate({MARGIN},{MARGIN + 2 * HEAD})">']  # fmt: skip
-    lines += [line for e in edges for line in edge_lines(e, boxes, edges)]
-    lines += [line for b in boxes for line in box_lines(b)]
+    lines += [line for e in edges for line in edge_lines(e, edges)]
+    named = {b for e in edges if e.cut for b in (e.source, e.target)}
+    lines += [line for b in boxes for line in box_lines(b, b in named)]
     return "\n".join([*lines, "</g>", "</svg>"]) + "\n"
 
 
@@ -160,8 +161,8 @@ def legend(g: Graph) -> list[str]:
     return lines
 
 
-def box_lines(b: Drawn) -> list[str]:
-    """A node: rectangle and text."""
+def box_lines(b: Drawn, named: bool) -> list[str]:
+    """A node: rectangle and text, with its number where links lead to it."""
     left = b.x - b.width / 2
     lines = [f'<g class="{b.kind}" id="n{b.number}">' + (f"<title>{escape(b.tip)}</title>" if b.tip else ""),
              f'<rect x="{left:.1f}" y="{b.y:.1f}" width="{b.width:.1f}" height="{b.height:.1f}" rx="6"/>']  # fmt: skip
@@ -169,10 +170,15 @@ def box_lines(b: Drawn) -> list[str]:
         mark = f' class="{kind}"' if kind else ""
         lines.append(f'<text{mark} x="{left + 9:.1f}" y="{b.y + LINE * (i + 1) + 2:.1f}" xml:space="preserve">'
                      f"{escape(text)}</text>")  # fmt: skip
+    if named:
+        right = b.x + b.width / 2 - 6
+        lines.append(
+            f'<text class="small" text-anchor="end" x="{right:.1f}" y="{b.y + b.height - 5:.1f}">{b.number}</text>'
+        )
     return [*lines, "</g>"]
 
 
-def edge_lines(e: Carried, boxes: list[Drawn], edges: list[Carried]) -> list[str]:
+def edge_lines(e: Carried, edges: list[Carried]) -> list[str]:
     """A curve from box to box, or the two ends of one that is cut."""
     tip = f"<title>{escape(', '.join(v.type() for v in e.values))}</title>"
     x, y = arrival(e, edges), e.target.y
@@ -180,7 +186,9 @@ def edge_lines(e: Carried, boxes: list[Drawn], edges: list[Carried]) -> list[str
         out, into = (f'<path class="edge cut" d="{d}">{tip}</path>' for d in (
             f"M{e.source.x:.1f} {e.source.y + e.source.height:.1f}v14", f"M{x:.1f} {y - 14:.1f}V{y:.1f}"))  # fmt: skip
         far, near = _number(e.target), _number(e.source)
-        return [out, into, _link(e.source.x + 3, e.source.y + e.source.height + 13, far), _link(x + 3, y - 7, near)]
+        beside = 30 * [o for o in edges if o.cut and o.source is e.source].index(e)
+        below = e.source.y + e.source.height + 13
+        return [out, into, _link(e.source.x + 3 + beside, below, far), _link(x + 3, y - 7, near)]
     path = f"M{e.source.x:.1f} {e.source.y + e.source.height:.1f}V{e.source.floor:.1f}"
     at = (e.source.x, e.source.floor)
     for b in e.through:
@@ -192,7 +200,7 @@ def edge_lines(e: Carried, boxes: list[Drawn], edges: list[Carried]) -> list[str
 def arrival(e: Carried, edges: list[Carried]) -> float:
     """Where along the top of its target an edge ends: side by side in the order in which they come."""
     others = sorted((o for o in edges if o.target is e.target), key=lambda o: o.stops[-2].x)
-    step = min(16.0, e.target.width / (len(others) + 1))
+    step = min(30.0 if any(o.cut for o in others) else 16.0, e.target.width / (len(others) + 0.5))
     return e.target.x + (others.index(e) - (len(others) - 1) / 2) * step
 
 
