@@ -6,7 +6,7 @@ import numpy as onp
 import pytest
 
 import minimx as mx
-from minimx import autograd
+from minimx import amp, autograd
 from minimx.gluon import nn
 from minimx.graph.lower import lower
 from minimx.graph.passes.cleanup import call, dead_code, identities
@@ -70,6 +70,21 @@ def test_folded_weights_follow_parameters():
     net.hybridize(False)
     onp.testing.assert_allclose(after, net(x).asnumpy(), rtol=1e-4, atol=1e-5)
     assert not onp.allclose(before, after)
+
+
+def test_folded_weights_are_rounded_once():
+    """In mixed precision: from the float32 parameters, not from their casts."""
+    net, x = block(), data()
+    net(x)
+    amp.init("bfloat16")
+    try:
+        net.hybridize()
+        net(x)
+    finally:
+        amp.disable()
+    prepare = list(net._cached.entries.values())[-1].compiled.prepared.prepare
+    casts = [m for n in prepare.nodes for m in (n.body.nodes if n.body else [n]) if m.op == "cast"]
+    assert [m.outputs[0].dtype for m in casts] == ["bfloat16"] * 2, prepare.pretty()
 
 
 class Branches(nn.HybridBlock):
@@ -259,10 +274,11 @@ def test_convolution_adds_residual(x, w, attrs, dtype):
 
 
 def test_arithmetic_on_one_number_comes_after_its_spreading():
-    """The gradient of a mean: no kernel for the number itself, and none for products with 1."""
+    """The gradient of a mean of means: no kernel for the number itself, and none for products with 1."""
 
     def gradient(x, g):
-        many = mx.np.broadcast_to(mx.np.expand_dims(g * 0.25 * 1.0, 0) - 1, x.shape)
+        rows = mx.np.broadcast_to(mx.np.expand_dims(g * 0.25 * 1.0, 0) - 1, x.shape[:1])
+        many = mx.np.broadcast_to(mx.np.expand_dims(rows / 3, 1), x.shape)
         return many * x, mx.np.broadcast_to(mx.np.exp(g), x.shape)
 
     args = [mx.np.random.normal(size=(300, 400)), mx.np.array(2.0)]
@@ -270,6 +286,6 @@ def test_arithmetic_on_one_number_comes_after_its_spreading():
     before = mx.np.concatenate([y.reshape(-1) for y in gradient(*args)]).asnumpy()
     g = dead_code(spread_early(identities(g)))
     small = [n.op for n in g.nodes if n.outputs[0].shape != (300, 400)]
-    assert small == ["multiply", "expand_dims", "exp"]  # exp is stored as it is: nothing computes on the way
+    assert small == ["expand_dims", "broadcast_to", "expand_dims", "exp"]  # views, and what is dear
     made = mx.np.concatenate([y.reshape(-1) for y in lower(g).run(args, False)]).asnumpy()
     onp.testing.assert_array_equal(made, before)

@@ -33,7 +33,7 @@ def fold_norm(g: Graph) -> Graph:
     gone = set(folding.values())
     for n in g.nodes:
         if n in folding:
-            nodes.extend(_folded(folding[n], n))
+            nodes.extend(_folded(folding[n], n, producers))
         elif n not in gone:
             nodes.append(n)
     g.nodes = nodes
@@ -57,7 +57,7 @@ def _foldable(n: Node, producers: dict, uses: dict, results: set[Value], lasting
     return c if n.attrs["axis"] % len(y.shape) == (len(y.shape) - 1 if last else 1) else None
 
 
-def _folded(c: Node, norm: Node) -> list[Node]:
+def _folded(c: Node, norm: Node, producers: dict[Value, Node]) -> list[Node]:
     """The nodes that compute the new weights, and the convolution with them; its bias is float32 in any case."""
     made: list[Node] = []
 
@@ -65,6 +65,9 @@ def _folded(c: Node, norm: Node) -> list[Node]:
         assert isinstance(v, Value)
         if v.dtype == dtype:
             return v
+        p = producers.get(v)
+        if p is not None and p.op == "cast" and p.values[0].dtype == dtype:  # mixed precision: as it was before
+            return p.values[0]
         made.append(Node("cast", [v], [v.like(dtype=dtype)], {"dtype": dtype}, norm.site))
         return made[-1].outputs[0]
 
