@@ -30,6 +30,12 @@ np, npx = mx.np, mx.npx
 pytestmark = pytest.mark.skipif(find_compiler() is None, reason="without a compiler, reductions are not fused")
 
 
+@pytest.fixture(autouse=True)
+def few(monkeypatch):
+    """Small arrays are grouped too."""
+    monkeypatch.setattr(domains, "FEW", 0)
+
+
 def array(*shape, dtype="float32", seed=0):
     return np.array(numpy.random.default_rng([seed, *shape]).normal(size=shape), dtype=dtype)
 
@@ -114,7 +120,7 @@ def halves(function, *args):
 
 @pytest.fixture
 def no_limits(monkeypatch):
-    """Small arrays are grouped as large ones would be."""
+    """All that a group may be, kernels take."""
     monkeypatch.setattr(rows, "takes", lambda *args: True)
     monkeypatch.setattr(folds, "takes", lambda *args: True)
 
@@ -256,6 +262,14 @@ def test_infinite_elements():
 # ---- which groups ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.cpu_only("small arrays")
+def test_small_arrays_of_the_cpu_are_left_alone(monkeypatch):
+    monkeypatch.setattr(domains, "FEW", 200)
+    x = array(5, 40)
+    assert kernels(check(lambda x: npx.softmax(x * 2, axis=-1), [x])) == ["multiply", "softmax_of"]
+    assert forms_of(check(lambda x: npx.softmax(x * 2, axis=-1), [array(6, 40)])) == ["rows"]
+
+
 def test_a_lone_reduction_stays():
     x = array(5, 40)
     assert kernels(check(lambda x: x.sum(0), [x])) == ["sum"]
@@ -327,7 +341,7 @@ DROPOUT = "cast multiply multiply cast"
 
 
 def test_a_layer_of_bert(no_limits):
-    from models.bert import BERTLayer
+    from minimx.models.bert import BERTLayer
 
     net = BERTLayer(8, 32, 2, 0.1)
     net.initialize(mx.init.Xavier())

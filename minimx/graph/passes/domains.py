@@ -61,17 +61,25 @@ def fuses_reductions(gpu: bool) -> bool:
     return gpu or find_compiler() is not None
 
 
+FEW = 1 << 14  # elements up to which a reduction of the CPU stays as it is: a compiler's run would not pay
+
+
+def has_enough(r: Reduction, gpu: bool) -> bool:
+    """True if the reduction is fused where its form allows it."""
+    return fuses_reductions(gpu) and (gpu or math.prod(r.space) > FEW)
+
+
 def rows_take(r: Reduction, reads: Sequence[Value], gpu: bool) -> bool:
     """True if there is a kernel for rows of the space that reads these arrays (those that vary along a row count)."""
     extent = math.prod(r.space[i] for i in r.folded)
     long = sum(without_ones(v.shape) == r.space for v in reads)
-    return r.is_suffix and fuses_reductions(gpu) and rows.takes(extent, long, {v.dtype for v in reads}, gpu)
+    return r.is_suffix and has_enough(r, gpu) and rows.takes(extent, long, {v.dtype for v in reads}, gpu)
 
 
 def folds_take(r: Reduction, reads: Sequence[Value], gpu: bool) -> bool:
     """True if there is a kernel that folds the space so, and reads these arrays."""
     folded = tuple(r.space[i] for i in r.folded)
-    return fuses_reductions(gpu) and folds.takes(r.result, folded, {v.dtype for v in reads}, gpu)
+    return has_enough(r, gpu) and folds.takes(r.result, folded, {v.dtype for v in reads}, gpu)
 
 
 class Reducing(Domain):
