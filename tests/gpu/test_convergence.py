@@ -8,83 +8,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from job import Training, accuracy
 
 import minimx as mx
-from minimx import amp, autograd, gluon
-from minimx.gluon.data import DataLoader
-from minimx.gluon.data.vision import Digits, transforms
 
 from .test_resnet import BATCH, CLASSES, STEPS, batch, network, ours, theirs  # noqa: F401 - theirs is a fixture
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("on_gpu")]
 
-EPOCHS, SIZE, RATE = 10, 32, 0.05
 NARROW = pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 WAYS = pytest.mark.parametrize("way", ["amp", "cast"])
 
 
-class Training:
-    """A net, its trainer, and steps in a type: ``way`` is "float32", "amp" or "cast"."""
-
-    def __init__(self, net, way: str, dtype: str, **settings) -> None:
-        self.net, self.way, self.dtype = net, way, dtype
-        if way == "cast":
-            net.cast(dtype)
-        self.trainer = gluon.Trainer(net.collect_params(), "sgd", settings | {"multi_precision": way == "cast"})
-        self.loss = gluon.loss.SoftmaxCrossEntropyLoss()
-        if way == "amp":
-            with self.mode():
-                amp.init_trainer(self.trainer)
-        self.whole = gluon.TrainStep(net, self.loss, self.trainer)
-
-    def mode(self):
-        """Mixed precision, or not."""
-        return amp.autocast(self.dtype if self.way == "amp" else None)
-
-    def scores(self, images):
-        """In float32, whatever the net computes in."""
-        with self.mode():
-            return self.net(images.astype(self.dtype) if self.way == "cast" else images).astype("float32")
-
-    def step(self, images, labels, whole: bool = False):
-        """One step; the losses. whole: as one program."""
-        if whole:
-            with self.mode():
-                return self.whole(images.astype(self.dtype) if self.way == "cast" else images, labels)
-        with autograd.record():
-            loss = self.loss(self.scores(images), labels)
-            if self.way == "amp":
-                with amp.scale_loss(loss, self.trainer) as scaled:
-                    pass
-            else:
-                scaled = loss
-        autograd.backward(scaled)
-        self.trainer.step(len(labels))
-        return loss
-
-
-def accuracy_of_digits(way: str, dtype: str, hybridize: bool = True, whole: bool = False) -> float:
-    """Accuracy on digits that were not trained on, of a small ResNet after a few epochs."""
-    mx.random.seed(1)
-    np.random.seed(1)
-    train, valid = (
-        DataLoader(Digits(train=half, size=SIZE, channels=3).transform_first(transforms.ToTensor()), 64, shuffle=half)
-        for half in (True, False)
-    )
-    net = mx.models.get_model("resnet18_v1b", classes=10)
-    net.initialize(mx.init.Xavier())
-    job = Training(net, way, dtype, learning_rate=RATE, momentum=0.9, wd=1e-4)
-    if hybridize:
-        net.hybridize(static_alloc=True, static_shape=True)
-    device = mx.current_device()
-    for epoch in range(EPOCHS):
-        job.trainer.set_learning_rate(RATE * (1 - epoch / EPOCHS))
-        for images, labels in train:
-            job.step(images.to_device(device), labels.to_device(device), whole)
-    metric = gluon.metric.Accuracy()
-    for images, labels in valid:
-        metric.update(labels.to_device(device), job.scores(images.to_device(device)))
-    return metric.get()[1]
+def accuracy_of_digits(way: str, dtype: str, **settings) -> float:
+    """Of a small ResNet."""
+    return accuracy(lambda: mx.models.get_model("resnet18_v1b", classes=10), way, dtype, 10, 0.05, size=32, **settings)
 
 
 @pytest.fixture(scope="module")
