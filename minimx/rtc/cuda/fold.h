@@ -132,29 +132,31 @@ struct Join {
   A combine(A a, A b) const { return rule.combine(a, b); }
 };
 
-/// take(v, k) of the packs k, k + step, ... that end before `end`. kAtOnce are read before the first is used, so that
-/// memory has something to do.
+/// take(v, k) of the packs k, k + step, ... of which kAtOnce more end before `end`; returns the next k. These many are
+/// read before the first is used, so that memory has something to do.
+template <int kPack, int kAtOnce, bool kWide, class Xs, class Place, class Index, class Take>
+Index walk_packs(const Xs& xs, const Place& place, Index k, Index step, Index end, const Take& take) {
+  for (; k + (kAtOnce - 1) * step < end; k += kAtOnce * step) {
+    decltype(xs.template load_at<kPack>(place.along(k), kWide)) v[kAtOnce];
+#pragma unroll
+    for (int u = 0; u < kAtOnce; ++u) v[u] = xs.template load_at<kPack>(place.along(k + u * step), kWide);
+#pragma unroll
+    for (int u = 0; u < kAtOnce; ++u) {
+      take(v[u], Index(k + u * step));
+      xs.template put<kPack>(place.along(k + u * step), v[u], kWide);
+    }
+  }
+  return k;
+}
+
+/// The same of all that end before `end`, at most kAtOnce at a time.
 template <int kPack, int kAtOnce, class Xs, class Place, class Index, class Take>
 void each_pack(const Xs& xs, const Place& place, Index k, Index step, Index end, const Take& take) {
-  auto walk = [&](auto at_once, auto wide) {
-    constexpr int kCount = decltype(at_once)::value;
-    constexpr bool kWide = decltype(wide)::value != 0;
-    for (; k + (kCount - 1) * step < end; k += kCount * step) {
-      decltype(xs.template load_at<kPack>(place.along(k), kWide)) v[kCount];
-#pragma unroll
-      for (int u = 0; u < kCount; ++u) v[u] = xs.template load_at<kPack>(place.along(k + u * step), kWide);
-#pragma unroll
-      for (int u = 0; u < kCount; ++u) {
-        take(v[u], Index(k + u * step));
-        xs.template put<kPack>(place.along(k + u * step), v[u], kWide);
-      }
-    }
-  };
   if (kPack == 1 || xs.template aligned<kPack>()) {
-    if constexpr (kAtOnce > 1) walk(Count<kAtOnce>(), Count<1>());
-    walk(Count<1>(), Count<1>());
+    if constexpr (kAtOnce > 1) k = walk_packs<kPack, kAtOnce, true>(xs, place, k, step, end, take);
+    walk_packs<kPack, 1, true>(xs, place, k, step, end, take);
   } else if constexpr (kPack > 1) {
-    walk(Count<1>(), Count<0>());
+    walk_packs<kPack, 1, false>(xs, place, k, step, end, take);
   }
 }
 
@@ -177,13 +179,12 @@ void fold_rows(const Rule& rule, const Place& place, const Sink& sink, const Xs&
       for (int j = 0; j < kParts; ++j) part[j] = rule.start();
       auto take = [&](auto& v, Index k) {
 #pragma unroll
-        for (int j = 0; j < kPack; ++j) {
-          A& acc = part[j % kParts];
-          acc = v.apply(j, [&](auto... x) { return rule.step(acc, x..., Index(k + j), r); });
-        }
+        for (int j = 0; j < kPack; ++j)
+          part[j % kParts] =
+              v.apply(j, [&](auto... x) { return rule.step(part[j % kParts], x..., Index(k + j), r); });
       };
       each_pack<kPack, kAtOnce>(xs, place, Index(begin + threadIdx.x * kPack), Index(blockDim.x * kPack), whole, take);
-      if constexpr (kPack > 1)
+      if (kPack > 1)  // not constexpr: NVRTC 13 would then lose what `take` has added up
         for (Index k = whole + threadIdx.x; k < end; k += blockDim.x) {
           auto v = xs.template load_at<1>(place.along(k), false);
           part[0] = v.apply(0, [&](auto... x) { return rule.step(part[0], x..., k, r); });
