@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
 from rtc.test_nvrtc import BATCH, nvrtc, of_graphs, of_rows  # noqa: F401  a fixture
 
 from minimx.config import settings
@@ -15,19 +14,19 @@ from minimx.rtc.cuda.recipe import Code
 
 def ptx(text: str) -> str:
     """The text as PTX. cuda-core asks the driver before it gives that out, so NVRTC is called itself."""
-    from cuda.bindings import nvrtc
+    from cuda.bindings import nvrtc as api
 
     def checked(result):
         assert result[0] == 0, f"NVRTC says {result[0]}"
         return result[1] if len(result) == 2 else None
 
-    program = checked(nvrtc.nvrtcCreateProgram(text.encode(), b"text.cu", 0, [], []))
+    program = checked(api.nvrtcCreateProgram(text.encode(), b"text.cu", 0, [], []))
     options = ["-std=c++17", "-arch=compute_90", "-fmad=false", "-default-device"]
     options += [f"-I{folder}" for folder in compiling.include_folders()]
-    checked(nvrtc.nvrtcCompileProgram(program, len(options), [o.encode() for o in options]))
-    buffer = b" " * checked(nvrtc.nvrtcGetPTXSize(program))
-    checked(nvrtc.nvrtcGetPTX(program, buffer))
-    checked(nvrtc.nvrtcDestroyProgram(program))
+    checked(api.nvrtcCompileProgram(program, len(options), [o.encode() for o in options]))
+    buffer = b" " * checked(api.nvrtcGetPTXSize(program))
+    checked(api.nvrtcGetPTX(program, buffer))
+    checked(api.nvrtcDestroyProgram(program))
     return buffer.decode(errors="replace")
 
 
