@@ -45,6 +45,47 @@ def test_activation(act, rows, inner, out, dtype):
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(
+    "a, b", [((3, 5), (5, 4)), ((2, 40, 64), (64, 70)), ((2, 1, 7, 5), (3, 5, 6)), ((3, 0), (0, 2))]
+)
+@pytest.mark.parametrize("act", ["", "relu"])
+def test_product_with_bias(act, a, b, dtype):
+    a, b, bias = drawn(*a, dtype=dtype), drawn(*b, dtype=dtype), drawn(b[-1], dtype=dtype)
+    want = mx.np.matmul(wide(a), wide(b)) + wide(bias)
+    close(call("matmul_act", [a, b, bias], {"act": act}), mx.npx.relu(want) if act else want, dtype)
+
+
+def biased(x, w, b):
+    return mx.np.matmul(x, w) + b
+
+
+@pytest.mark.parametrize(
+    "function, expected",
+    [
+        (biased, ["matmul_act"]),
+        (lambda *a: mx.npx.relu(biased(*a)), ["matmul_act"]),
+        (lambda x, w, b: mx.npx.gelu_tanh(mx.np.matmul(x, w)), ["matmul_act"]),
+        (lambda *a: mx.np.tanh(biased(*a)), ["matmul", "add", "tanh"]),
+        (lambda *a: (biased(*a), mx.np.matmul(*a[:2])), ["matmul", "add"]),
+        (lambda x, w, b: mx.np.matmul(x, w) + b.reshape(-1, 1)[:, 0].sum(), None),
+        (lambda x, w, b: mx.npx.relu(mx.np.matmul(x[0], w)), ["matmul", "relu"]),
+    ],
+)
+def test_what_a_product_takes(function, expected):
+    class Net(nn.HybridBlock):
+        def forward(self, *args):
+            return function(*args)
+
+    net, args = Net(), (drawn(40, 64), drawn(64, 50), drawn(50))
+    plain = net(*args)
+    net.hybridize()
+    for a, b in zip(*(y if isinstance(y, tuple) else (y,) for y in (net(*args), plain)), strict=True):
+        close(a, b, "float32")
+    found = [op for op in ops(entry(net).forward) if op in ("matmul", "matmul_act", "add", "tanh", "relu", "gelu_tanh")]
+    assert expected is None and "matmul_act" not in found or found == expected
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("m, k, n", [(3, 5, 4), (70, 64, 40), (4, 0, 3), (3, 2, 0)])
 def test_sums_of_rows(m, k, n, dtype):
     a, b = drawn(k, m, dtype=dtype).T, drawn(k, n, dtype=dtype)

@@ -32,6 +32,7 @@ UNCALLED = {
     "convolution_relu": "conv_fwd",
     "convolution_stats": "conv_fwd_stats",
     "fully_connected_act": "linear",
+    "matmul_act": "matmul",
     "matmul_sums": "matmul",
     "dropout_mask": "dropout",
     "reorder": "reorder",

@@ -1,11 +1,13 @@
 """Matrix products take in what the library does on the way: the activation behind, and the gradient of a bias.
 
     y = fully_connected(x, w, b), r = relu(y)      becomes   r = fully_connected_act(x, w, b)
+    y = matmul(a, b) + c, r = relu(y)              becomes   r = matmul_act(a, b, c), also without relu
     dw = matmul(transpose(g), x), db = sum(g, 0)   becomes   dw, db = matmul_sums(transpose(g), x), on a GPU
 
-The first where nobody else reads y: in training a ReLU's gradient reads r, gelu_tanh's reads y, so that one is left to
-inference. The second where g comes straight from a product, or from outside: what a pointwise operator makes is added
-up by its own kernel (fusion.py), which has it in registers. On a GPU only where cuBLASLt has an algorithm.
+The first two where nobody else reads y: in training a ReLU's gradient reads r, gelu_tanh's reads y, so that one is left
+to inference. A sum alone is left to the pointwise operators that read it, if there are some. The last where g comes
+straight from a product, or from outside: what a pointwise operator makes is added up by its own kernel (fusion.py),
+which has it in registers. On a GPU only where cuBLASLt has an algorithm.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ ACTIVATIONS = ("relu", "gelu_tanh")
 FLOATS = ("float32", "float16", "bfloat16")
 MOVERS = ("concatenate", "paste")  # the gradients of split and of slices
 
-Found = list[tuple[tuple[Node, Node], Node]]  # two nodes, and what stands for both
+Found = list[tuple[list[Node], Node]]  # nodes, and what stands for them in the place of the last
 
 
 def absorb_into_products(g: Graph) -> Graph:
@@ -30,8 +32,8 @@ def absorb_into_products(g: Graph) -> Graph:
     if not found:
         return g
     fuse = algorithms_fuse([made for _, made in found], g.gpu) if g.gpu >= 0 else [True] * len(found)
-    swapped = {pair[1]: made for (pair, made), yes in zip(found, fuse, strict=True) if yes}
-    gone = {pair[0] for (pair, _), yes in zip(found, fuse, strict=True) if yes}
+    swapped = {path[-1]: made for (path, made), yes in zip(found, fuse, strict=True) if yes}
+    gone = {n for (path, _), yes in zip(found, fuse, strict=True) if yes for n in path[:-1]}
     g.nodes = [swapped.get(n, n) for n in g.nodes if n not in gone]
     return in_order(g)
 
@@ -42,18 +44,45 @@ def algorithms_fuse(nodes: Sequence[Node], gpu: int) -> Sequence[bool]:
 
 
 def _activations(g: Graph) -> Found:
-    """(fully_connected, activation)."""
+    """Products with a bias and an activation, or with either."""
     reading, found = Reading(g), []
     for n in g.nodes:
-        if n.op != "fully_connected" or n.outputs[0].dtype not in FLOATS:
+        y, matrices = n.outputs[0], n.op == "fully_connected" or (n.op == "matmul" and _are_matrices(n))
+        if not matrices or y.dtype not in FLOATS:
             continue
-        act = reading.only(n.outputs[0])
+        path, (a, b, bias) = [n], (*n.inputs, None)[:3]
+        bias = None if n.attrs.get("no_bias") else bias
+        if n.op == "matmul" and (add := _bias_of(n, reading)) is not None:
+            path.append(add)
+            bias = next(v for v in add.values if v is not y)
+        act = reading.only(path[-1].outputs[0])
         if act is not None and act.op in ACTIVATIONS:
-            x, w, bias = (*n.inputs, None)[:3]
-            attrs = {"act": act.op, "flatten": n.attrs.get("flatten", True)}
-            inputs = [x, w, None if n.attrs.get("no_bias") else bias]
-            found.append(((n, act), Node("fully_connected_act", inputs, act.outputs, attrs, n.site)))
+            path.append(act)
+        elif len(path) == 1 or any(r.op in OPS and OPS[r.op].kind == "elemwise" for r in _readers(path[-1], reading)):
+            continue
+        attrs = {"act": path[-1].op if path[-1] is act else ""}
+        if n.op == "fully_connected":
+            attrs["flatten"] = n.attrs.get("flatten", True)
+        found.append((path, Node(n.op + "_act", [a, b, bias], path[-1].outputs, attrs, n.site)))
     return found
+
+
+def _are_matrices(n: Node) -> bool:
+    return all(len(v.shape) >= 2 for v in n.values)
+
+
+def _bias_of(product: Node, reading: Reading) -> Node | None:
+    """The addition of a vector to the rows of a product that nobody else reads."""
+    y = product.outputs[0]
+    add = reading.only(y)
+    if add is None or add.op != "add" or len(add.values) != 2:
+        return None
+    fits = [v.shape == y.shape[-1:] and v.dtype == y.dtype for v in add.values if v is not y]
+    return add if fits == [True] else None
+
+
+def _readers(n: Node, reading: Reading) -> list[Node]:
+    return reading.uses.get(n.outputs[0], [])
 
 
 def _bias_gradients(g: Graph) -> Found:
@@ -71,7 +100,7 @@ def _bias_gradients(g: Graph) -> Found:
         sums, dw = n.outputs[0], product.outputs[0]
         if n.attrs.get("axis") in (0, (0,)) and sums.shape == dw.shape[:1] and sums.dtype == dw.dtype in FLOATS:
             made = Node("matmul_sums", list(product.inputs), [dw, sums], {}, product.site)
-            found.append(((n, product), made))
+            found.append(([n, product], made))
             del products[n.values[0]]
     return found
 

@@ -148,6 +148,15 @@ def fully_connected_act(x, weight, bias=None, /, act="relu", flatten=True):
     return plan
 
 
+@kernel(against="matmul, add, relu or gelu_tanh")
+def matmul_act(a, b, bias=None, /, act=""):
+    """The activation ("relu", "gelu_tanh" or none) of a b + bias: matrices or batches of them, bias (n,)."""
+    plan = OPS["matmul"].plan([a, b], {})
+    plan.attrs |= {"act": act} if act else {}
+    plan.casts = [*plan.casts, plan.outs[0][1]]
+    return plan
+
+
 @kernel(against="matmul, sum")
 def matmul_sums(a, b, /):
     """(c, sums) of matrices: c = a b, and sums[i] = sum over k of a[i, k], in a's type."""
