@@ -17,7 +17,7 @@ WIDE = 44  # letters of what a kernel does
 
 def as_text(r: FusionReport) -> str:
     """The report for a terminal."""
-    lines = [f"Fusion report: {r.title}", "", *aligned(totals(r))]
+    lines = [f"Fusion report: {r.title}", "", *aligned(totals(r)), "", *aligned(forms(r))]
     for h in r.halves:
         lines += ["", f"{h.name}:", *aligned(kernel_table(h))]
     for h in r.halves:
@@ -28,7 +28,7 @@ def as_text(r: FusionReport) -> str:
 
 def as_html(r: FusionReport) -> str:
     """The report for a notebook; a kernel's text opens with a click."""
-    parts = [f"<h4>Fusion report: {escape(r.title)}</h4>", html_table(totals(r))]
+    parts = [f"<h4>Fusion report: {escape(r.title)}</h4>", html_table(totals(r)), html_table(forms(r))]
     for h in r.halves:
         parts += [f"<h5>{h.name}</h5>", html_table(kernel_table(h))]
         parts += ["<ul>", *(f"<li>{escape(line)}</li>" for line in reasons(h.apart)), "</ul>"] if h.apart else []
@@ -39,17 +39,37 @@ def as_html(r: FusionReport) -> str:
 
 
 def totals(r: FusionReport) -> list[list[str]]:
-    """Launches and bytes, before and after. Ideal: what goes in and comes out, once."""
-    table = [["", "launches", "moved", "ideal", "moved/ideal"]]
+    """Launches, bytes and time, before and after. Ideal: what goes in and comes out, once."""
+    timed = any(k.ns for k in r.kernels)
+    table = [["", "launches", "moved", "ideal", "moved/ideal"] + ["us", "GB/s"] * timed]
     if r.before:
-        table.append(["every operator alone", str(r.before[0]), size(r.before[1]), "", ""])
+        table.append(["every operator alone", str(r.before[0]), size(r.before[1])])
     for h in r.halves:
         ratio = f"{h.moved / h.ideal:.2f}" if h.ideal else ""
-        table.append([h.name, str(h.launches), size(h.moved), size(h.ideal), ratio])
-    moved = sum(h.moved for h in r.halves)
+        table.append([h.name, str(h.launches), size(h.moved), size(h.ideal), ratio] + spent(h.kernels) * timed)
     if len(r.halves) > 1:
-        table.append(["together", str(sum(h.launches for h in r.halves)), size(moved), "", ""])
+        launches, moved = sum(h.launches for h in r.halves), sum(h.moved for h in r.halves)
+        table.append(["together", str(launches), size(moved), "", ""] + spent(r.kernels) * timed)
+    return [row + [""] * (len(table[0]) - len(row)) for row in table]
+
+
+def forms(r: FusionReport) -> list[list[str]]:
+    """What each form of kernel has of it."""
+    timed = any(k.ns for k in r.kernels)
+    by_form: dict[str, list[Kernel]] = {}
+    for k in r.kernels:
+        by_form.setdefault(k.form, []).append(k)
+    table = [["form", "launches", "moved"] + ["us", "GB/s"] * timed]
+    for form, kernels in sorted(by_form.items(), key=lambda item: -sum(k.ns or k.moved for k in item[1])):
+        launches, moved = sum(k.launches for k in kernels), sum(k.moved for k in kernels)
+        table.append([form, str(launches), size(moved)] + spent(kernels) * timed)
     return table
+
+
+def spent(kernels: list[Kernel]) -> list[str]:
+    """Microseconds and GB/s of some."""
+    ns = sum(k.ns or 0 for k in kernels)
+    return [f"{ns / 1e3:.1f}", f"{sum(k.moved for k in kernels) / ns if ns else 0:.1f}"]
 
 
 def kernel_table(h: Half) -> list[list[str]]:
@@ -71,8 +91,7 @@ def kernel_line(same: list[Kernel], timed: bool) -> list[str]:
     name = k.name + (f" ({k.launches} launches)" if k.launches > 1 else "")
     read, written = size(sum(k.read for k in same)), size(sum(k.written for k in same))
     line = [name, k.form, does(k), k.output, read, written, f"{moved / least:.2f}" if least else "1.00"]
-    ns = sum(k.ns or 0 for k in same)
-    return line + [f"{ns / 1e3:.1f}", f"{moved / ns if ns else 0:.1f}"] * timed
+    return line + spent(same) * timed
 
 
 def does(k: Kernel) -> str:
