@@ -50,6 +50,7 @@ ELSEWHERE = {
     "batch_norm_sums": "rtc/test_conv_stats.py",
     "batch_norm_pair": "rtc/test_conv_stats.py",
     "batch_norm_max_pool": "rtc/test_norm_pool.py",
+    "batch_norm_max_pool_grad": "rtc/test_norm_pool.py",
     "channel_sums": "rtc/test_conv_stats.py",
     "batch_norm_pair_grad": "rtc/test_batch_norm.py",
     "convolution_stats": "rtc/test_conv_stats.py",

@@ -2,17 +2,18 @@
 
     r, mask = batch_norm_relu(x), p, index = max_pool(r)      becomes   p, index = batch_norm_max_pool(x)
     d = max_pool_grad(g, index), dx.. = batch_norm_relu_grad(x, d, mask)
-                                                              becomes   d = .., dx.. = batch_norm_grad(x, d)
+                                                              becomes   dx.. = batch_norm_max_pool_grad(x, g, index)
 
 A window in which nothing is positive gets no index, so that the ReLU needs no mask. In 16 bits, as in pairs.py, after
-which this runs. The stem of a ResNet has this form.
+which this runs. The stem of a ResNet has this form. Where channels are not last, or of an odd number, the gradient is
+max_pool_grad and batch_norm_grad.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..ir import Graph, Node
+from ..ir import Graph, Node, Value
 from .norm import Reading, in_order
 from .pairs import HALVES, with_sums
 
@@ -43,9 +44,10 @@ def absorb_pools(g: Graph) -> Graph:
         outs = [*site.pool.outputs, *n.outputs[1:3]]
         swapped[site.pool] = Node("batch_norm_max_pool", with_sums(n, sums), outs, attrs, n.site)
         gone.add(n)
-        for _, grad in site.gradients:
-            attrs = {"eps": grad.attrs["eps"], "axis": grad.attrs["axis"]}
-            swapped[grad] = Node("batch_norm_grad", grad.inputs[:5], grad.outputs, attrs, grad.site)
+        for of_pool, of_norm in site.gradients:
+            swapped[of_norm] = gradient_of(of_pool, of_norm)
+            if swapped[of_norm].op != "batch_norm_grad":
+                gone.add(of_pool)
     if not gone:
         return g
     g.nodes = [swapped.get(n, n) for n in g.nodes if n not in gone] + sums
@@ -74,6 +76,21 @@ def site_at(n: Node, reading: Reading) -> Site | None:
     if not plain or len(second.inputs) != 6 or reading.only(first.outputs[0]) is not second:
         return None
     return Site(n, pool, [(first, second)]) if second.inputs[1] is first.outputs[0] else None
+
+
+def gradient_of(of_pool: Node, of_norm: Node) -> Node:
+    """What stands for both, or for the norm's where there is no kernel for both."""
+    from ...rtc.cuda.norm_pool import takes_gradient
+
+    x, _, mean, var, gamma = of_norm.inputs[:5]
+    assert isinstance(x, Value)
+    layout, eps = of_pool.attrs.get("layout"), of_norm.attrs["eps"]
+    if layout is None or not layout.endswith("C") or not takes_gradient(x.shape[-1]):
+        attrs = {"eps": eps, "axis": of_norm.attrs["axis"]}
+        return Node("batch_norm_grad", of_norm.inputs[:5], of_norm.outputs, attrs, of_norm.site)
+    dy, index = of_pool.inputs[:2]
+    attrs = {"eps": eps} | {k: v for k, v in of_pool.attrs.items() if k in WINDOW}
+    return Node("batch_norm_max_pool_grad", [x, dy, index, mean, var, gamma], of_norm.outputs, attrs, of_norm.site)
 
 
 def _same_channels(norm: Node, pool: Node) -> bool:

@@ -77,6 +77,18 @@ def batch_norm_max_pool(
     return plan
 
 
+@kernel(against="max_pool_grad, batch_norm_grad")
+def batch_norm_max_pool_grad(
+    x, dy, index, mean, var, gamma, /, eps=1e-5, kernel=(), stride=None, pad=None, layout=None
+):
+    """(dx, dgamma, dbeta) of batch_norm_max_pool. GPUs only, channels last."""
+    attrs = {"shape": x.shape, "kernel": kernel, "stride": stride, "pad": pad, "layout": layout}
+    plan = OPS["max_pool_grad"].plan([dy, index], attrs)
+    plan.outs = [(x.shape, x.dtype), (gamma.shape, gamma.dtype), (gamma.shape, gamma.dtype)]
+    plan.attrs |= {"kernel_name": "batch_norm_bwd_pool", "eps": float(eps)}
+    return plan
+
+
 @kernel(against="batch_norm_infer, add, relu")
 def batch_norm_infer_relu(x, gamma, beta, mean, var, z=None, /, eps=1e-5, axis=1):
     """relu(batch_norm_infer(x) + z)."""

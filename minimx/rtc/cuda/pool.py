@@ -1,14 +1,13 @@
 """Pooling over windows, 1d to 3d: operands, attributes and results as in csrc/cpu/dnnl_pool.cc and conv_plain.cc.
 
     pool_fwd(x) -> y[, taps]     pool_bwd(dy[, taps]) -> dx     pool_gather(x, taps) -> y
-    batch_norm_pool(x, gamma, beta, sum, squares) -> y, taps, mean, var        not on the CPU
 
 Taps are the places of maxima inside their windows, counted in C order. A thread makes one element of the result, or 16
 bytes of neighbouring channels where channels are the fastest axis of all operands; it reads all that this needs, so
 that nothing is added atomically: backward looks at the windows that cover an element, and a thread makes a block of
 elements, as many as a step has, since the same windows cover them all. Elements that windows share come from the
 caches, so each operand moves through memory once. Windows are written into the text, sizes and strides (any) are
-arguments. Pooling over all of space is a reduction and not here.
+arguments. Pooling over all of space is a reduction and not here; with batch norm around it, see norm_pool.py.
 """
 
 from __future__ import annotations
@@ -20,7 +19,6 @@ from typing import Any
 from ...errors import ArgumentError, ShapeError
 from ...ops.dtypes import BY_NAME
 from ...ops.table import Spec
-from . import batch_norm
 from .recipe import Argument, Code, Launch, Operand, Recipe, Value, blocks_for, code
 
 THREADS = 256
@@ -143,8 +141,11 @@ void pool(const T* x, T* y, Tap* taps, const View& vx, const View& vy, const Vie
 """
 
 # Element i of an axis has the phase r = (i + P) % S in the block b = (i + P) / S, which windows b, b - 1, ... cover; in
-# window b - t it is number r + t * S. A thread makes the phases 0 to E - 1, where E is S or 1.
+# window b - t it is number r + t * S. A thread makes the phases 0 to E - 1, where E is S or 1. kNorm: not g is written
+# but a * g + (b * x + c), with a, b and c by channel, `padded` apart; x lies as dx does.
 BACKWARD = """
+constexpr int kElements = E0 * E1 * E2;
+
 inline Index blocks(Index size, int s, int p) { return (size - 1 + p) / s - p / s + 1; }
 
 /// The threads: those of vx with blocks in place of elements.
@@ -162,43 +163,78 @@ struct Axis {
   Axis(Index i, int e, int s, int p) : block(e == s ? i + p / s : (i + p) / s), phase(e == s ? 0 : (i + p) % s) {}
 };
 
+/// A thread's elements.
+struct Block {
+  Axis a0, a1, a2;
+  View of;
+  explicit Block(const View& i) : a0(i.d0, E0, S0, P0), a1(i.d1, E1, S1, P1), a2(i.d2, E2, S2, P2), of(i) {}
+
+  /// The e-th of them.
+  View at(int e) const {
+    View v = of;
+    v.d0 = a0.block * S0 - P0 + a0.phase + e / (E1 * E2), v.d1 = a1.block * S1 - P1 + a1.phase + e / E2 % E1;
+    v.d2 = a2.block * S2 - P2 + a2.phase + e % E2;
+    return v;
+  }
+};
+inline bool lies_in(const View& i, const View& v) {
+  return i.d0 >= 0 && i.d1 >= 0 && i.d2 >= 0 && i.d0 < v.d0 && i.d1 < v.d1 && i.d2 < v.d2;
+}
+
+/// The gradient of a thread's elements.
 template <bool kWide>
-void pool(const T* dy, T* dx, const Tap* taps, const View& vy, const View& vx, const View& vt, const View& i) {
-  const Axis a0(i.d0, E0, S0, P0), a1(i.d1, E1, S1, P1), a2(i.d2, E2, S2, P2);
+void gradient(const T* dy, const Tap* taps, const View& vy, const View& vx, const View& vt, const Block& block,
+              Real (&sum)[kElements][kWidth]) {
   constexpr int T0 = (K0 + S0 - 1) / S0, T1 = (K1 + S1 - 1) / S1, T2 = (K2 + S2 - 1) / S2;
-  Real sum[E0 * E1 * E2][kWidth] = {};
-  View o = i;
+  View o = block.of;
 #pragma unroll kUnroll
   for (int t0 = T0 - 1; t0 >= 0; --t0)
 #pragma unroll kUnroll
     for (int t1 = T1 - 1; t1 >= 0; --t1)
 #pragma unroll kUnroll
       for (int t2 = T2 - 1; t2 >= 0; --t2) {
-        o.d0 = a0.block - t0, o.d1 = a1.block - t1, o.d2 = a2.block - t2;
-        const bool there = o.d0 >= 0 && o.d1 >= 0 && o.d2 >= 0 && o.d0 < vy.d0 && o.d1 < vy.d1 && o.d2 < vy.d2;
+        o.d0 = block.a0.block - t0, o.d1 = block.a1.block - t1, o.d2 = block.a2.block - t2;
+        const bool there = lies_in(o, vy);
         if (!there) o.d0 = o.d1 = o.d2 = 0;
         const Values g = load<kWide, Values>(dy + vy.at(o));
         const Places places = kMax ? load<kWide, Places>(taps + vt.at(o)) : Places{};
         const Real scale = kMax ? Real(1) : share(vx, o);
 #pragma unroll
-        for (int e = 0; e < E0 * E1 * E2; ++e) {
-          const int k0 = a0.phase + e / (E1 * E2) + t0 * S0, k1 = a1.phase + e / E2 % E1 + t1 * S1,
-                    k2 = a2.phase + e % E2 + t2 * S2, tap = (k0 * K1 + k1) * K2 + k2;
+        for (int e = 0; e < kElements; ++e) {
+          const int k0 = block.a0.phase + e / (E1 * E2) + t0 * S0, k1 = block.a1.phase + e / E2 % E1 + t1 * S1,
+                    k2 = block.a2.phase + e % E2 + t2 * S2, tap = (k0 * K1 + k1) * K2 + k2;
           const bool covered = there && k0 < K0 && k1 < K1 && k2 < K2;
 #pragma unroll
           for (int j = 0; j < kWidth; ++j)
             if (covered && (!kMax || places.at[j] == tap)) sum[e][j] += wide(g.at[j]) * scale;
         }
       }
+}
+"""
+
+WRITE = """
+template <bool kWide>
+void pool(const T* dy, T* dx, const Tap* taps, const View& vy, const View& vx, const View& vt, const View& i,
+          const Real* norm = nullptr, Index padded = 0, const T* x = nullptr) {
+  const Block block(i);
+  Real sum[kElements][kWidth] = {};
+  gradient<kWide>(dy, taps, vy, vx, vt, block, sum);
 #pragma unroll
-  for (int e = 0; e < E0 * E1 * E2; ++e) {
-    View at = i;
-    at.d0 = a0.block * S0 - P0 + a0.phase + e / (E1 * E2), at.d1 = a1.block * S1 - P1 + a1.phase + e / E2 % E1;
-    at.d2 = a2.block * S2 - P2 + a2.phase + e % E2;
-    if (at.d0 < 0 || at.d1 < 0 || at.d2 < 0 || at.d0 >= vx.d0 || at.d1 >= vx.d1 || at.d2 >= vx.d2) continue;
+  for (int e = 0; e < kElements; ++e) {
+    const View at = block.at(e);
+    if (!lies_in(at, vx)) continue;
     Values out;
+    if constexpr (kNorm) {
+      const Values v = load<kWide, Values>(x + vx.at(at));
 #pragma unroll
-    for (int j = 0; j < kWidth; ++j) out.at[j] = to<T>(sum[e][j]);
+      for (int j = 0; j < kWidth; ++j) {
+        const Real* c = norm + i.c + j;
+        out.at[j] = to<T>(fmaf(c[0], wide(to<T>(sum[e][j])), fmaf(c[padded], wide(v.at[j]), c[2 * padded])));
+      }
+    } else {
+#pragma unroll
+      for (int j = 0; j < kWidth; ++j) out.at[j] = to<T>(sum[e][j]);
+    }
     store<kWide>(dx + vx.at(at), out);
   }
 }
@@ -227,7 +263,7 @@ void pool(const T* x, T* y, const Tap* taps, const View& vx, const View& vy, con
 KERNEL = """
 extern "C" __global__ void __launch_bounds__(256) KERNEL(const T* in, T* out, TAPS taps, PARAMETERSNORM) {
   const View vi{FIELDS_I}, vo{FIELDS_O}, vt{FIELDS_T};
-  const bool wide = kWidth > 1 && aligned<Values>(in) && aligned<Values>(out) && aligned<Places>(taps);
+  const bool wide = kWidth > 1 && aligned<Values>(in) && aligned<Values>(out) && aligned<Places>(taps)ALSO;
   const View threads = work(vo);
   const Index n = threads.threads(), step = Index(gridDim.x) * 256;
   for (Index i = Index(blockIdx.x) * 256 + threadIdx.x; i < n; i += step) {
@@ -240,22 +276,16 @@ extern "C" __global__ void __launch_bounds__(256) KERNEL(const T* in, T* out, TA
 """
 
 
+# By how many arguments of kNorm there are: parameters behind the others, what the kernel passes on, what it checks.
+NORM = {0: "", 2: ", const Real* norm, int64_t padded", 3: ", const Real* norm, int64_t padded, const T* x"}
+MORE = {0: "", 2: ", norm, Index(padded)", 3: ", norm, Index(padded), x"}
+ALSO = {0: "", 2: "", 3: " && aligned<Values>(x)"}
+
+
 def pool_fwd(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Recipe:
     """(x) -> y[, taps]."""
     taps = Operand(2) if len(outs) > 1 and attrs["kind"] == "max" else None
-    return _recipe(FORWARD, "forward", [*ins, *outs], attrs, (Operand(0), Operand(1)), taps)
-
-
-def batch_norm_pool(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Recipe:
-    """(x, gamma, beta, sum, squares) -> y, taps, mean, var: of relu(batch norm of x), which is never written."""
-    if empty := batch_norm.zeros(ins, outs):
-        return empty
-    b = batch_norm.Builder(ins, outs, attrs)
-    coefficients = b.coefficients(2)
-    b.finish_sums((1, 2, 3, 4, 7, 8), coefficients, "eps")
-    norm = coefficients, Value(b.padded)
-    pooled = _recipe(FORWARD, "forward", [*ins, *outs], attrs, (Operand(0), Operand(5)), Operand(6), norm)
-    return Recipe((*b.launches, *pooled.launches), b.workspace)
+    return one_pass(FORWARD, "forward", [*ins, *outs], attrs, (Operand(0), Operand(1)), taps)
 
 
 def pool_bwd(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Recipe:
@@ -264,15 +294,15 @@ def pool_bwd(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -
         raise ArgumentError("pool_bwd", "the second result of pool_fwd as second operand of a max pool", "none",
                             "Run pool_fwd with two outputs")  # fmt: skip
     taps = Operand(1) if attrs["kind"] == "max" else None
-    return _recipe(BACKWARD, "backward", [*ins, *outs], attrs, (Operand(0), Operand(len(ins))), taps)
+    return one_pass(BACKWARD + WRITE, "backward", [*ins, *outs], attrs, (Operand(0), Operand(len(ins))), taps)
 
 
 def pool_gather(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Recipe:
     """(x, taps) -> y."""
-    return _recipe(GATHER, "gather", [*ins, *outs], attrs, (Operand(0), Operand(2)), Operand(1))
+    return one_pass(GATHER, "gather", [*ins, *outs], attrs, (Operand(0), Operand(2)), Operand(1))
 
 
-def _recipe(
+def one_pass(
     body: str,
     name: str,
     specs: list[Spec],
@@ -282,7 +312,7 @@ def _recipe(
     norm: tuple[Argument, ...] = (),
 ) -> Recipe:
     """One launch. data: what is read and what is written; without taps, the pointer to the data is passed instead.
-    norm: of kNorm, where the scales are and ``padded``.
+    norm: of kNorm, where the coefficients are, ``padded``, and backward x.
     """
     source, result = (specs[o.index] for o in data)
     places = specs[taps.index] if taps else None
@@ -290,19 +320,22 @@ def _recipe(
     if not prod(result.shape):
         return Recipe(())
     operands = [s for s in (source, result, places) if s]
-    width = _width(operands)
-    views = [_five(s) for s in (source, result, places or result)]
-    kernel = _code(body, name, operands, attrs, width, taps, bool(norm))
+    width = width_of(operands)
+    views = [view_of(s) for s in (source, result, places or result)]
+    entry = KERNEL
+    for word, by_count in (("NORM", NORM), ("MORE", MORE), ("ALSO", ALSO)):
+        entry = entry.replace(word, by_count[len(norm)])
+    kernel = kernel_code(body + entry, f"pool_{name}", operands, attrs, width, taps is not None, bool(norm))
     if not prod(source.shape):  # all is padding: reads go to memory that there is, and count for nothing
         data, views[0] = (data[1], data[1]), [*views[0][:5], *[0] * 5]
     counts = prod(result.shape) // width
-    if body is BACKWARD:
-        counts = -(-counts // _block(attrs))
+    if body.startswith(BACKWARD):
+        counts = -(-counts // elements(attrs))
     args: tuple[Argument, ...] = (*data, taps or data[0], *(Value(v) for view in views for v in view), *norm)
     return Recipe((Launch(kernel, (blocks_for(counts, THREADS), 1, 1), (THREADS, 1, 1), args),))
 
 
-def _block(attrs: dict[str, Any]) -> int:
+def elements(attrs: dict[str, Any]) -> int:
     """Elements that a thread makes, backward."""
     step = prod(attrs["stride"])
     return step if step <= MOST_BLOCK else 1
@@ -328,7 +361,7 @@ def _channels_fastest(spec: Spec) -> bool:
     )
 
 
-def _width(operands: list[Spec]) -> int:
+def width_of(operands: list[Spec]) -> int:
     """Channels that a thread takes: 16 bytes of data where every operand has them side by side."""
     width = 16 // BY_NAME[operands[0].dtype].size
     strides = [s for o in operands for d, s in enumerate(o.strides) if d != 1 and o.shape[d] > 1]
@@ -340,13 +373,13 @@ def _three(values: Sequence[int], missing: int) -> list[int]:
     return [missing] * (3 - len(values)) + list(values)
 
 
-def _five(spec: Spec) -> list[int]:
+def view_of(spec: Spec) -> list[int]:
     """Sizes and strides of (N, C) and three spatial axes."""
     return [*spec.shape[:2], *_three(spec.shape[2:], 1), *spec.strides[:2], *_three(spec.strides[2:], 0)]
 
 
-def _code(
-    body: str, name: str, operands: list[Spec], attrs: dict[str, Any], width: int, taps: Operand | None, norm: bool
+def kernel_code(
+    body: str, name: str, operands: list[Spec], attrs: dict[str, Any], width: int, taps: bool, norm: bool = False
 ) -> Code:
     """The text for these types, this window, this width."""
     dtype = operands[0].dtype
@@ -362,24 +395,21 @@ def _code(
     for letter, key, missing in (("K", "kernel", 1), ("S", "stride", 1), ("P", "pad", 0)):
         constants |= {f"{letter}{i}": v for i, v in enumerate(_three(attrs[key], missing))}
     step = _three(attrs["stride"], 1)
-    constants |= {f"E{i}": n if _block(attrs) > 1 else 1 for i, n in enumerate(step)}
+    constants |= {f"E{i}": n if elements(attrs) > 1 else 1 for i, n in enumerate(step)}
     flags = {"kLast": _channels_fastest(operands[1]), "kMax": attrs["kind"] == "max"}
-    flags |= {"kInclude": attrs["kind"] == "avg_include", "kTaps": taps is not None, "kNorm": norm}
+    flags |= {"kInclude": attrs["kind"] == "avg_include", "kTaps": taps, "kNorm": norm}
     lines += [f"[[maybe_unused]] constexpr int {k} = {int(v)};" for k, v in constants.items()]
     lines += [f"[[maybe_unused]] constexpr bool {k} = {str(v).lower()};" for k, v in flags.items()]
     fields = {letter: [f"{letter}{k}" for k in range(10)] for letter in "iot"}
-    entry = KERNEL.replace("PARAMETERS", ", ".join(f"int64_t {f}" for group in fields.values() for f in group))
+    body = body.replace("PARAMETERS", ", ".join(f"int64_t {f}" for group in fields.values() for f in group))
     for letter, group in fields.items():
-        entry = entry.replace(f"FIELDS_{letter.upper()}", ", ".join(f"Index({f})" for f in group))
-    entry = entry.replace("NORM", ", const Real* norm, int64_t padded" if norm else "")
-    entry = entry.replace("MORE", ", norm, Index(padded)" if norm else "")
-    entry = entry.replace("TAPS", "Tap*" if body is FORWARD else "const Tap*")
-    return code(f"pool_{name}", "\n".join(lines) + HEAD.replace("UNROLLED", str(UNROLLED)) + body + entry)
+        body = body.replace(f"FIELDS_{letter.upper()}", ", ".join(f"Index({f})" for f in group))
+    body = body.replace("TAPS", "Tap*" if body.startswith(FORWARD) else "const Tap*")
+    return code(name, "\n".join(lines) + HEAD.replace("UNROLLED", str(UNROLLED)) + body)
 
 
 FACTORIES = {
     "pool_fwd": pool_fwd,
-    "batch_norm_pool": batch_norm_pool,
     "pool_bwd": pool_bwd,
     "pool_fwd_plain": pool_fwd,
     "pool_bwd_plain": pool_bwd,
