@@ -25,6 +25,7 @@ from .passes.norm_pool import absorb_pools
 from .passes.pairs import absorb_pairs
 from .passes.pieces import join_pieces
 from .passes.products import absorb_into_products
+from .passes.recompute import recomputed
 from .prepare import Split, split
 from .trace import Gradient, Traced, differentiate, trace
 from .watch import noted
@@ -135,7 +136,8 @@ def cut(t: Traced, joint: Graph, gradient: Gradient) -> Compiled:
         if parts is not None:
             parts.prepare, forward = finished(parts.prepare, "prepare"), parts.rest
         return Compiled(t, joint, finished(forward, "forward"), None, n_out, [], [], [], parts)
-    late = _with_views(late[::-1], early)
+    early, late = early[::-1], late[::-1]
+    late = _with_views(recomputed(late, early, inputs, grads) if joint.gpu >= 0 else late, early)
     made = {v for n in late for v in n.outputs} | set(heads) | set(joint.constants)
     read = dict.fromkeys(v for n in late for v in n.values if v not in made)
     read |= dict.fromkeys(v for v in grads if v not in made)
