@@ -338,11 +338,12 @@ KernelPtr attempt(const Call& c, const Form& form) {
   return Builder(c, form).build(std::make_shared<ConvKernel>(p, std::move(plan), c.device));
 }
 
-/// With what follows a convolution fused into it, else as steps.
+/// With what follows a convolution fused into it, else as steps: with channels filled up always, since engines for
+/// images take nothing in, and those that do are several times as slow there.
 KernelPtr attempt(const Call& c, bool channels_last, int64_t channels) {
-  const bool follows = c.direction == Direction::kForward && (c.b.spec || c.z.spec || c.relu);
+  const bool follows = c.direction == Direction::kForward && !channels && (c.b.spec || c.z.spec || c.relu);
   KernelPtr kernel = follows ? attempt(c, {channels_last, true, channels}) : nullptr;
-  if (!kernel && c.b.spec && c.b.spec->dtype != c.y.spec->dtype)
+  if (!kernel && !channels && c.b.spec && c.b.spec->dtype != c.y.spec->dtype)
     kernel = attempt(c, {channels_last, true, channels, true});
   return kernel ? kernel : attempt(c, {channels_last, false, channels});
 }
