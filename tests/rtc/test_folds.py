@@ -18,16 +18,20 @@ import numpy as np
 import pytest
 from rtc import emulator
 from rtc.test_nvrtc import codes, compile_all, nvrtc  # noqa: F401
+from rtc.test_ptx import ptx
 from rtc.test_text import GOLDEN, told
 
 import minimx as mx
 from minimx.errors import GraphError
 from minimx.graph.ir import Graph, Node, Value
 from minimx.graph.lower import lower
+from minimx.ops.dtypes import BY_NAME
 from minimx.ops.table import OPS, Spec
 from minimx.rtc import emit_host
 from minimx.rtc.compiler import find_compiler
+from minimx.rtc.cuda import compile as compiling
 from minimx.rtc.cuda import fused_fold, pointwise
+from minimx.rtc.cuda.fused_fold import FoldText
 from minimx.rtc.cuda.recipe import Recipe
 from minimx.rtc.folds import fold_group_of, takes
 from minimx.rtc.group import Body, c_strides
@@ -338,6 +342,28 @@ def typical():
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90", "sm_100"])
 def test_texts_compile(nvrtc, arch):  # noqa: F811
     compile_all(nvrtc, codes(r for _, r in typical()), arch)
+
+
+def loads(text):
+    """How many reads of arrays NVRTC must have left of a kernel: each walk (fold.h's each_pack) has its own."""
+    packs = (text.at_once > 1) + 1
+    narrow = text.pack > 1 and any(x.how == "pack" for x in (*text.loads, *text.stores))
+    tail = text.is_rows and text.pack > 1
+    count = 0
+    for x in (x for x in text.loads if not x.once):
+        apart = 1 if x.how == "one" else text.pack
+        wide = max(1, text.pack * BY_NAME[x.dtype].size // 16) if x.how == "pack" else apart
+        count += packs * wide + narrow * apart + tail
+    return count
+
+
+def test_no_read_is_lost(nvrtc):  # noqa: F811
+    """NVRTC has dropped what right code added up (fold.h says where): nothing but its output tells."""
+    texts = [(recipe.launches[0].code, FoldText(m.group())) for m, recipe in typical()]
+    kernels = ptx(compiling.source([code for code, _ in texts])).split(".entry ")[1:]
+    for code, text in texts:
+        (mine,) = (k for k in kernels if k.startswith(code.name))
+        assert mine.count("ld.global") >= loads(text), text.group.title()
 
 
 @pytest.mark.parametrize(("name", "number"), [("bias_gradient", 0), ("mean_square", 1)])
