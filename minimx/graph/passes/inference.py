@@ -41,9 +41,7 @@ def fold_norm(g: Graph) -> Graph:
     return absorb_into_convolutions(g)
 
 
-def _foldable(
-    n: Node, producers: dict, uses: dict, results: set[Value], lasting: set[Value], gpu: bool
-) -> Node | None:
+def _foldable(n: Node, producers: dict, uses: dict, results: set[Value], lasting: set[Value], gpu: bool) -> Node | None:
     """The convolution that a norm folds into."""
     y = n.inputs[0] if n.op == "batch_norm_infer" else None
     if not isinstance(y, Value) or len(uses[y]) != 1 or y in results:
