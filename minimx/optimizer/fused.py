@@ -44,7 +44,8 @@ class FusedUpdate:
     def __init__(self) -> None:
         self._programs: dict[Any, Any] = {}
         self._varying = set(VARYING)
-        self._last: list[dict[str, Any]] = []
+        self._last: list[tuple] = []  # the scalars that were asked about last, and the answer
+        self._said: tuple[tuple, list[float]] = ((), [0.0])
 
     def run(self, optimizer: Any, jobs: Sequence[Any]) -> None:
         """Applies the optimizer's rule to every job (see Optimizer.apply), in place. The jobs are on one device."""
@@ -63,14 +64,17 @@ class FusedUpdate:
 
     def scalars(self, jobs: Sequence[Any], rescale: float) -> tuple[tuple, list[float]]:
         """(places, values): of every job's scalars, which are part of the program and which the operands' values."""
-        scalars = [{"rescale": rescale, **job.scalars} for job in jobs]
+        scalars = [(("rescale", rescale), *job.scalars.items()) for job in jobs]
+        if scalars == self._last:
+            return self._said
         if len(self._last) == len(scalars):
-            for old, new in zip(self._last, scalars, strict=True):
-                self._varying.update(k for k, v in new.items() if old.get(k) != v)
-        self._last = scalars
+            for old, new in set(zip(self._last, scalars, strict=True)):  # few: most parameters have the same
+                before = dict(old)
+                self._varying.update(k for k, v in new if before.get(k) != v)
         values: dict[float, int] = {}
-        places = tuple(tuple((k, self._place(k, v, values)) for k, v in s.items()) for s in scalars)
-        return places, list(values) or [0.0]
+        places = {s: tuple((k, self._place(k, v, values)) for k, v in s) for s in dict.fromkeys(scalars)}
+        self._last, self._said = scalars, (tuple(places[s] for s in scalars), list(values) or [0.0])
+        return self._said
 
     def _place(self, name: str, value: Any, values: dict[float, int]) -> Fixed | int:
         """Where the operand lies that holds the scalar, equal ones together; or the scalar itself."""

@@ -219,7 +219,7 @@ class Optimizer:
         self, indices: Sequence, weights: Sequence, grads: Sequence, states: Sequence, masters: bool = False
     ) -> list[Job]:
         """What ``apply`` is given for one more update, which is counted; arguments as for ``step``."""
-        jobs = []
+        jobs, derived = [], {}
         for index in indices:
             self._count(index)
         for index, weight, grad, state in zip(indices, weights, grads, states, strict=True):
@@ -227,7 +227,9 @@ class Optimizer:
             if masters and self.has_master(weight):
                 master, state = state
             numbers = self.scalars(index)
-            numbers = self.derived(numbers) if self.scaling is None else numbers
+            if self.scaling is None:
+                key = tuple(numbers.items())
+                numbers = derived[key] if key in derived else derived.setdefault(key, self.derived(numbers))
             jobs.append(Job(weight, grad, master, _as_tuple(state), numbers))
         return jobs
 
