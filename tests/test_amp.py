@@ -139,6 +139,21 @@ def test_backward_keeps_its_types():
 
 
 @pytest.mark.parametrize("hybrid", [False, True])
+def test_layer_norm_has_parameters_in_float32(hybrid):
+    """Their gradients are sums over many rows, which under a loss scale leave float16's range."""
+    net = nn.LayerNorm(in_channels=4)
+    net.initialize()
+    if hybrid:
+        net.hybridize()
+    x = mx.np.array(onp.random.default_rng(0).normal(size=(64, 4)), dtype="float16")
+    with autograd.record():
+        y = net(x)
+    y.backward(mx.np.full((64, 4), 60000.0, dtype="float16"))
+    beta = net.beta.grad()
+    assert y.dtype == "float16" and beta.dtype == "float32" and beta[0].item() == pytest.approx(64 * 60000, rel=1e-3)
+
+
+@pytest.mark.parametrize("hybrid", [False, True])
 def test_second_order(hybrid):
     net, x, _ = made("mlp", hybrid)
     x.attach_grad()

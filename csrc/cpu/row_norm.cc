@@ -4,7 +4,7 @@
 //   "eps") row_norm_bwd(x, dy, mean, rstd[, gamma]) -> dx[, dgamma, dbeta]
 //
 // "rms" = 1: mean is 0 and var the mean square. Flags "gamma", "beta": which operands there are; "parameters": whether
-// dgamma and dbeta are wanted. mean and rstd are float32 (float64 for float64 data); sums are in that type. dgamma and
+// dgamma and dbeta are wanted. All but x, y and their gradients is float32 (float64 for float64 data). dgamma and
 // dbeta are added up per block of rows and then over the blocks, so the order does not depend on the threads.
 #include <cmath>
 
@@ -42,8 +42,8 @@ template <class T>
 KernelPtr forward(const Rows& r, double eps) {
   return map_kernel(r.rows, 1.5 * static_cast<double>(r.n) + 10, [=](void* const* data, int64_t begin, int64_t end) {
     using C = Compute<T>;
-    const T* gamma = r.gamma ? static_cast<const T*>(data[1]) : nullptr;
-    const T* beta = r.beta ? static_cast<const T*>(data[1 + r.gamma]) : nullptr;
+    const C* gamma = r.gamma ? static_cast<const C*>(data[1]) : nullptr;
+    const C* beta = r.beta ? static_cast<const C*>(data[1 + r.gamma]) : nullptr;
     void* const* outs = data + 1 + r.gamma + r.beta;
     const C count = static_cast<C>(r.n);
     for (int64_t row = begin; row < end; ++row) {
@@ -59,8 +59,8 @@ KernelPtr forward(const Rows& r, double eps) {
       const C rstd = 1 / std::sqrt(var + static_cast<C>(eps));
       for (int64_t i = 0; i < r.n; ++i) {
         C v = (static_cast<C>(x[i]) - mean) * rstd;
-        if (gamma) v *= static_cast<C>(gamma[i]);
-        if (beta) v += static_cast<C>(beta[i]);
+        if (gamma) v *= gamma[i];
+        if (beta) v += beta[i];
         y[i] = static_cast<T>(v);
       }
       static_cast<C*>(outs[1])[row] = mean;
@@ -89,11 +89,11 @@ class Backward final : public Kernel {
     if (!r_.parameters) return;
     void* const* outs = data + 4 + r_.gamma;
     for (int which = 0; which < 2; ++which) {
-      T* out = static_cast<T*>(outs[1 + which]);
+      C* out = static_cast<C*>(outs[1 + which]);
       for (int64_t i = 0; i < r_.n; ++i) {
         C sum = 0;
         for (int64_t b = 0; b < blocks_; ++b) sum += partial[(2 * b + which) * r_.n + i];
-        out[i] = static_cast<T>(sum);
+        out[i] = sum;
       }
     }
   }
@@ -108,11 +108,9 @@ class Backward final : public Kernel {
     const int64_t n = r_.n;
     const T *x = static_cast<const T*>(data[0]) + row * n, *dy = static_cast<const T*>(data[1]) + row * n;
     const C mean = static_cast<const C*>(data[2])[row], rstd = static_cast<const C*>(data[3])[row];
-    const T* gamma = r_.gamma ? static_cast<const T*>(data[4]) : nullptr;
+    const C* gamma = r_.gamma ? static_cast<const C*>(data[4]) : nullptr;
     T* dx = static_cast<T*>(data[4 + r_.gamma]) + row * n;
-    auto g = [&](int64_t i) {
-      return gamma ? static_cast<C>(dy[i]) * static_cast<C>(gamma[i]) : static_cast<C>(dy[i]);
-    };
+    auto g = [&](int64_t i) { return gamma ? static_cast<C>(dy[i]) * gamma[i] : static_cast<C>(dy[i]); };
     auto xhat = [&](int64_t i) { return (static_cast<C>(x[i]) - mean) * rstd; };
     const C count = static_cast<C>(n);
     const C a = r_.rms ? C(0) : sum_of<C>(n, g) / count,

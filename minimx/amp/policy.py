@@ -148,7 +148,7 @@ def _promotes(op: Op) -> bool:
 def list_lp16_use_fp32_params(target_dtype: Any = "float16") -> dict[str, list[str]]:
     """Operators whose data may be 16-bit while these parameters stay float32."""
     low_type("amp.list_lp16_use_fp32_params", target_dtype)
-    return {n: [p.name for p in OPS[n].operands[1:]] for n in ("batch_norm_train", "batch_norm_infer")}
+    return {n: [p.name for p in OPS[n].operands[1:]] for n in ("batch_norm_train", "batch_norm_infer", "row_norm")}
 
 
 def list_conditional_fp32_ops(target_dtype: Any = "float16") -> list[tuple[str, str, list[str]]]:

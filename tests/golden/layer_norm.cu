@@ -7,7 +7,7 @@ using T = Half;  // of elements
 using C = float;  // of arithmetic
 constexpr int kThreads = 256, kPack = 8, kSize = 8;
 
-extern "C" __global__ void __launch_bounds__(kThreads) KERNEL(const T* x, const T* gamma, const T* beta, T* y, C* means, C* rstds, double eps, Index rows, int n) {
+extern "C" __global__ void __launch_bounds__(kThreads) KERNEL(const T* x, const C* gamma, const C* beta, T* y, C* means, C* rstds, double eps, Index rows, int n) {
   for (Index first = Index(blockIdx.x) * blockDim.y; first < rows; first += gridDim.x * blockDim.y) {
     const Index row = first + threadIdx.y, start = row < rows ? row * n : 0;
     const int width = row < rows ? n : 0;

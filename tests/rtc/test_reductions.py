@@ -177,7 +177,7 @@ def test_numbers_that_are_not_finite(n, inner):
 
 def norm_calls(rows, n, dtype, rms, gamma, beta):
     x, dy = drawn((rows, n), dtype, 0, 4), drawn((rows, n), dtype)
-    parameters = [drawn((n,), dtype) for _ in range(gamma + beta)]
+    parameters = [drawn((n,), "float32") for _ in range(gamma + beta)]
     wide = x.astype("float64")
     mean = wide.mean(-1) * (1 - rms)
     rstd = (((wide - mean[:, None]) ** 2).mean(-1) + 1e-5) ** -0.5
@@ -186,7 +186,8 @@ def norm_calls(rows, n, dtype, rms, gamma, beta):
     ends = [((rows,), "float32")] * 2
     wanted = 2 if gamma or beta else 0
     return [("row_norm", [x, *parameters], [((rows, n), dtype), *ends], flags | {"eps": 1e-5, "beta": beta}),
-            ("row_norm_bwd", [x, dy, *statistics, *parameters[:gamma]], [((rows, n), dtype), *[((n,), dtype)] * wanted],
+            ("row_norm_bwd", [x, dy, *statistics, *parameters[:gamma]],
+             [((rows, n), dtype), *[((n,), "float32")] * wanted],
              flags | {"parameters": wanted})]  # fmt: skip
 
 

@@ -203,7 +203,10 @@ def row_norm_grad(gs, ins, outs, attrs, needs):
 
 @kernel(grad=row_norm_grad, against="its formula in numpy")
 def row_norm(x, gamma=None, beta=None, /, eps=1e-5, rms=False):
-    """(y, mean, rstd) over the last axis: standardised, times gamma, plus beta. ``rms``: no mean is taken away."""
+    """(y, mean, rstd) over the last axis: standardised, times gamma, plus beta. ``rms``: no mean is taken away.
+
+    All but x and y is float32 where x is a 16-bit float.
+    """
     if not x.shape or any(v is not None and v.shape != x.shape[-1:] for v in (gamma, beta)):
         raise ShapeError(
             "layer_norm",
@@ -213,9 +216,10 @@ def row_norm(x, gamma=None, beta=None, /, eps=1e-5, rms=False):
         )
     if x.dtype not in FLOATS:
         raise ArgumentError("layer_norm", "a float type", x.dtype, "Cast with astype")
-    stats = (x.shape[:-1], "float64" if x.dtype == "float64" else "float32")
+    stat = "float64" if x.dtype == "float64" else "float32"
+    stats = (x.shape[:-1], stat)
     flags = {"eps": float(eps), "rms": int(rms), "gamma": int(gamma is not None), "beta": int(beta is not None)}
-    return Plan([(x.shape, x.dtype), stats, stats], "row_norm", flags, [x.dtype] * 3, contiguous=True)
+    return Plan([(x.shape, x.dtype), stats, stats], "row_norm", flags, [x.dtype, stat, stat], contiguous=True)
 
 
 def row_norm_backward_grad(gs, ins, outs, attrs, needs):
@@ -261,10 +265,10 @@ def _rms_grad_grad(x, dy, r, gamma, u, p):
 def row_norm_backward(x, dy, mean, rstd, gamma=None, /, rms=False, has_beta=False):
     """dx, and dgamma and dbeta where there is a gamma."""
     n = x.shape[-1:]
-    outs = [(x.shape, x.dtype)] + ([(n, x.dtype)] * 2 if gamma is not None or has_beta else [])
-    flags = {"rms": int(rms), "gamma": int(gamma is not None), "parameters": len(outs) - 1}
     stat = "float64" if x.dtype == "float64" else "float32"
-    return Plan(outs, "row_norm_bwd", flags, [x.dtype, x.dtype, stat, stat, x.dtype], contiguous=True)
+    outs = [(x.shape, x.dtype)] + ([(n, stat)] * 2 if gamma is not None or has_beta else [])
+    flags = {"rms": int(rms), "gamma": int(gamma is not None), "parameters": len(outs) - 1}
+    return Plan(outs, "row_norm_bwd", flags, [x.dtype, x.dtype, stat, stat, stat], contiguous=True)
 
 
 def _on_last(x, axis, norm):

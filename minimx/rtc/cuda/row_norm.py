@@ -134,7 +134,7 @@ def row_norm(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -
     affine = {"gamma": "*="} if f.gamma else {}
     affine |= {"beta": "+="} if f.beta else {}
     operands = _pointers(
-        {"x": "const T*", **dict.fromkeys(affine, "const T*"), "y": "T*", "means": "C*", "rstds": "C*"}
+        {"x": "const T*", **dict.fromkeys(affine, "const C*"), "y": "T*", "means": "C*", "rstds": "C*"}
     )
     eps: tuple[str, str, Argument] = ("double", "eps", Value(attrs["eps"], "float64"))
     lines = "\n".join(HELD_AFFINE.format(name=name, op=op) for name, op in affine.items())
@@ -147,7 +147,7 @@ def row_norm(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -
     rule = Rule(f.types + STATISTICS.format(first=first), 4 * f.size, members)
     found = fold("row_norm_statistics", rule, [(Operand(0), f.dtype)], [Axis(f.rows, f.n, 1)], [Axis(f.n, 1)])
     loads = [f"    const auto {p}_ = load<kPack>({p} + place(0), is_aligned<kPack>({p} + place(0)));" for p in affine]
-    steps = [f"      value {op} to<C>({name}_.at[j]);" for name, op in affine.items()]
+    steps = [f"      value {op} {name}_.at[j];" for name, op in affine.items()]
     body = ELEMENTS.format(loads="\n".join(loads), affine="\n".join(steps))
     last = each("row_norm_each", f.dtype, f.rows, f.n, 1, _parameters(operands), "", body)
     return Recipe((*found.launches, last), found.workspace)
@@ -190,7 +190,7 @@ struct Rule {{
   using A = Totals;
   const C* means;
   const C* rstds;
-  const T* gamma;
+  const C* gamma;
   A* totals;
   A start() const {{ return {{0, 0}}; }}
   A step(A acc, T x, T dy, Index at, Index row) const {{
@@ -222,16 +222,16 @@ struct Rule {
   using A = Totals;
   const C* means;
   const C* rstds;
-  T* dgamma;
-  T* dbeta;
+  C* dgamma;
+  C* dbeta;
   A start() const { return {0, 0}; }
   A step(A acc, T x, T dy, Index row, Index) const {
     return acc + Totals{to<C>(dy), to<C>(dy) * ((to<C>(x) - means[row]) * rstds[row])};
   }
   A combine(A a, A b) const { return a + b; }
   void finish(A acc, Index, Index column) const {
-    dgamma[column] = to<T>(acc.product);
-    dbeta[column] = to<T>(acc.g);
+    dgamma[column] = acc.product;
+    dbeta[column] = acc.g;
   }
 };
 """
@@ -240,7 +240,7 @@ struct Rule {
 def _dx(f: Flags) -> Recipe:
     """The gradient of x."""
     names = {"x": "const T*", "dy": "const T*", "means": "const C*", "rstds": "const C*"}
-    operands = _pointers(names | ({"gamma": "const T*"} if f.gamma else {}) | {"dx": "T*"})
+    operands = _pointers(names | ({"gamma": "const C*"} if f.gamma else {}) | {"dx": "T*"})
     a = "C(0)" if f.rms else "total.g / C(n)"
     body = HELD_BACKWARD.format(gamma=HELD_GAMMA if f.gamma else "", a=a)
     held = held_rows("row_norm_bwd_held", f.dtype, f.rows, f.n, 2, _parameters(operands), TOTALS, body)
@@ -248,11 +248,11 @@ def _dx(f: Flags) -> Recipe:
         return Recipe((held,))
     totals, reserved = Scratch(0), ceil(f.rows * 2 * f.size, 256) * 256
     # Without a gamma its pointer is not read.
-    members = [*operands[2:4], ("const T*", "gamma", Operand(4 if f.gamma else 0)), ("Totals*", "totals", totals)]
-    text = f.types + TOTALS + ROW_TOTALS.format(scale=" * to<C>(gamma[at])" if f.gamma else "")
+    members = [*operands[2:4], ("const C*", "gamma", Operand(4 if f.gamma else 2)), ("Totals*", "totals", totals)]
+    text = f.types + TOTALS + ROW_TOTALS.format(scale=" * gamma[at]" if f.gamma else "")
     found = fold("row_norm_totals", Rule(text, 2 * f.size, members), [(Operand(0), f.dtype), (Operand(1), f.dtype)],
                  [Axis(f.rows, f.n, 1)], [Axis(f.n, 1)], reserved)  # fmt: skip
-    body = ELEMENTS_BACKWARD.format(a=a, scale=" * to<C>(gamma[place(j)])" if f.gamma else "")
+    body = ELEMENTS_BACKWARD.format(a=a, scale=" * gamma[place(j)]" if f.gamma else "")
     parameters = _parameters([*operands, ("const Totals*", "totals", totals)])
     last = each("row_norm_bwd_each", f.dtype, f.rows, f.n, 1, parameters, TOTALS, body)
     return Recipe((*found.launches, last), found.workspace)
@@ -262,7 +262,7 @@ def _dparameters(f: Flags) -> Recipe:
     """The gradients of gamma and beta."""
     first = 5 + f.gamma  # the output behind dx
     members = [*_pointers({"means": "const C*", "rstds": "const C*"}, 2),
-               *_pointers({"dgamma": "T*", "dbeta": "T*"}, first)]  # fmt: skip
+               *_pointers({"dgamma": "C*", "dbeta": "C*"}, first)]  # fmt: skip
     rule = Rule(f.types + TOTALS + PARAMETERS, 2 * f.size, members)
     operands: list[tuple[Argument, str]] = [(Operand(0), f.dtype), (Operand(1), f.dtype)]
     return fold("row_norm_parameters", rule, operands, [Axis(f.n, 1, 1)], [Axis(f.rows, f.n)])
