@@ -6,15 +6,22 @@ on the emulator, which shows the texts right. Random graphs: test_groups.py. Pla
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import forms
 import numpy
 import pytest
 from forms import DTYPES, FORMS, NEAR
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 from rtc import emulator
+from test_groups import array, programs, run_calls
 
 import minimx as mx
 from minimx import autograd, gluon
 from minimx.gluon import nn
+from minimx.graph.compile import join
+from minimx.graph.trace import differentiate, trace
 from minimx.rtc.compiler import find_compiler
 from minimx.rtc.cuda import compile as compiling
 
@@ -47,6 +54,41 @@ def texts():
 def test_kernels(name, dtype, texts):
     """The CUDA of these groups."""
     forms.check(name, dtype, 1, forms.emulated)
+
+
+def random_graph(program, keep, order):
+    """The graph that a GPU would have of a random function, with gradients or without, and its inputs."""
+    shapes, calls = program
+    args = [array(*s, dtype=dtype, seed=i) for i, (s, dtype) in enumerate(shapes)]
+    t = trace("random", lambda *xs: run_calls(xs, calls, keep), args, True)
+    if order:
+        gradient = differentiate(t, [True] * len(args), True)
+        outputs = [*t.graph.outputs, *(g for g in gradient.gradients if g is not None)]
+        t = replace(t, graph=replace(join(t, gradient), outputs=list(dict.fromkeys(outputs))).verify())
+    g = forms.grouped(t.graph)
+    return g, forms.heads(g, args)
+
+
+@compiler
+@pytest.mark.slow
+@settings(max_examples=4, deadline=None, phases=[Phase.generate])
+@given(st.lists(st.tuples(programs(), st.sampled_from((2, 5, 50)), st.integers(0, 1)), min_size=40, max_size=40))
+def test_kernels_of_random_graphs(many):
+    """The CUDA of all groups in random graphs against their members."""
+    cases = [random_graph(*one) for one in many]
+    emulator.prepare([forms.recipe_of(n) for g, _ in cases for n in forms.fused_nodes(g)])
+
+    def both(n, args):
+        want = forms.by_members(n, args)
+        types = {v.dtype for m in n.body.nodes for v in (*m.values, *m.outputs)}
+        bound = max(NEAR.get(d, 0) * (5 if d == "float32" else 1) for d in types)
+        for w, x in zip(want, forms.emulated(n, args), strict=True):
+            w, x = w.asnumpy().astype("float64"), x.asnumpy().astype("float64")
+            numpy.testing.assert_allclose(x, w, rtol=bound, atol=bound * max(abs(w).max(initial=0), 1))
+        return want
+
+    for g, args in cases:
+        forms.run(g, args, both)
 
 
 @compiler

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from ..ops.dtypes import BY_NAME
 from ..ops.table import OPS
 from .ir import Graph, Node, Value
-from .passes.domains import folds_take, rows_take
+from .passes.domains import folds_take, has_enough, rows_take
 from .passes.expand import EXPANSIONS
 from .passes.grouping import MAX_OPERANDS, MAX_PRIMITIVES
 from .passes.spaces import VIEWS, Reduction, reduction_of, space_of, without_ones
@@ -141,6 +141,8 @@ def _has_kernel(r: Reduction, reads: list[Value], gpu: bool) -> bool:
 
 
 def _no_kernel(r: Reduction, gpu: bool) -> str:
+    if not has_enough(r, gpu):
+        return f"a reduction of {_shape(r.space)} is too small for a kernel of a group to pay {_where(gpu)}"
     axes = ", ".join(map(str, r.folded))
     return f"a reduction of {_shape(r.space)} over axes {axes} has no kernel that takes pointwise work {_where(gpu)}"
 
