@@ -19,16 +19,16 @@ class Assignment:
         self.nodes: list[Node] = []
         self.forms: dict[Value, dict[str, Value]] = {}  # a value of the old graph in the forms that exist
         self.main: dict[Value, str] = {}  # the form it was made in
+        self.results = set(g.results())
 
     def run(self) -> Graph:
         """The graph, rewritten in place."""
         for v in (*self.g.inputs, *self.g.constants):
             self.forms[v], self.main[v] = {"": v}, ""
-        results = set(self.g.results())
         for n in self.g.nodes:
             self.place(n)
             for v in n.outputs:
-                if v in results:  # right here, so that the other form need not live to the end
+                if v in self.results:  # right here, so that the other form need not live to the end
                     self.form(v, "")
         self.g.nodes = self.nodes
         self.g.outputs = [self.form(v, "") for v in self.g.outputs]

@@ -71,6 +71,9 @@ class _ChannelsLast(Assignment):
         if n.op in ("transpose", "swapaxes", "moveaxis"):
             self.place_permutation(n)
             return
+        if n.op == "cast" and n.outputs[0] in self.results and FIRST not in self.forms[n.values[0]]:
+            self.place_leaving(n)
+            return
         m = moved(n)
         if m is None or not (pays(n) or self.follows(n, m)):
             self.emit_plain(n)
@@ -91,7 +94,6 @@ class _ChannelsLast(Assignment):
             wanted[i] = SEEN if i in images and _few(x) else LAST
         self.emit(Node(op, inputs, n.outputs, attrs, n.site), wanted, list(m.outs))
         if op == "convolution_weight_grad":  # goes where the weight is, which has channels first
-            self.form(n.outputs[0], FIRST)
             self.main[n.outputs[0]] = FIRST
 
     def follows(self, n: Node, m: Moved) -> bool:
@@ -119,6 +121,13 @@ class _ChannelsLast(Assignment):
         if rank >= 3 and permuted(axes) == tuple(range(rank)):
             self.forms[out][LAST] = self.form(x, FIRST)
             self.main[out] = LAST if rank > 3 else FIRST  # matrices of a batch are transposed for other reasons
+
+    def place_leaving(self, n: Node) -> None:
+        """A cast whose result leaves the graph changes the order in memory as it goes."""
+        x, (out,) = n.values[0], n.outputs
+        seen = self.transposed(self.forms[x][LAST], inverse(order(len(x.shape))))
+        self.forms[out], self.main[out] = {FIRST: out}, FIRST
+        self.nodes.append(Node("cast", [seen], [out], n.attrs, n.site))
 
     def emit(self, n: Node, wanted: list[str], outs: list[str]) -> None:
         super().emit(n, wanted, outs)
