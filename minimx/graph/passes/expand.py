@@ -27,7 +27,8 @@ from .spaces import VIEWS, Reduction, space_of, without_ones
 class Writer:
     """Writes nodes in place of one."""
 
-    def __init__(self, n: Node) -> None:
+    def __init__(self, n: Node, producers: dict[Value, Node]) -> None:
+        self.producers = producers
         self.site, self.nodes = n.site, list[Node]()
         self.attrs = {**OPS[n.op].defaults, **n.attrs} if n.op in EXPANSIONS else n.attrs  # type: ignore[attr-defined]
 
@@ -40,6 +41,13 @@ class Writer:
     def cast(self, x: Value, dtype: str) -> Value:
         """``x`` in another type, or itself."""
         return x if x.dtype == dtype else self("cast", x, dtype=dtype)
+
+    def parameter(self, x: Arg) -> Arg:
+        """A vector of parameters, before it was cast to float32: rows of mixed types compute in the widest anyway."""
+        n = self.producers.get(x) if isinstance(x, Value) else None
+        if n is None or n.op != "cast" or n.outputs[0].dtype != "float32":
+            return x
+        return n.values[0] if n.values[0].dtype in ("float16", "bfloat16") else x
 
     def give(self, x: Value, out: Value) -> None:
         """Lets ``out`` be ``x``, which the last node made or is to be cast or reshaped."""
@@ -99,6 +107,7 @@ def log_softmax_backward(n: Node, w: Writer) -> None:
 def row_norm(n: Node, w: Writer) -> None:
     """(x - mean) rstd gamma + beta, mean and rstd."""
     (x, gamma, beta), (y, mean_out, rstd_out) = (*n.inputs, None, None)[:3], n.outputs
+    gamma, beta = w.parameter(gamma), w.parameter(beta)
     d = x = w.cast(x, wide(x))  # type: ignore[arg-type]
     mean = None
     if not w.attrs["rms"]:
@@ -116,6 +125,7 @@ def row_norm(n: Node, w: Writer) -> None:
 def row_norm_backward(n: Node, w: Writer) -> None:
     """dx = rstd (g - mean(g) - xhat mean(g xhat)) with g = dy gamma; dgamma = sum dy xhat, dbeta = sum dy."""
     x, dy, mean, rstd, gamma = (*n.inputs, None)[:5]
+    gamma = w.parameter(gamma)
     mean, rstd = w("expand_dims", mean, axis=-1), w("expand_dims", rstd, axis=-1)
 
     def standardised() -> tuple[Value, Value]:
@@ -162,7 +172,7 @@ def expand(g: Graph) -> Graph:
     reading = _Reading(g)
     nodes = []
     for n in g.nodes:
-        w = Writer(n)
+        w = Writer(n, reading.producers)
         if n in reading.able and reading.has_company(n):
             EXPANSIONS[n.op](n, w)
         else:
