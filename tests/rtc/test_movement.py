@@ -312,3 +312,32 @@ def test_large_arrays_are_counted_in_64_bits():
     recipe = gather.gather([x, i], [y], blocks(1, 1 << 29, 4, 8, mode=0))
     assert "using Index = int64_t" in recipe.launches[0].code.text
     prepare([recipe])
+
+
+# --- changes of layout ---------------------------------------------------------------------------------------------
+
+FORWARD, BACK = (0, 2, 3, 1), (0, 3, 1, 2)
+SHAPES = [(70, 66, 3, 3), (64, 3, 7, 7), (3, 40, 5, 9), (2, 8, 1, 6), (33, 1, 3, 3), (2, 100, 8, 8)]
+
+
+@pytest.mark.parametrize("types", [("float16", "float16"), ("float32", "float16"), ("float16", "float32")])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_layout_changes(shape, types):
+    """Kernels and images from channels first to channels last and back, perhaps into another type."""
+    source, target = types
+    for axes in (FORWARD, BACK):
+        x = drawn(shape, source)
+        view = x.transpose(axes)
+        name = "reorder" if source == target else "cast"
+        (y,) = launch(name, [view], [(view.shape, target)], {"layout": ""})
+        np.testing.assert_array_equal(y, view.astype(numpy_type(target)))
+
+
+def test_few_channels_are_filled_up_from_planes():
+    """What csrc/cuda/conv.cc does to images: channels first in memory, eight of them last behind it."""
+    x = drawn((2, 3, 5, 6), "float16")
+    view = x.transpose(FORWARD)
+    attrs = {"start": [0] * 4, "step": [1] * 4, "region": list(view.shape), "base": 0, "value": 0.0}
+    (y,) = launch("paste", [view], [((*view.shape[:3], 8), "float16")], attrs)
+    np.testing.assert_array_equal(y[..., :3], view)
+    assert not y[..., 3:].any()
