@@ -219,7 +219,8 @@ class Optimizer:
         self, indices: Sequence, weights: Sequence, grads: Sequence, states: Sequence, masters: bool = False
     ) -> list[Job]:
         """What ``apply`` is given for one more update, which is counted; arguments as for ``step``."""
-        jobs, derived = [], {}
+        jobs: list[Job] = []
+        derived: dict[tuple, dict[str, Any]] = {}  # equal numbers give equal ones
         for index in indices:
             self._count(index)
         for index, weight, grad, state in zip(indices, weights, grads, states, strict=True):
