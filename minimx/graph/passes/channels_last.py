@@ -28,11 +28,6 @@ def permuted(per_axis: Sequence) -> tuple:
     return tuple(per_axis[a] for a in order(len(per_axis)))
 
 
-def inverse(axes: Sequence[int]) -> tuple[int, ...]:
-    """The permutation that undoes ``axes``."""
-    return tuple(sorted(range(len(axes)), key=axes.__getitem__))
-
-
 def place(axis: int, rank: int) -> int:
     """Where an axis goes."""
     return order(rank).index(axis % rank)

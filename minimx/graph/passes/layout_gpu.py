@@ -3,9 +3,9 @@ tensor cores are fed with.
 
 A value with channels last is one of another shape, (N, *spatial, C), and its nodes are those that code written for
 NHWC would have: so whatever later passes and kernels know of such code holds here. Convolutions ask for that form,
-operators of channels_last.py follow their largest operand, all others and the graph's outputs see what the code says.
-A transposition by the user is a form of the same value and costs nothing. Where the order in memory changes there is
-a transpose and a ``reorder``, which writes it out.
+operators of channels_last.py follow where most of their data has it or their result is read so; all others, and the
+graph's outputs, see what the code says. A transposition by the user is a form of the same value and costs nothing.
+Where the order in memory changes there is a transpose, and a ``reorder`` that writes it out.
 """
 
 from __future__ import annotations
@@ -16,16 +16,14 @@ from typing import Any
 from ...config import settings
 from ...device import library_settings
 from ...ops.dtypes import BY_NAME
+from ...ops.rows.shape import inverse
 from ...ops.table import OPS, Spec
 from ..ir import Graph, Node, Value
 from .assignment import Assignment
-from .channels_last import FIRST, LAST, RESHAPES, Moved, inverse, moved, order, permuted
+from .channels_last import FIRST, LAST, RESHAPES, Moved, moved, order, permuted
 
-CONVOLUTIONS = {
-    "convolution": (0,),
-    "convolution_data_grad": (0,),
-    "convolution_weight_grad": (0, 1),
-}  # data, no weights
+# Which operands are data, as opposed to weights.
+CONVOLUTIONS = {"convolution": (0,), "convolution_data_grad": (0,), "convolution_weight_grad": (0, 1)}
 SEEN = "seen"
 FEW = 16  # bytes of channels: up to here cuDNN's operands are filled up by a copy anyway, see csrc/cuda/conv.cc
 
