@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as onp
 import pytest
@@ -145,6 +146,24 @@ def test_lent_memory_is_watched_until_it_comes_back(request):
     view.release()
     net(x), net(x)
     assert program.runs <= 3
+
+
+def test_threads_see_the_old_or_the_new():
+    """Several run the net while a parameter is written to: no result mixes both, and the last ones are new."""
+    net, x = net_of()
+    old = net(x).asnumpy()
+    shift = net[1].beta.data() + 1
+    found = []
+    with ThreadPoolExecutor(3) as pool:
+        runs = [pool.submit(lambda: [found.append(net(x).asnumpy()) for _ in range(40)]) for _ in range(3)]
+        net[1].beta.set_data(shift)
+        for run in runs:
+            run.result()
+    new = net(x).asnumpy()
+    close(new, eager_twin(net, x))
+    assert not onp.allclose(old, new)
+    for y in found:
+        assert onp.allclose(y, old, rtol=1e-5, atol=1e-6) or onp.allclose(y, new, rtol=1e-5, atol=1e-6)
 
 
 def test_signatures_share_and_free():
