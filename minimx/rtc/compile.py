@@ -30,6 +30,7 @@ from .group import Group
 from .text import kernel_name
 
 BATCH = 8  # kernels in one run of the compiler
+MOST_SECONDS = 300  # that a program waits for its kernels with reductions; its members run then
 MAX_KERNELS = 4096  # of one process; groups beyond stay unfused
 
 
@@ -265,7 +266,7 @@ def settle() -> None:
     They add up in another order than their members do, and a program is to give the same bits in every run, whenever
     the compiler is done. Pointwise kernels give what their members give, so nobody waits for those.
     """
-    service.wait(forms=True)
+    service.wait(MOST_SECONDS, forms=True)
 
 
 def wait(timeout: float | None = None) -> bool:
