@@ -86,7 +86,7 @@ def clip_global_norm(arrays: Sequence[Any], max_norm: float, check_isfinite: boo
         raise ArgumentError("clip_global_norm", "at least one array", "none")
     if max_norm <= 0:
         raise ArgumentError("clip_global_norm", "max_norm > 0", max_norm)
-    norm = sum(_beside(arrays[0], _sum_of_squares(x)) for x in arrays) ** 0.5
+    norm = sum(_beside(arrays[0], x) for x in _sums_of_squares(arrays)) ** 0.5
     if not check_isfinite:
         ratio = max_norm / (norm + 1e-8)
         scale = 1 - (1 - ratio) * (ratio < 1)
@@ -102,9 +102,17 @@ def clip_global_norm(arrays: Sequence[Any], max_norm: float, check_isfinite: boo
     return length
 
 
-def _sum_of_squares(x: Any) -> Any:
-    wide = x if x.dtype == numpy.float64 else x.astype("float32")
-    return (wide * wide).sum()
+def _sums_of_squares(arrays: Sequence[Any]) -> list[Any]:
+    """Numbers that add up to the sum of all squares: minimx's arrays of a device are looked at together."""
+    if not all(is_mx(x) and str(x.dtype).startswith(("float", "bfloat")) for x in arrays):
+        wide = [x if x.dtype == numpy.float64 else x.astype("float32") for x in arrays]
+        return [(x * x).sum() for x in wide]
+    from ..ops.table import f
+    from ..optimizer.fused import asked_at_once
+
+    devices = list(dict.fromkeys(x.device for x in arrays))
+    parts = [some for d in devices for some in asked_at_once([x for x in arrays if x.device == d])]
+    return [f.multi_sum_squares(some).sum() for some in parts]
 
 
 def _beside(like: Any, x: Any) -> Any:
