@@ -462,9 +462,10 @@ KernelPtr make_statistics(std::span<const Spec> ins, std::span<const Spec> outs,
 
 bool has_fused_engine(const Call& c) {
   const bool last = prefers_channels_last(c);
-  const int64_t filled = filled_channels(c, last), channels = filled && filling_pays(c, filled) ? filled : 0;
+  const int64_t filled = filled_channels(c, last);
+  if (filled && (library_settings().autotune || filling_pays(c, filled))) return false;  // see attempt()
   for (const bool narrow : {false, true})
-    if (find_conv_plan(problem_of(c, {last, true, channels, narrow}), c.device)) return true;
+    if (find_conv_plan(problem_of(c, {last, true, 0, narrow}), c.device)) return true;
   return false;
 }
 
