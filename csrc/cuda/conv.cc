@@ -513,11 +513,13 @@ bool conv_fuses(std::span<const Spec> ins, std::span<const Spec> outs, const Att
   return library_settings().autotune ? timed_fusing_pays(c) : has_fused_engine(c);
 }
 
-bool conv_statistics_pay(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs, int device) {
+bool conv_statistics_pay(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs, int device) try {
   gpu(device).use();
   if (any_empty(ins) || any_empty(outs) || !std::all_of(ins.begin(), ins.end(), library_has)) return false;
   const Call c = call_of("conv_fwd_stats", ins, outs, attrs, device);
   return library_settings().autotune ? timed_statistics_pay(c) : statistics_pay(c);
+} catch (const Error&) {  // an engine that cannot be tried is none: the convolution alone will say what is wrong
+  return false;
 }
 
 }  // namespace minimx::cuda
