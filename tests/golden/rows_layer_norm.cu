@@ -64,8 +64,8 @@ struct rsqrt_ {
 // float32 (one a row), float32 (one a row)
 using Index = int;
 constexpr int kThreads = 128, kPack = 8;  // of a block; elements of an access
-constexpr int kSize = 24;  // elements of a row that a thread holds
-extern "C" __global__ void __launch_bounds__(kThreads) rows_ed41328e1606(const Half* p0, const uint8_t* p1,
+constexpr int kSize = 16;  // elements of a row that a thread holds
+extern "C" __global__ void __launch_bounds__(kThreads) rows_1820e18dbfac(const Half* p0, const uint8_t* p1,
     const Half* p2, const float* __restrict__ p3, const float* __restrict__ p4, Half* q0, Half* q1,
     float* q2, float* q3, Index rows, int n, Index p0_0, Index p1_0, Index p2_0) {
   for (Index first = Index(blockIdx.x) * blockDim.y; first < rows; first += Index(gridDim.x) * blockDim.y) {

@@ -28,7 +28,7 @@ from .row import ROW
 THREADS = 128  # of a block whose rows have fewer
 WIDEST = 512  # threads of a row
 HELD = 48  # numbers of 4 bytes that a thread holds, if more threads help
-HELD_BY_WARP = 96  # the same where a warp has the row: more in flight, and nobody waits for anybody
+HELD_BY_WARP = 48  # the same where a warp has the row: more in flight, and nobody waits for anybody
 MOST_HELD = 128  # beyond, registers do not do
 
 HEAD = """\
