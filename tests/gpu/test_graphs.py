@@ -58,7 +58,7 @@ def pair(make, options=STATIC, seed: int = 0):
 
 def captured(net) -> int:
     """CUDA graphs that the net's programs hold."""
-    programs = [p for e in net._cached.entries.values() for p in (e.forward, e.backward) if p is not None]
+    programs = [p for e in net._cached.entries.values() for p in (e.forward, e.last_backward) if p is not None]
     return sum(p.captured_graphs for p in programs)
 
 

@@ -9,6 +9,7 @@ import minimx as mx
 from minimx import autograd, gluon
 from minimx.collectives import sum_copies
 from minimx.gluon import nn
+from minimx.ndarray import _core
 
 pytestmark = [
     pytest.mark.gpu,
@@ -26,12 +27,12 @@ def test_sums_of_copies(devices, dtype):
     rng = numpy.random.default_rng(0)
     values = [[rng.integers(0, 20, shape).astype("int8") for _ in devices] for shape in ((3,), (1000, 7), ())]
     arrays = [[mx.np.array(v, device=d).astype(dtype) for v, d in zip(vs, devices, strict=True)] for vs in values]
-    versions = [mx.ndarray._core.version(x) for xs in arrays for x in xs]
+    versions = [_core.version(x) for xs in arrays for x in xs]
     sum_copies(arrays)
     for xs, vs in zip(arrays, values, strict=True):
         for x in xs:
             numpy.testing.assert_array_equal(x.astype("float32").asnumpy(), vs[0].astype("f") + vs[1])
-    assert all(a < b for a, b in zip(versions, (mx.ndarray._core.version(x) for xs in arrays for x in xs), strict=True))
+    assert all(a < b for a, b in zip(versions, (_core.version(x) for xs in arrays for x in xs), strict=True))
 
 
 def test_sums_are_in_the_order_of_the_streams(devices):
