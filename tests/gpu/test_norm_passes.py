@@ -21,11 +21,6 @@ def on_gpu():
         yield
 
 
-def error(made, exact):
-    """The largest distance, of each array relative to its largest element."""
-    return max(abs(made[name] - x).max() / abs(x).max() for name, x in exact.items())
-
-
 def backward_nodes(net):
     return list(net._cached.entries.values())[-1].compiled.backward.nodes
 
@@ -36,11 +31,7 @@ def backward_nodes(net):
 def test_training_absorbs(make, layout, dtype):
     _, plain = trained(make(layout), False, layout, dtype)
     net, made = trained(make(layout), True, layout, dtype)
-    if dtype == "bfloat16":  # whose rounding flips so many ReLUs that only the distance from float32 says something
-        _, exact = trained(make(layout), False, layout, "float32")
-        assert error(made, exact) <= 1.5 * error(plain, exact)
-    else:
-        check_close(made, plain, dtype)
+    check_close(made, plain, dtype)
     assert "relu" not in ops(net)
     parts = {"batch_norm_relu_grad": 7, "batch_norm_pair_grad": 11}
     both = [n for n in backward_nodes(net) if len(n.inputs) == parts.get(n.op)]
@@ -60,11 +51,7 @@ def stem(layout):
 def test_pools_absorb_norms(layout, dtype):
     _, plain = trained(stem(layout), False, layout, dtype)
     net, made = trained(stem(layout), True, layout, dtype)
-    if dtype == "bfloat16":
-        _, exact = trained(stem(layout), False, layout, "float32")
-        assert error(made, exact) <= 1.5 * error(plain, exact)
-    else:
-        check_close(made, plain, dtype)
+    check_close(made, plain, dtype)
     assert ("batch_norm_max_pool" in ops(net)) == (dtype != "float32")
 
 
