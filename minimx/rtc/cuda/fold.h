@@ -180,8 +180,7 @@ void fold_rows(const Rule& rule, const Place& place, const Sink& sink, const Xs&
       auto take = [&](auto& v, Index k) {
 #pragma unroll
         for (int j = 0; j < kPack; ++j)
-          part[j % kParts] =
-              v.apply(j, [&](auto... x) { return rule.step(part[j % kParts], x..., Index(k + j), r); });
+          part[j % kParts] = v.apply(j, [&](auto... x) { return rule.step(part[j % kParts], x..., Index(k + j), r); });
       };
       each_pack<kPack, kAtOnce>(xs, place, Index(begin + threadIdx.x * kPack), Index(blockDim.x * kPack), whole, take);
       if (kPack > 1)  // not constexpr: NVRTC 13 would then lose what `take` has added up
