@@ -20,6 +20,7 @@ from test_fused import bodies, drawn, program
 import minimx as mx
 from minimx.errors import CompileError
 from minimx.graph.lower import lower
+from minimx.graph.passes.expand import expand
 from minimx.graph.passes.fusion import fuse
 from minimx.graph.trace import trace
 from minimx.ndarray import _core
@@ -47,7 +48,7 @@ class Cuda:
 class Nvrtc:
     """Stands for NVRTC: waits for ``gate``, and refuses texts that hold ``bad``."""
 
-    version, include, bad = "1.0", ("here",), "nothing"
+    version, include, bad = "1.0", ("here",), "in no text"
 
     def __init__(self):
         self.gate, self.runs = threading.Event(), []
@@ -122,6 +123,18 @@ def test_nobody_waits_where_the_members_are_there(nvrtc):
     assert "1 ready, 0 waiting, 0 failed" in mx.rtc.report()
     (again,) = finished([pending])
     assert again is not made and again.settled and not again.compiled, "whoever comes now gets the kernel itself"
+
+
+def test_groups_with_reductions_are_waited_for(nvrtc):
+    g = trace("p", lambda x: mx.npx.softmax(mx.np.tanh(x) * 2.5), [drawn((4, 40), "float32", 0)], False).graph
+    g.gpu = 0
+    (n,) = fuse(expand(g)).nodes
+    specs = [[(v.shape, v.dtype, c_strides(v.shape), "") for v in vs] for vs in (n.values, n.outputs)]
+    pending = fused_kernel(n, *specs, gpu=0)
+    finished([k for k, _ in pending.members()[0]])
+    nvrtc.runs.clear()
+    finished([pending])
+    assert n.attrs["form"] == "rows" and len(nvrtc.runs) == 1 and not background._takeovers
 
 
 def test_members_on_disk_are_there(nvrtc, monkeypatch):
