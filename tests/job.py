@@ -17,6 +17,7 @@ from minimx.gluon.data import DataLoader
 from minimx.gluon.data.vision import Digits, transforms
 
 BATCH = 64
+SCALE = 256  # of a loss that is added up over the images; the default is for means, and would skip the first steps
 
 
 class Training:
@@ -30,7 +31,7 @@ class Training:
         self.loss = gluon.loss.SoftmaxCrossEntropyLoss()
         if way == "amp":
             with self.mode():
-                amp.init_trainer(self.trainer)
+                amp.init_trainer(self.trainer, amp.LossScaler(SCALE) if dtype == "float16" else None)
         self.whole = gluon.TrainStep(net, self.loss, self.trainer)
 
     def mode(self):

@@ -16,6 +16,7 @@ from .test_resnet import BATCH, CLASSES, STEPS, batch, network, ours, theirs  # 
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("on_gpu")]
 
+NEAR = 0.03  # of 355 images: 10, as runs of one type with other seeds differ by a few
 NARROW = pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 WAYS = pytest.mark.parametrize("way", ["amp", "cast"])
 
@@ -37,18 +38,18 @@ def wide() -> float:
 @WAYS
 @NARROW
 def test_digits(wide, dtype, way):
-    assert abs(accuracy_of_digits(way, dtype) - wide) < 0.02
+    assert abs(accuracy_of_digits(way, dtype) - wide) < NEAR
 
 
 def test_digits_operator_by_operator(wide):
     """Not hybridized: nothing is fused."""
-    assert abs(accuracy_of_digits("amp", "float16", hybridize=False) - wide) < 0.02
+    assert abs(accuracy_of_digits("amp", "float16", hybridize=False) - wide) < NEAR
 
 
 @NARROW
 def test_digits_in_whole_steps(wide, dtype):
     """Forward, backward and update as one program."""
-    assert abs(accuracy_of_digits("amp", dtype, whole=True) - wide) < 0.02
+    assert abs(accuracy_of_digits("amp", dtype, whole=True) - wide) < NEAR
 
 
 def losses_of_torch(state, dtype: str) -> list[float]:
@@ -85,5 +86,6 @@ def test_twenty_steps_beside_autocast(theirs, dtype, near, layout, way):  # noqa
     for step in range(STEPS):
         images, labels = batch(step)
         got.append(job.step(ours(images, layout), mx.np.array(labels)).mean().item())
+    assert way == "cast" or job.trainer._amp_loss_scaler.skipped == 0
     assert len(labels) == BATCH and want[-1] < want[0] and got[-1] < got[0]
     np.testing.assert_allclose(got, want, rtol=near)
