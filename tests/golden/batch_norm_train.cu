@@ -3,12 +3,15 @@ using T = Half;
 using Real = float;
 using Index = int;
 using Mean = float;
+using Mean2 = float;
 [[maybe_unused]] constexpr int kGroups = 4;
 [[maybe_unused]] constexpr int kBlocks = 3;
-[[maybe_unused]] constexpr bool kRelu = false;
-[[maybe_unused]] constexpr bool kResidual = false;
+[[maybe_unused]] constexpr bool kPair = false;
 [[maybe_unused]] constexpr bool kMask = false;
 [[maybe_unused]] constexpr bool kMore = false;
+[[maybe_unused]] constexpr bool kRelu = false;
+[[maybe_unused]] constexpr bool kResidual = false;
+[[maybe_unused]] constexpr bool kLast = false;
 [[maybe_unused]] constexpr bool kLanes = true;
 
 using Eight = Pack<T, 8>;
@@ -21,21 +24,34 @@ struct Data {
   T* out;       // y, or dx
   T* residual;  // dz
   const T* more;  // what is added to dy
+  const T* x2;    // of a pair
+  T* out2;
   const Mean* mean;
-  Index mean_stride;
+  const Mean2* mean2;
+  Index mean_stride, mean2_stride;
   Index rows, channels, length;
 };
 
 inline float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
 inline double multiply_add(double a, double b, double c) { return fma(a, b, c); }
 
+/// What is taken from the elements of a channel, x and x2, before they are multiplied.
+struct Shift {
+  Real of[kPair ? 2 : 1];
+};
+
 inline bool aligned(const void* p) { return (reinterpret_cast<size_t>(p) & 15) == 0; }
 
-/// Eight neighbours: in accesses of 16 bytes (kWide), else the first `count` one by one and zeros.
-template <bool kWide>
+/// Eight neighbours: in accesses of 16 bytes (kWide), else the first `count` one by one and zeros. kOnce: nobody reads
+/// them again soon, so they are the first to leave the L2 cache, and what others will read stays there longer.
+template <bool kWide, bool kOnce>
 Eight load(const T* p, int count) {
   Eight v;
-  if constexpr (kWide) {
+  if constexpr (kWide && kOnce) {
+#pragma unroll
+    for (int i = 0; i < static_cast<int>(sizeof(Eight) / 16); ++i)
+      reinterpret_cast<int4*>(&v)[i] = __ldcs(reinterpret_cast<const int4*>(p) + i);
+  } else if constexpr (kWide) {
     v = *reinterpret_cast<const Eight*>(p);
   } else {
     for (int j = 0; j < 8; ++j) v.at[j] = j < count ? p[j] : to<T>(Real(0));
@@ -53,29 +69,33 @@ void store(T* p, const Eight& v, int count) {
 }
 
 struct Step {
-  static constexpr int kCoefficients = 2;  // scale, offset
+  static constexpr int kSums = 2, kCoefficients = kPair ? 3 : 2;  // scale, offset, scale of z
   Eight x, z;
 
   template <bool kWide>
   void fetch(const Data& d, Index at, Index, int count) {
-    x = load<kWide>(d.x + at, count);
-    if constexpr (kResidual) z = load<kWide>(d.other + at, count);
+    x = load<kWide, kLast>(d.x + at, count);
+    if constexpr (kResidual) z = load<kWide, true>(d.other + at, count);
   }
   T kept(int) const { return to<T>(Real(0)); }
-  static Real shift(const Data& d, int channel) { return wide(d.x[channel * d.length]); }
-  void add(int j, Real shift, Real& s, Real& q) const {
-    const Real v = wide(x.at[j]) - shift;
-    s += v;
-    q = multiply_add(v, v, q);
+  static Shift shift(const Data& d, int channel) { return {wide(d.x[channel * d.length])}; }
+  void add(int j, Shift shift, Real (&sums)[kSums][8]) const {
+    const Real v = wide(x.at[j]) - shift.of[0];
+    sums[0][j] += v;
+    sums[1][j] = multiply_add(v, v, sums[1][j]);
   }
   template <bool kWide>
-  void write(const Data& d, const Real (&c)[2][8], Index at, Index mask_at, int count) const {
+  void write(const Data& d, const Real (&c)[kCoefficients][8], Index at, Index mask_at, int count) const {
     Eight y;
     unsigned passed = 0;
 #pragma unroll
     for (int j = 0; j < 8; ++j) {
       Real v = multiply_add(Real(wide(x.at[j])), c[0][j], c[1][j]);
-      if constexpr (kResidual) v += wide(z.at[j]);
+      if constexpr (kPair) {
+        v = multiply_add(Real(wide(z.at[j])), c[2][j], v);
+      } else if constexpr (kResidual) {
+        v += wide(z.at[j]);
+      }
       const bool on = !(v <= Real(0));  // NaN passes
       if (on && (kWide || j < count)) passed |= 1u << j;
       y.at[j] = to<T>(kRelu && !on ? Real(0) : v);
@@ -99,13 +119,14 @@ void keep(const Data& d, const Step& step, Index at, int first, int last) {
 }
 
 template <bool kWide>
-void add_up(const Data& d, Real (&s)[8], Real (&q)[8]) {
+void add_up(const Data& d, Real (&sums)[Step::kSums][8]) {
   const int channels = static_cast<int>(d.channels), lane = blockIdx.x * blockDim.x + threadIdx.x;
   const int channel = 8 * lane, count = channels - channel < 8 ? channels - channel : 8, groups = (channels + 7) / 8;
   if (count <= 0) return;
-  Real shift[8];
+  Shift shift[8] = {};
 #pragma unroll
-  for (int j = 0; j < 8; ++j) shift[j] = j < count ? Step::shift(d, channel + j) : Real(0);
+  for (int j = 0; j < 8; ++j)
+    if (j < count) shift[j] = Step::shift(d, channel + j);
   const Index step = Index(gridDim.y) * blockDim.y;
   for (Index row = Index(blockIdx.y) * blockDim.y + threadIdx.y; row < d.rows; row += kGroups * step) {
     Step v[kGroups];
@@ -118,22 +139,22 @@ void add_up(const Data& d, Real (&s)[8], Real (&q)[8]) {
     for (int k = 0; k < kGroups; ++k)
       if (row + k * step < d.rows) {
 #pragma unroll
-        for (int j = 0; j < 8; ++j) v[k].add(j, shift[j], s[j], q[j]);
+        for (int j = 0; j < 8; ++j) v[k].add(j, shift[j], sums);
         if constexpr (kMore) keep<kWide>(d, v[k], (row + k * step) * channels + channel, 0, count);
       }
   }
 }
 
-/// The threads of a column put their sums together: shared[8 * (0 for s, 1 for q) + j], one of these a row of threads.
-inline void leave(const Data& d, const Real (&s)[8], const Real (&q)[8], Real* partial) {
-  __shared__ Real shared[16][256];
+/// The threads of a column put their sums together: shared[8 * which sum + j], one of these a row of threads.
+inline void leave(const Data& d, const Real (&sums)[Step::kSums][8], Real* partial) {
+  __shared__ Real shared[8 * Step::kSums][256];
   const int thread = threadIdx.y * blockDim.x + threadIdx.x, lane = blockIdx.x * blockDim.x + threadIdx.x;
   const Index padded = (d.channels + 7) / 8 * 8;
 #pragma unroll
-  for (int j = 0; j < 8; ++j) shared[j][thread] = s[j], shared[8 + j][thread] = q[j];
+  for (int i = 0; i < 8 * Step::kSums; ++i) shared[i][thread] = sums[i / 8][i % 8];
   __syncthreads();
   if (8 * lane >= padded) return;
-  for (int i = threadIdx.y; i < 16; i += blockDim.y) {
+  for (int i = threadIdx.y; i < 8 * Step::kSums; i += blockDim.y) {
     Real sum = 0;
     for (int y = 0; y < blockDim.y; ++y) sum += shared[i][y * blockDim.x + threadIdx.x];
     partial[(Index(i / 8) * gridDim.y + blockIdx.y) * padded + 8 * lane + i % 8] = sum;
@@ -141,16 +162,18 @@ inline void leave(const Data& d, const Real (&s)[8], const Real (&q)[8], Real* p
 }
 
 extern "C" __global__ void __launch_bounds__(256, kBlocks)
-KERNEL(const T* x, const T* dy, const uint8_t* mask, const Mean* mean, Real* partial, const T* more, T* sum,
-       int64_t rows, int64_t channels, int64_t length, int64_t mean_stride) {
-  const Data d{x, dy, const_cast<uint8_t*>(mask), nullptr, sum, more, mean, Index(mean_stride),
-               Index(rows), Index(channels), Index(length)};
-  Real s[8] = {}, q[8] = {};
-  if ((!kLanes || channels % 8 == 0) && aligned(x) && aligned(dy) && aligned(more) && aligned(sum))
-    add_up<true>(d, s, q);
+KERNEL(const T* x, const T* dy, const uint8_t* mask, const Mean* mean, const T* x2, const Mean2* mean2, Real* partial,
+       const T* more, T* sum, int64_t rows, int64_t channels, int64_t length, int64_t mean_stride,
+       int64_t mean2_stride) {
+  const Data d{x, dy, const_cast<uint8_t*>(mask), nullptr, sum, more, x2, nullptr, mean, mean2,
+               Index(mean_stride), Index(mean2_stride), Index(rows), Index(channels), Index(length)};
+  Real sums[Step::kSums][8] = {};
+  const bool whole = aligned(x) && aligned(dy) && aligned(more) && aligned(sum) && aligned(x2);
+  if ((!kLanes || channels % 8 == 0) && whole)
+    add_up<true>(d, sums);
   else
-    add_up<false>(d, s, q);
-  leave(d, s, q, partial);
+    add_up<false>(d, sums);
+  leave(d, sums, partial);
 }
 
 // grid (32, 1, 1), block (8, 64, 1), 0 bytes shared
@@ -158,6 +181,7 @@ using T = Half;
 using Real = float;
 using Index = int;
 using Mean = float;
+using Mean2 = float;
 using Gamma = float;
 using Beta = float;
 using Var = float;
@@ -166,16 +190,16 @@ using Var = float;
 [[maybe_unused]] constexpr bool kGlobal = false;
 [[maybe_unused]] constexpr bool kLanes = true;
 
-/// The two sums of the block's channel threadIdx.x over all parts, in the threads of threadIdx.y = 0. padded: channels
-/// up to a multiple of eight.
-inline void totals(const Real* partial, int64_t parts, int64_t padded, double& s, double& q) {
+/// The sums number 0 and `which` of the block's channel threadIdx.x over all parts, in the threads of threadIdx.y = 0.
+/// padded: channels up to a multiple of eight.
+inline void totals(const Real* partial, int64_t parts, int64_t padded, double& s, double& q, int which = 1) {
   __shared__ double sums[2][64][8];
   const Real* p = partial + blockIdx.x * 8 + threadIdx.x;
   s = q = 0;
 #pragma unroll 4
   for (int64_t part = threadIdx.y; part < parts; part += blockDim.y) {
     s += p[part * padded];
-    q += p[(parts + part) * padded];
+    q += p[(which * parts + part) * padded];
   }
   sums[0][threadIdx.y][threadIdx.x] = s, sums[1][threadIdx.y][threadIdx.x] = q;
   for (int half = blockDim.y / 2; half > 0; half /= 2) {
@@ -216,12 +240,15 @@ using T = Half;
 using Real = float;
 using Index = int;
 using Mean = float;
+using Mean2 = float;
 [[maybe_unused]] constexpr int kGroups = 4;
 [[maybe_unused]] constexpr int kBlocks = 3;
 [[maybe_unused]] constexpr bool kRelu = false;
 [[maybe_unused]] constexpr bool kResidual = false;
+[[maybe_unused]] constexpr bool kPair = false;
 [[maybe_unused]] constexpr bool kMask = false;
 [[maybe_unused]] constexpr bool kMore = false;
+[[maybe_unused]] constexpr bool kLast = true;
 [[maybe_unused]] constexpr bool kLanes = true;
 
 using Eight = Pack<T, 8>;
@@ -234,21 +261,34 @@ struct Data {
   T* out;       // y, or dx
   T* residual;  // dz
   const T* more;  // what is added to dy
+  const T* x2;    // of a pair
+  T* out2;
   const Mean* mean;
-  Index mean_stride;
+  const Mean2* mean2;
+  Index mean_stride, mean2_stride;
   Index rows, channels, length;
 };
 
 inline float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
 inline double multiply_add(double a, double b, double c) { return fma(a, b, c); }
 
+/// What is taken from the elements of a channel, x and x2, before they are multiplied.
+struct Shift {
+  Real of[kPair ? 2 : 1];
+};
+
 inline bool aligned(const void* p) { return (reinterpret_cast<size_t>(p) & 15) == 0; }
 
-/// Eight neighbours: in accesses of 16 bytes (kWide), else the first `count` one by one and zeros.
-template <bool kWide>
+/// Eight neighbours: in accesses of 16 bytes (kWide), else the first `count` one by one and zeros. kOnce: nobody reads
+/// them again soon, so they are the first to leave the L2 cache, and what others will read stays there longer.
+template <bool kWide, bool kOnce>
 Eight load(const T* p, int count) {
   Eight v;
-  if constexpr (kWide) {
+  if constexpr (kWide && kOnce) {
+#pragma unroll
+    for (int i = 0; i < static_cast<int>(sizeof(Eight) / 16); ++i)
+      reinterpret_cast<int4*>(&v)[i] = __ldcs(reinterpret_cast<const int4*>(p) + i);
+  } else if constexpr (kWide) {
     v = *reinterpret_cast<const Eight*>(p);
   } else {
     for (int j = 0; j < 8; ++j) v.at[j] = j < count ? p[j] : to<T>(Real(0));
@@ -266,29 +306,33 @@ void store(T* p, const Eight& v, int count) {
 }
 
 struct Step {
-  static constexpr int kCoefficients = 2;  // scale, offset
+  static constexpr int kSums = 2, kCoefficients = kPair ? 3 : 2;  // scale, offset, scale of z
   Eight x, z;
 
   template <bool kWide>
   void fetch(const Data& d, Index at, Index, int count) {
-    x = load<kWide>(d.x + at, count);
-    if constexpr (kResidual) z = load<kWide>(d.other + at, count);
+    x = load<kWide, kLast>(d.x + at, count);
+    if constexpr (kResidual) z = load<kWide, true>(d.other + at, count);
   }
   T kept(int) const { return to<T>(Real(0)); }
-  static Real shift(const Data& d, int channel) { return wide(d.x[channel * d.length]); }
-  void add(int j, Real shift, Real& s, Real& q) const {
-    const Real v = wide(x.at[j]) - shift;
-    s += v;
-    q = multiply_add(v, v, q);
+  static Shift shift(const Data& d, int channel) { return {wide(d.x[channel * d.length])}; }
+  void add(int j, Shift shift, Real (&sums)[kSums][8]) const {
+    const Real v = wide(x.at[j]) - shift.of[0];
+    sums[0][j] += v;
+    sums[1][j] = multiply_add(v, v, sums[1][j]);
   }
   template <bool kWide>
-  void write(const Data& d, const Real (&c)[2][8], Index at, Index mask_at, int count) const {
+  void write(const Data& d, const Real (&c)[kCoefficients][8], Index at, Index mask_at, int count) const {
     Eight y;
     unsigned passed = 0;
 #pragma unroll
     for (int j = 0; j < 8; ++j) {
       Real v = multiply_add(Real(wide(x.at[j])), c[0][j], c[1][j]);
-      if constexpr (kResidual) v += wide(z.at[j]);
+      if constexpr (kPair) {
+        v = multiply_add(Real(wide(z.at[j])), c[2][j], v);
+      } else if constexpr (kResidual) {
+        v += wide(z.at[j]);
+      }
       const bool on = !(v <= Real(0));  // NaN passes
       if (on && (kWide || j < count)) passed |= 1u << j;
       y.at[j] = to<T>(kRelu && !on ? Real(0) : v);
@@ -325,10 +369,12 @@ void apply(const Data& d, const Real* coefficients) {
 }
 
 extern "C" __global__ void __launch_bounds__(256, kBlocks)
-KERNEL(const T* x, const T* other, uint8_t* mask, T* out, T* residual, const Real* coefficients, int64_t rows,
-       int64_t channels, int64_t length) {
-  const Data d{x, other, mask, out, residual, nullptr, nullptr, 0, Index(rows), Index(channels), Index(length)};
-  if ((!kLanes || channels % 8 == 0) && aligned(x) && aligned(other) && aligned(out) && aligned(residual))
+KERNEL(const T* x, const T* other, uint8_t* mask, T* out, T* residual, const T* x2, T* out2, const Real* coefficients,
+       int64_t rows, int64_t channels, int64_t length) {
+  const Data d{x, other, mask, out, residual, nullptr, x2, out2, nullptr, nullptr, 0, 0,
+               Index(rows), Index(channels), Index(length)};
+  const bool whole = aligned(x) && aligned(other) && aligned(out) && aligned(residual) && aligned(x2) && aligned(out2);
+  if ((!kLanes || channels % 8 == 0) && whole)
     apply<true>(d, coefficients);
   else
     apply<false>(d, coefficients);

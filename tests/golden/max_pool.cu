@@ -13,10 +13,14 @@ using Index = int;
 [[maybe_unused]] constexpr int P0 = 0;
 [[maybe_unused]] constexpr int P1 = 1;
 [[maybe_unused]] constexpr int P2 = 1;
+[[maybe_unused]] constexpr int E0 = 1;
+[[maybe_unused]] constexpr int E1 = 2;
+[[maybe_unused]] constexpr int E2 = 2;
 [[maybe_unused]] constexpr bool kLast = true;
 [[maybe_unused]] constexpr bool kMax = true;
 [[maybe_unused]] constexpr bool kInclude = false;
 [[maybe_unused]] constexpr bool kTaps = true;
+[[maybe_unused]] constexpr bool kNorm = false;
 constexpr int kVolume = K0 * K1 * K2;
 constexpr int kUnroll = kVolume <= 16 ? 16 : 1;
 using Values = Pack<T, kWidth>;
@@ -79,13 +83,20 @@ inline Real share(const View& x, const View& o) {
                         inside(o.d2 * S2 - P2, K2, x.d2));
 }
 
+inline View work(const View& vy) { return vy; }
+
 template <bool kWide>
-void pool(const T* x, T* y, Tap* taps, const View& vx, const View& vy, const View& vt, const View& o) {
+void pool(const T* x, T* y, Tap* taps, const View& vx, const View& vy, const View& vt, const View& o,
+          const Real* norm = nullptr, Index padded = 0) {
   const Index i0 = o.d0 * S0 - P0, i1 = o.d1 * S1 - P1, i2 = o.d2 * S2 - P2;
   Real top[kWidth];  // the maximum, or the sum
   int best[kWidth];
 #pragma unroll
   for (int j = 0; j < kWidth; ++j) top[j] = 0, best[j] = -1;
+  Real scales[kWidth], offsets[kWidth];
+#pragma unroll
+  for (int j = 0; j < kWidth; ++j)
+    if constexpr (kNorm) scales[j] = norm[o.c + j], offsets[j] = norm[padded + o.c + j];
   const T* from = x + o.n * vx.sn + o.c * vx.sc;
 #pragma unroll kUnroll
   for (int a = 0; a < K0; ++a)
@@ -98,10 +109,11 @@ void pool(const T* x, T* y, Tap* taps, const View& vx, const View& vy, const Vie
         const Values v = load<kWide, Values>(from + (there ? d0 * vx.s0 + d1 * vx.s1 + d2 * vx.s2 : 0));
 #pragma unroll
         for (int j = 0; j < kWidth; ++j) {
-          const Real value = wide(v.at[j]);
+          Real value = wide(v.at[j]);
+          if constexpr (kNorm) value = fmaf(value, scales[j], offsets[j]);
           if (!kMax)
             top[j] += there ? value : Real(0);
-          else if (there && (best[j] < 0 || value > top[j] || value != value))
+          else if (there && ((!kNorm && best[j] < 0) || value > top[j] || value != value))
             top[j] = value, best[j] = (a * K1 + b) * K2 + c;
         }
       }
@@ -117,11 +129,12 @@ void pool(const T* x, T* y, Tap* taps, const View& vx, const View& vy, const Vie
 extern "C" __global__ void __launch_bounds__(256) KERNEL(const T* in, T* out, Tap* taps, int64_t i0, int64_t i1, int64_t i2, int64_t i3, int64_t i4, int64_t i5, int64_t i6, int64_t i7, int64_t i8, int64_t i9, int64_t o0, int64_t o1, int64_t o2, int64_t o3, int64_t o4, int64_t o5, int64_t o6, int64_t o7, int64_t o8, int64_t o9, int64_t t0, int64_t t1, int64_t t2, int64_t t3, int64_t t4, int64_t t5, int64_t t6, int64_t t7, int64_t t8, int64_t t9) {
   const View vi{Index(i0), Index(i1), Index(i2), Index(i3), Index(i4), Index(i5), Index(i6), Index(i7), Index(i8), Index(i9)}, vo{Index(o0), Index(o1), Index(o2), Index(o3), Index(o4), Index(o5), Index(o6), Index(o7), Index(o8), Index(o9)}, vt{Index(t0), Index(t1), Index(t2), Index(t3), Index(t4), Index(t5), Index(t6), Index(t7), Index(t8), Index(t9)};
   const bool wide = kWidth > 1 && aligned<Values>(in) && aligned<Values>(out) && aligned<Places>(taps);
-  const Index n = vo.threads(), step = Index(gridDim.x) * 256;
+  const View threads = work(vo);
+  const Index n = threads.threads(), step = Index(gridDim.x) * 256;
   for (Index i = Index(blockIdx.x) * 256 + threadIdx.x; i < n; i += step) {
     if (wide)
-      pool<true>(in, out, taps, vi, vo, vt, vo.element(i));
+      pool<true>(in, out, taps, vi, vo, vt, threads.element(i));
     else
-      pool<false>(in, out, taps, vi, vo, vt, vo.element(i));
+      pool<false>(in, out, taps, vi, vo, vt, threads.element(i));
   }
 }
