@@ -47,6 +47,14 @@ def net_and_data(depth=6, width=32):
     return net, mx.np.random.normal(size=(16, width))
 
 
+def test_no_backward_program_without_gradients():
+    """Neither that which uses up what was saved, nor that which leaves it."""
+    net, x = net_and_data(depth=1)
+    net(x)
+    (entry,) = net._cached.entries.values()
+    assert entry.backward is None and entry.last_backward is None
+
+
 def test_retained_graphs_can_be_walked_again():
     """Twice with what was saved left alone, then once using it up: the same gradients; after that there is none."""
     net, x = net_and_data()

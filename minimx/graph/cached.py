@@ -43,8 +43,8 @@ class Entry:
 
     @functools.cached_property
     def backward(self) -> Any:
-        """The backward program that leaves what was saved as it is, for a graph that is retained."""
-        return lower(self.compiled.backward)  # type: ignore[arg-type]
+        """The backward program that leaves what was saved as it is, for a graph that is retained; None without one."""
+        return lower(self.compiled.backward) if self.compiled.backward is not None else None
 
     def run(self, args: list[ndarray]) -> Any:
         """Runs forward; puts a node on the tape if there is a backward."""
