@@ -16,7 +16,7 @@ from .test_resnet import BATCH, CLASSES, STEPS, batch, network, ours, theirs  # 
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("on_gpu")]
 
-NEAR = 0.03  # of 355 images: 10, as runs of one type with other seeds differ by a few
+NEAR = 0.04  # of 355 images: 14; float32 itself reads 343, 346 or 351 correctly, from three seeds
 NARROW = pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 WAYS = pytest.mark.parametrize("way", ["amp", "cast"])
 
