@@ -59,7 +59,7 @@ test-peers: build $(VENV)/.peers  # comparisons with PyTorch
 # What is tested on a GPU as it is on the CPU: all that makes its arrays on the current device.
 ON_DEVICE := table table_rules ndarray indexing rules_conv rules_gradients rules_index rules_random \
   rules_samples rules_view random autograd graph hybridize gluon_block gluon_hybridize gluon_loss gluon_nn \
-  gluon_parameter gluon_trainer gluon_utils bert train_step initializer lr_scheduler metric optimizer models data \
+  gluon_parameter gluon_trainer gluon_utils amp bert train_step initializer lr_scheduler metric optimizer models data \
   dataloader serialization engine engine_bulk
 SIDE_BY_SIDE = -n $(or $(GPU_WORKERS),8) -p no:benchmark --timeout 600
 
