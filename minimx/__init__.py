@@ -25,6 +25,7 @@ _LAZY = {
     "lr_scheduler": "lr_scheduler",
     "models": "models",
     "image": "image",
+    "profiler": "profiler",
     "serialization": "serialization",
     "graph": "graph",
     "rtc": "rtc",
@@ -41,6 +42,7 @@ if TYPE_CHECKING:  # the same, for editors and type checkers
     from . import amp, gluon, graph, image, initializer, lr_scheduler, models, optimizer, rtc, serialization, typing
     from . import device as context
     from . import initializer as init
+    from . import profiler as profiler
     from . import runtime as runtime
     from . import util as util
     from .gluon import metric

@@ -101,8 +101,11 @@ struct PyProgram {
     return {kinds.at(std::get<0>(text)), std::get<1>(text), std::get<2>(text)};
   }
   void add_step(const PyKernelHandle& kernel, const std::vector<SlotText>& slots, const std::string& step_name,
-                bool random, const std::optional<SlotText>& workspace) {
+                bool random, const std::optional<SlotText>& workspace, const std::string& members,
+                const std::string& site) {
     Program::Step step{kernel.kernel, {}, step_name, random};
+    if (!members.empty()) step.members = std::make_shared<const std::string>(members);
+    if (!site.empty()) step.site = std::make_shared<const std::string>(site);
     for (const SlotText& s : slots) step.operands.push_back(slot_from(s));
     if (workspace) step.workspace = slot_from(*workspace);
     program->add_step(std::move(step));
@@ -211,7 +214,7 @@ void add_program(py::module_& m) {
            py::arg("gpu") = -1)
       .def("add_constant", &PyProgram::add_constant, py::arg("data"), py::arg("host") = false)
       .def("add_step", &PyProgram::add_step, py::arg("kernel"), py::arg("operands"), py::arg("name"),
-           py::arg("random") = false, py::arg("workspace") = py::none())
+           py::arg("random") = false, py::arg("workspace") = py::none(), py::arg("members") = "", py::arg("site") = "")
       .def("set_tray", &PyProgram::set_tray,
            "Outputs, or where it is not `made` here inputs, from number `first` on lie in one block at these offsets.",
            py::arg("made"), py::arg("first"), py::arg("offsets"), py::arg("bytes"))

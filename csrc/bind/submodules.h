@@ -9,4 +9,5 @@ void add_autograd(pybind11::module_& m);
 void add_trace(pybind11::module_& m);
 void add_program(pybind11::module_& m);
 void add_engine(pybind11::module_& m);
+void add_profile(pybind11::module_& m);
 }  // namespace minimx::bind

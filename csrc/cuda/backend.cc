@@ -137,6 +137,7 @@ class CudaBackend : public Backend {
     }
   }
 
+  std::unique_ptr<DeviceMoment> moment(int device, StreamKind kind) override { return cuda::moment(device, kind); }
   std::vector<double> times(int device, const std::function<void(const std::function<void()>&)>& work) override {
     gpu(device).use();
     return cuda::times(device, work);

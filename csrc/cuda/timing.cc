@@ -3,6 +3,7 @@
 #include <deque>
 
 #include "cuda/backend.h"
+#include "cuda/device.h"
 #include "cuda/driver.h"
 
 namespace minimx::cuda {
@@ -31,7 +32,42 @@ class Event {
   CUevent event_ = nullptr;
 };
 
+class Moment : public DeviceMoment {
+ public:
+  Moment(int device, StreamKind kind) : gpu_(gpu(device)) {
+    gpu_.use();
+    check(driver().cuEventCreate(&event_, CU_EVENT_DEFAULT), "cuEventCreate");
+    if (const CUresult result = driver().cuEventRecord(event_, gpu_.stream(kind)); result != CUDA_SUCCESS) {
+      driver().cuEventDestroy_v2(event_);
+      gpu_.check_work(result, "an event");
+    }
+  }
+  Moment(const Moment&) = delete;
+  Moment& operator=(const Moment&) = delete;
+  ~Moment() override {
+    try {
+      driver().cuEventDestroy_v2(event_);
+    } catch (const Error&) {  // a forked child
+    }
+  }
+  double since(const DeviceMoment& earlier) const override {
+    const auto& begin = static_cast<const Moment&>(earlier);
+    float ms = 0;
+    gpu_.use();
+    gpu_.check_work(driver().cuEventSynchronize(begin.event_), "an event");
+    gpu_.check_work(driver().cuEventSynchronize(event_), "an event");
+    check(driver().cuEventElapsedTime(&ms, begin.event_, event_), "cuEventElapsedTime");
+    return 1e6 * ms;
+  }
+
+ private:
+  Gpu& gpu_;
+  CUevent event_ = nullptr;
+};
+
 }  // namespace
+
+std::unique_ptr<DeviceMoment> moment(int device, StreamKind kind) { return std::make_unique<Moment>(device, kind); }
 
 Buffer::Buffer(size_t bytes, int device)
     : block_(bytes ? backend()->allocate(bytes, device, StreamKind::kCompute, "convolution") : nullptr) {}

@@ -1,6 +1,7 @@
 // How long work takes on a device, to choose between ways to do it.
 #pragma once
 #include <functional>
+#include <memory>
 #include <mutex>
 
 #include "runtime/backend.h"
@@ -26,6 +27,8 @@ std::mutex& timing();
 /// Milliseconds that `run` takes on the device's compute stream, once it has warmed up.
 float time_of(int device, const std::function<void(StreamHandle)>& run);
 
+/// See Backend::moment.
+std::unique_ptr<DeviceMoment> moment(int device, StreamKind kind);
 /// See Backend::times.
 std::vector<double> times(int device, const std::function<void(const std::function<void()>& mark)>& work);
 

@@ -43,6 +43,7 @@ void trace_push_slow(const PushInfo& info, uint64_t order, std::span<Var* const>
           .on_caller = t_role == Role::kUser,
           .thread = thread_number(),
           .time_ns = now_ns(),
+          .info = &info,
           .reads = read,
           .writes = written});
 }
@@ -56,6 +57,7 @@ void trace_run_slow(TraceEvent::Kind kind, const PushInfo& info, uint64_t order,
           .failed = failed,
           .thread = thread_number(),
           .time_ns = now_ns(),
+          .info = &info,
           .reads = {},
           .writes = {}});
 }

@@ -19,6 +19,7 @@ struct TraceEvent {
   bool failed = false;              // start: skipped because an input is poisoned; end: it failed or was skipped
   int thread = 0;                   // a small number of the reporting thread, see thread_number()
   int64_t time_ns = 0;              // steady clock
+  const PushInfo* info = nullptr;   // what the operator was pushed with; push, start and end only
   std::span<const uint64_t> reads;  // Var ids; push and wait only
   std::span<const uint64_t> writes;
 };

@@ -2,6 +2,7 @@
 
 #include "engine/core.h"
 #include "runtime/invoke.h"
+#include "runtime/profile.h"
 
 namespace minimx {
 namespace {
@@ -26,6 +27,8 @@ void copy_now(const Array& from, const Array& to) {
   const StreamKind stream = runs_beside(from, to) ? StreamKind::kCopy : StreamKind::kCompute;
   if (a.kind == Device::Kind::kGpu) from.storage->use_on(stream);
   if (b.kind == Device::Kind::kGpu) to.storage->use_on(stream);
+  const bool up = b.kind == Device::Kind::kGpu;
+  const profile::DeviceSpan span(up ? b : a, stream, up ? "copy to the GPU" : "copy from the GPU");
   g_backend->copy(to.data(), b, from.data(), a, from.bytes(), stream);
 }
 
@@ -70,6 +73,7 @@ void transfer(const Array& from, const Array& to) {
     engine::wait_to_read(from.var());
     engine::wait_to_write(to.var());
     engine::BlockingScope blocking;
+    const engine::WaitTrace trace("copy from the GPU", from.var());
     return copy_now(from, to);
   }
   engine::Var* reads[] = {from.var(), to.var()};
@@ -78,6 +82,7 @@ void transfer(const Array& from, const Array& to) {
   info.name = "copy";
   info.cost_ns = from.device().kind == Device::Kind::kCpu ? static_cast<double>(from.bytes()) / kCopyBytesPerNs : 0;
   info.bytes = from.bytes();
+  info.site = engine::tracing() && rules().site ? rules().site() : nullptr;
   if (from.storage->pinned()) {
     info.cost_ns = 0;
     return transfer_pinned(from, to, info);
@@ -105,6 +110,7 @@ void wait_for(const Array& a) {
   if (a.device().kind == Device::Kind::kCpu) return;
   a.storage->use_on(StreamKind::kCompute);
   engine::BlockingScope blocking;
+  const engine::WaitTrace trace("wait for the GPU", a.var());
   g_backend->synchronize(a.device().id, StreamKind::kCompute);
 }
 

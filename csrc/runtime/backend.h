@@ -43,6 +43,14 @@ class DeviceGraph {
   virtual void launch(StreamHandle stream) = 0;
 };
 
+/// A point in a stream's work, and the time at which the device gets there.
+class DeviceMoment {
+ public:
+  virtual ~DeviceMoment() = default;
+  /// Nanoseconds from another moment of the device to this one; waits for both.
+  virtual double since(const DeviceMoment& earlier) const = 0;
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -87,6 +95,8 @@ class Backend {
   /// What passes on the compute stream between one call of `mark` and the next, in nanoseconds, while `work` enqueues
   /// and marks. Waits for it.
   virtual std::vector<double> times(int device, const std::function<void(const std::function<void()>& mark)>& work) = 0;
+  /// The moment when all that is on the stream now is done.
+  virtual std::unique_ptr<DeviceMoment> moment(int device, StreamKind kind) = 0;
   /// Waits for one stream, or (no kind) for all of the device.
   virtual void synchronize(int device) = 0;
   virtual void synchronize(int device, StreamKind kind) = 0;

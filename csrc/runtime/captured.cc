@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "runtime/profile.h"
+
 namespace minimx {
 namespace {
 
@@ -46,6 +48,7 @@ void CapturedRuns::run(const std::vector<const void*>& places, const std::array<
   entry->used = clock_;
   if (random)
     gpu_backend()->copy(base_->data(), device_, random->data(), {}, 2 * sizeof(uint64_t), StreamKind::kCompute);
+  const profile::DeviceSpan span(device_, StreamKind::kCompute, nullptr);
   gpu_backend()->launch(*entry->graph, device_.id, "graph");
 }
 

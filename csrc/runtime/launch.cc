@@ -11,6 +11,7 @@
 #include "runtime/backend.h"
 #include "runtime/captured.h"
 #include "runtime/invoke.h"
+#include "runtime/profile.h"
 
 namespace minimx {
 namespace {
@@ -77,8 +78,11 @@ void run_here(const Kernel& kernel, void* const* data, Device device, const char
   if (device.kind == Device::Kind::kCpu) return kernel.run(data, bytes ? thread_workspace(bytes) : nullptr);
   for (const auto& storage : uses) storage->use_on(StreamKind::kCompute);
   Ref<Storage> scratch = bytes ? Storage::allocate(bytes, device) : nullptr;  // given back at once: in stream order
-  gpu_backend()->enqueue(static_cast<const DeviceKernel&>(kernel), data, scratch ? scratch->data() : nullptr, device.id,
-                         StreamKind::kCompute, name, engine::runs_at_once());
+  {
+    const profile::DeviceSpan span(device, StreamKind::kCompute, name);
+    gpu_backend()->enqueue(static_cast<const DeviceKernel&>(kernel), data, scratch ? scratch->data() : nullptr,
+                           device.id, StreamKind::kCompute, name, engine::runs_at_once());
+  }
   if (!capturing) ahead_of(device.id).launched(device.id);
 }
 

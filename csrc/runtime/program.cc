@@ -129,6 +129,7 @@ void Program::execute(const Call& call, std::array<uint64_t, 3> random, const st
       ++random[1];
     }
     place(step, call, data + step.random);
+    const profile::StepSpan span(device, step.name, step.members, step.site);
     void* scratch = step.workspace ? address(*step.workspace, call) : workspace;
     if (gpu)
       gpu_backend()->enqueue(static_cast<const DeviceKernel&>(*step.kernel), data, scratch, device.id,
@@ -280,9 +281,11 @@ std::vector<Array> Program::run(std::span<const Array> ins, const Ref<Storage>& 
   // Small steps gain nothing from the worker's team: while the whole is short too, a hop would cost more than it hides.
   info.cost_ns = cost_ns_ < kInlineProgramNs ? largest_ns_ : cost_ns_;
   info.bytes = bytes;
-  info.site = info.cost_ns >= engine::inline_threshold_ns() && rules().site ? rules().site() : nullptr;
+  const bool sited = info.cost_ns >= engine::inline_threshold_ns() || engine::tracing();
+  info.site = sited && rules().site ? rules().site() : nullptr;
   engine::push(
       [c = std::move(c)] {
+        profile::note_program();
         if (c->program->device.kind == Device::Kind::kGpu)
           c->program->enqueue(*c);
         else

@@ -11,6 +11,7 @@
 #include "runtime/array.h"
 #include "runtime/kernel.h"
 #include "runtime/plan.h"
+#include "runtime/profile.h"
 
 namespace minimx {
 
@@ -34,6 +35,7 @@ class Program : public RefCounted {
     std::string name;
     bool random = false;              // takes the next call number of the random stream
     std::optional<Slot> workspace{};  // scratch memory that was planned; else one for all steps lies behind the arena
+    profile::Text members{}, site{};  // of a fused group, and where it was traced: for the profiler, may be null
   };
 
   /// One block that holds what a graph's forward run saves for its backward run, and in places that are not taken yet,

@@ -424,7 +424,10 @@ class Lowering:
             program.add_constant(data, True)
         for at, (kernel, s) in enumerate(zip(kernels, self.steps, strict=True)):
             workspace = scratch[at].slot(0) if at in scratch else None
-            program.add_step(kernel, [b.slot(offset) for b, offset in s.operands], s.name, s.random, workspace)
+            slots = [b.slot(offset) for b, offset in s.operands]
+            node = s.nodes[0] if s.nodes else None
+            members = ", ".join(m.op for m in node.body.nodes) if node is not None and node.body is not None else ""
+            program.add_step(kernel, slots, s.name, s.random, workspace, members, node.site if node else "")
         return program
 
 

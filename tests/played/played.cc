@@ -6,6 +6,7 @@
 #include <pybind11/pybind11.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <map>
 #include <mutex>
@@ -64,6 +65,17 @@ class PlayedGraph : public DeviceGraph {
 
  private:
   std::vector<Work> work_;
+};
+
+/// The host's time: what is put on a stream is done by then.
+class PlayedMoment : public DeviceMoment {
+ public:
+  double since(const DeviceMoment& earlier) const override {
+    return std::chrono::duration<double, std::nano>(at_ - static_cast<const PlayedMoment&>(earlier).at_).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point at_ = std::chrono::steady_clock::now();
 };
 
 class PlayedBackend : public Backend {
@@ -138,6 +150,7 @@ class PlayedBackend : public Backend {
     work([&] { ++marks; });
     return std::vector<double>(std::max(marks - 1, 0), 1000);
   }
+  std::unique_ptr<DeviceMoment> moment(int, StreamKind) override { return std::make_unique<PlayedMoment>(); }
   void synchronize(int) override {}
   void synchronize(int, StreamKind) override {}
 

@@ -1,0 +1,85 @@
+"""What C++ has recorded (csrc/runtime/profile.h), as Python sees it, joined by operator.
+
+Times are nanoseconds of one steady clock. An operator leaves a "push" (when it was called, its line, its bytes), a
+"run" (when and where it ran), a "step" for each kernel of hybridized code, and on a GPU a "device" record.
+"""
+
+from __future__ import annotations
+
+import bisect
+from typing import NamedTuple
+
+from ..libraries import import_core
+
+_core = import_core()
+
+KINDS = {  # by the keyword of set_config that asks for them
+    "imperative": {"operator", "device"},
+    "symbolic": {"program", "step", "device"},
+    "memory": {"memory"},
+    "api": {"push", "wait"},
+}
+
+
+class Record(NamedTuple):
+    """One record. ``gpu`` is -1 for the CPU; ``stream`` is 0 for the compute stream, 1 for copies."""
+
+    kind: str
+    name: str
+    thread: int
+    op: int
+    begin: int
+    end: int
+    gpu: int
+    stream: int
+    program: bool
+    failed: bool
+    bytes: int
+    value: float
+    note: str
+    site: str
+    variables: list[int]
+
+    @property
+    def category(self) -> str:
+        """The kind, with runs told apart by what ran, and the user's own records all in one."""
+        if self.kind == "run":
+            return "program" if self.program else "operator"
+        if self.kind == "counter" and not self.note:
+            return "memory"
+        return "user" if self.kind in ("span", "counter", "mark") else self.kind
+
+
+class Records:
+    """Records in the order of their begin, those of one operator and of one variable at hand."""
+
+    def __init__(self, records: list[Record], kinds: set[str]) -> None:
+        records.sort(key=lambda r: (r.begin, -r.end))
+        self.pushes = {r.op: r for r in records if r.kind == "push"}
+        self.runs = {r.op: r for r in records if r.kind == "run"}
+        self.shown = [r for r in records if r.category in kinds and self._wanted(r, kinds)]
+        self._writers: dict[int, list[Record]] = {}
+        for r in self.pushes.values():
+            for variable in r.variables:
+                self._writers.setdefault(variable, []).append(r)
+
+    def _wanted(self, r: Record, kinds: set[str]) -> bool:
+        """Of device records, those of operators that are shown."""
+        run = self.runs.get(r.op)
+        return r.kind != "device" or run is None or run.category in kinds
+
+    def site(self, r: Record) -> str:
+        """The user's line, or ""."""
+        push = self.pushes.get(r.op) if r.category != "user" else None
+        return r.site or (push.site if push else "")
+
+    def cause(self, wait: Record) -> Record | None:
+        """The push of the operator that a wait waits for: the last before it that writes the variable."""
+        writers = self._writers.get(wait.variables[0], []) if wait.variables else []
+        at = bisect.bisect_right(writers, wait.begin, key=lambda r: r.begin)
+        return writers[at - 1] if at else None
+
+
+def read(kinds: set[str]) -> Records:
+    """All that is recorded; ``shown`` holds what is of these kinds."""
+    return Records([Record(*r) for r in _core.profile_records()], kinds)

@@ -1,0 +1,74 @@
+"""The profiler's rows of a GPU: only with ``--device played``, whose moments are the host's."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import minimx as mx
+from minimx import profiler
+from minimx.gluon import nn
+from played.test_captures import counts  # noqa: F401  a fixture
+
+
+@pytest.fixture
+def record(tmp_path, counts):  # noqa: F811
+    """Calls a function; the timeline's events of it."""
+
+    def run(work):
+        with profiler.profile(tmp_path / "timeline.json"):
+            work()
+        return json.loads((tmp_path / "timeline.json").read_text())["traceEvents"]
+
+    yield run
+    profiler.dumps(reset=True)
+    profiler.set_config(filename="profile.json")
+
+
+def on_gpu(events):
+    """The device's work by name."""
+    return [e for e in events if e.get("cat") == "device"]
+
+
+def test_a_stream_has_a_row(record):
+    x = mx.np.ones((4,))
+
+    def work():
+        (x + 1).asnumpy()
+
+    events = record(work)
+    titles = {(e["pid"], e["tid"]): e["args"]["name"] for e in events if e["ph"] == "M"}
+    add, copy = (next(e for e in on_gpu(events) if e["name"] == name) for name in ("add", "copy from the GPU"))
+    assert titles[add["pid"], 0] == "gpu(0)" and titles[add["pid"], add["tid"]] == "compute stream"
+    assert add["ts"] + add["dur"] <= copy["ts"]  # in the order of the stream
+    host = next(e for e in events if e["name"] == "add" and e.get("cat") == "operator")
+    assert host["args"]["device"] == "gpu(0)" and host["args"]["operator"] == add["args"]["operator"]
+    assert add["args"]["line"] == host["args"]["line"] and __file__ in add["args"]["line"]
+    assert host["ts"] - 50 <= add["ts"] <= host["ts"] + host["dur"] + 50  # one clock, within what a mark takes
+    assert any(e["name"] == "memory of gpu(0)" for e in events)
+    waits = [e for e in events if e.get("cat") == "wait" and e["name"] == "copy from the GPU"]
+    assert waits[0]["args"]["waits_for"] == "add"
+
+
+@pytest.mark.parametrize("fixed", [False, True], ids=["step by step", "captured"])
+def test_hybridized(record, counts, fixed):  # noqa: F811
+    net = nn.HybridSequential()
+    net.add(*(nn.Dense(8, activation="tanh", in_units=8) for _ in range(3)))
+    net.initialize()
+    net.hybridize(static_alloc=fixed, static_shape=fixed)
+    x = mx.np.ones((4, 8))
+    for _ in range(20):
+        net(x).wait_to_read()
+
+    before = counts()["replays"]
+    events = record(lambda: net(x).wait_to_read())
+    (program,) = [e for e in events if e.get("cat") == "program"]
+    work = [e for e in on_gpu(events) if e["args"]["operator"] == program["args"]["operator"]]
+    steps = [e for e in events if e.get("cat") == "step"]
+    if fixed and counts()["replays"] > before:
+        assert [e["name"] for e in work] == ["HybridSequential"] and not steps
+    else:
+        assert not fixed
+        assert [e["name"] for e in work] == [e["name"] for e in steps] and len(work) >= 3
+    assert "On GPUs" in json.loads(profiler.dumps(format="json"))["Time"]
