@@ -19,6 +19,7 @@ pytestmark = pytest.mark.cpu_only("the tests of GPUs' rows are in tests/played a
 @pytest.fixture
 def record(tmp_path):
     """``with record() as events``: what the block leaves in the timeline."""
+    reset()
     path = tmp_path / "timeline.json"
 
     class Recorded:

@@ -82,7 +82,7 @@ def as_text(found: dict[str, list[Row]], dropped: int) -> str:
     for category, rows in found.items():
         memory = category == "memory"
         width = max(24, *(min(len(row.name), 60) for row in rows))
-        heads = ["Min (MB)", "Max (MB)"] if memory else ["Total (ms)", "Avg (ms)", "Min (ms)", "Max (ms)"]
+        heads = ["Min (MiB)", "Max (MiB)"] if memory else ["Total (ms)", "Avg (ms)", "Min (ms)", "Max (ms)"]
         lines += ["", TITLES[category], f"{'Name':<{width}} {'Count':>8}" + "".join(f" {h:>12}" for h in heads)]
         lines.append("-" * len(lines[-1]))
         for row in rows:
