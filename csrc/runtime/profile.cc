@@ -44,8 +44,9 @@ struct Buffer {
   std::unordered_map<std::string, Text> names;
   uint64_t dropped = 0;
   Thread thread;
-  std::vector<Open> open;  // the thread's own: no lock
-  uint64_t run = 0;        // State::run when `open` was begun
+  std::vector<Open> open;          // the thread's own: no lock
+  uint64_t run = 0;                // State::run when `open` was begun
+  std::atomic<bool> ended{false};  // its thread has: clear() takes it away
 };
 
 /// A stream's work whose times have not been read. Times are summed from one moment to the next: each difference is
@@ -83,10 +84,20 @@ State& state() {
   return *s;
 }
 
+/// A thread's buffer, in the process that made it.
+struct Mine {
+  Buffer* buffer = nullptr;
+  uint64_t epoch = 0;
+  bool here() const { return buffer && epoch == engine::detail::epoch(); }
+  ~Mine() {
+    if (here()) buffer->ended.store(true, std::memory_order_release);
+    buffer = nullptr;
+  }
+};
+
 Buffer& buffer() {
-  thread_local Buffer* mine = nullptr;
-  thread_local uint64_t epoch = 0;
-  if (mine && epoch == engine::detail::epoch()) return *mine;
+  thread_local Mine mine;
+  if (mine.here()) return *mine.buffer;
   State& s = state();
   auto made = std::make_unique<Buffer>();
   using engine::Role;
@@ -94,11 +105,12 @@ Buffer& buffer() {
                   engine::t_role == Role::kCompute ? "worker"
                   : engine::t_role == Role::kHost  ? "host"
                                                    : "caller"};
-  mine = made.get();
-  epoch = s.epoch;
+  Buffer& b = *made;
+  mine.buffer = made.get();
+  mine.epoch = s.epoch;
   std::lock_guard lock(s.mutex);
   s.buffers.push_back(std::move(made));
-  return *mine;
+  return b;
 }
 
 /// Room for one more.
@@ -238,6 +250,7 @@ std::vector<Stream*> streams() {
 
 void start(size_t limit, bool memory) {
   static auto* listener = new Listener;  // leaked, as the state
+  engine::core();                        // whose handlers end this in a forked child
   State& s = state();
   s.limit = std::max<size_t>(limit, 1);
   s.memory = memory;
@@ -256,6 +269,11 @@ void stop() {
 bool running() { return state().running; }
 
 void clear() {
+  {
+    State& s = state();
+    std::lock_guard lock(s.mutex);
+    std::erase_if(s.buffers, [](const auto& b) { return b->ended.load(std::memory_order_acquire); });
+  }
   each_buffer([](Buffer& b) {
     b.records.clear();
     b.names.clear();
