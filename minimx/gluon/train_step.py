@@ -44,7 +44,7 @@ class TrainStep:
     >>> trainer = mx.gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.1})
     >>> step = mx.gluon.TrainStep(net, mx.gluon.loss.L2Loss(), trainer)
     >>> x, y = mx.np.ones((4, 2)), mx.np.ones((4, 1))
-    >>> [round(step(x, y).mean().item(), 4) for _ in range(3)]
+    >>> [round(step(x, y).mean().item(), 3) for _ in range(3)]
     [0.5, 0.245, 0.12]
     """
 
