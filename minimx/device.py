@@ -23,7 +23,7 @@ _core = import_core()
 class Device:
     """A device by kind ("cpu", "gpu") and number. Equal devices are equal and hash alike."""
 
-    __slots__ = ("device_id", "device_type")
+    __slots__ = ("_hash", "device_id", "device_type")
 
     def __init__(self, device_type: str, device_id: int = 0):
         if isinstance(device_type, Device):
@@ -33,12 +33,15 @@ class Device:
         if device_type not in ("cpu", "gpu"):
             raise DeviceError("Device", "kind 'cpu' or 'gpu'", repr(device_type), "Use mx.cpu() or mx.gpu(i)")
         self.device_type, self.device_id = device_type, int(device_id)
+        self._hash = hash((device_type == "gpu", self.device_id))  # asked for often; the same in every process
 
     def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
         return isinstance(other, Device) and (self.device_type, self.device_id) == (other.device_type, other.device_id)
 
     def __hash__(self) -> int:
-        return hash((self.device_type, self.device_id))
+        return self._hash
 
     def __repr__(self) -> str:
         return f"{self.device_type}({self.device_id})"

@@ -102,6 +102,20 @@ void add_arrays(py::module_& m) {
         return py::bytes(reinterpret_cast<const char*>(found.data()), found.size() * sizeof(uint32_t));
       },
       "The versions of many arrays; None where others may write to one of them uncounted.");
+  m.def(
+      "types",
+      [](const py::sequence& xs) {
+        std::vector<int64_t> found;
+        for (py::handle x : xs) {
+          const Array& a = concrete(x, "types");
+          const Device d = a.device();
+          found.push_back(static_cast<int64_t>(a.dtype) << 32 | static_cast<int64_t>(d.kind) << 16 | d.id);
+          found.push_back(a.shape.size());
+          found.insert(found.end(), a.shape.begin(), a.shape.end());
+        }
+        return py::bytes(reinterpret_cast<const char*>(found.data()), found.size() * sizeof(int64_t));
+      },
+      "What tells arrays of other types, shapes or devices apart.");
   m.def("is_contiguous", [](py::handle x) { return checked(x).contiguous(); });
   m.def("copy_into", [](py::handle from, py::handle to) {
     concrete(from, "copyto"), concrete(to, "copyto");

@@ -284,9 +284,10 @@ class Parameter:
 
     # Changing it
 
-    def is_fresh(self, device: Device) -> bool:
-        """True when a backward has written the gradient since ``mark_used``."""
-        return _core.grad_updates(self._find(device)) not in (0, self._used.get(device, 0))
+    def is_fresh(self, device: Device, array: Any = None) -> bool:
+        """True when a backward has written the gradient since ``mark_used``. array: the copy on ``device``, if known."""
+        array = self._find(device) if array is None else array
+        return _core.grad_updates(array) not in (0, self._used.get(device, 0))
 
     def mark_used(self, device: Device) -> None:
         """The gradient has been applied; until the next backward it is stale."""

@@ -87,15 +87,18 @@ class Trainer:
         """
         self._check_fresh(ignore_stale_grad)
         self.allreduce_grads()
-        self.update(batch_size, ignore_stale_grad)
+        self._update(batch_size, ignore_stale_grad)
 
     def allreduce_grads(self) -> None:
         """Put the sum of a parameter's gradients over its devices on each of them. ``step`` does it itself."""
-        sum_copies([parameter.list_grad() for _, parameter in self._trained()])
+        sum_copies([p.list_grad() for _, p in self._trained() if len(p.list_device()) > 1])
 
     def update(self, batch_size: float, ignore_stale_grad: bool = False) -> None:
         """Divide gradients by ``batch_size`` and update, without summing over devices; see ``step``."""
         self._check_fresh(ignore_stale_grad)
+        self._update(batch_size, ignore_stale_grad)
+
+    def _update(self, batch_size: float, ignore_stale_grad: bool) -> None:
         self._set_batch_size(batch_size)
         for number, jobs in enumerate(self._jobs(only_fresh=ignore_stale_grad)):
             indices, weights = [i for i, _ in jobs], [w for _, w in jobs]
@@ -195,8 +198,8 @@ class Trainer:
         if ignore_stale_grad:
             return
         for _, parameter in self._trained():
-            for device in parameter.list_device():
-                if not parameter.is_fresh(device):
+            for device, array in parameter._known().items():
+                if not parameter.is_fresh(device, array):
                     rule = f"a backward that reaches parameter {parameter.label!r} on {device} before each step"
                     way_out = "Call loss.backward(), or pass ignore_stale_grad=True if part of the model is not used"
                     raise AutogradError("Trainer.step", rule, "none since the last one", way_out)
@@ -208,7 +211,7 @@ class Trainer:
             for number, (device, array) in enumerate(parameter._known().items()):
                 if number == len(jobs):
                     jobs.append([])
-                if not only_fresh or parameter.is_fresh(device):
+                if not only_fresh or parameter.is_fresh(device, array):
                     jobs[number].append((index, array))
         return jobs
 

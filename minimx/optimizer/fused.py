@@ -54,8 +54,8 @@ class FusedUpdate:
         places, values = self.scalars(jobs, optimizer.rescale_grad)
         operands = np.array(values, dtype="float32", device=jobs[0].weight.device)
         arrays = arrays_of(jobs)
-        types = tuple((a.shape, a.dtype, a.device) for a in arrays)
-        key = (optimizer.clip_gradient, places, types, tuple(job.master is None for job in jobs), optimizer.scaling)
+        masters = tuple(job.master is None for job in jobs)
+        key = (optimizer.clip_gradient, places, _core.types(arrays), masters, optimizer.scaling)
         if key not in self._programs:
             compiled = compile_function("update", optimizer.update_of(jobs, places), [operands, *arrays], False, None)
             self._programs[key] = lower(compiled.forward), compiled.traced.captures
