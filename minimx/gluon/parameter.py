@@ -285,7 +285,7 @@ class Parameter:
     # Changing it
 
     def is_fresh(self, device: Device, array: Any = None) -> bool:
-        """True when a backward has written the gradient since ``mark_used``. array: the copy on ``device``, if known."""
+        """True when a backward has written the gradient since ``mark_used``. array: its copy there, if at hand."""
         array = self._find(device) if array is None else array
         return _core.grad_updates(array) not in (0, self._used.get(device, 0))
 
