@@ -282,6 +282,21 @@ def test_an_operator_that_fails(record):
     assert named(events, "read the disk")[0]["args"]["failed"] and named(events, "add")[0]["args"]["failed"]
 
 
+def test_an_error_nobody_has_seen_is_raised_after_the_file_is_written(tmp_path, record):
+    out = mx.np.zeros(3)
+
+    def fail():
+        raise LookupError("gone")
+
+    with pytest.raises(LookupError), record():
+        mx.engine.push(fail, writes=[out], name="read the disk")
+    assert named(json.loads((tmp_path / "timeline.json").read_text())["traceEvents"], "read the disk")
+    assert profiler.state() == "stop"
+    with pytest.raises(KeyError), record():
+        raise KeyError("the block's own")
+    assert profiler.state() == "stop"
+
+
 def test_synchronous_and_gathered_operators_are_seen(record):
     x = mx.np.ones((300, 300))
     with record() as events:

@@ -48,6 +48,7 @@ class Config:
 
 _config = Config()
 _state = "stop"  # or "run" or "pause"
+_writing = threading.Lock()
 _run = 0  # starts so far that dump continuously
 _finished = False  # by a dump: the next start begins afresh
 
@@ -133,18 +134,17 @@ def resume() -> None:
 def dump(finished: bool = True) -> None:
     """Writes the timeline to the file of ``set_config``, after all work that was queued. ``finished``: stops, too.
 
-    What was recorded stays for ``dumps``, until ``dumps(reset=True)`` or a new start.
+    What was recorded stays for ``dumps``, until ``dumps(reset=True)`` or a new start. An error that nobody has seen is
+    raised once the file is written, as by ``mx.waitall()``.
     """
     global _finished
-    _wait()
+    unseen = _wait()
     if finished:
         set_state("stop")
         _finished = True
-    text = json.dumps(timeline(read(_config.kinds), _core.profile_threads(), _core.profile_dropped()))
-    path = Path(_config.filename)
-    part = path.with_name(path.name + ".part")  # so that a reader never finds half a file
-    part.write_text(text)
-    part.replace(path)
+    _write()
+    if unseen is not None:
+        raise unseen
 
 
 def dumps(reset: bool = False, format: str = "table", sort_by: str = "total", ascending: bool = False) -> str:
@@ -159,11 +159,13 @@ def dumps(reset: bool = False, format: str = "table", sort_by: str = "total", as
     if not _config.aggregate_stats:
         way_out = "Call set_config(aggregate_stats=True)"
         raise ArgumentError("profiler.dumps", "aggregate_stats to be set", "False", way_out)
-    _wait()
+    unseen = _wait()
     found = tables.aggregate(read(_config.kinds), sort_by, ascending)
     text = tables.as_json(found) if format == "json" else tables.as_text(found, _core.profile_dropped())
     if reset:
         _core.profile_clear()
+    if unseen is not None:
+        raise unseen
     return text
 
 
@@ -174,8 +176,11 @@ def profile(filename: str | os.PathLike | None = None, **settings: Any) -> Itera
     start()
     try:
         yield
-    finally:
-        dump()
+    except BaseException:
+        with contextlib.suppress(Exception):  # the block's own error is the one to see
+            dump()
+        raise
+    dump()
 
 
 def _dump_often(run: int) -> None:
@@ -184,21 +189,33 @@ def _dump_often(run: int) -> None:
         time.sleep(_config.dump_period)
         if _state == "stop" or run != _run:
             return
-        dump(finished=False)
+        _write()
 
 
-def _wait() -> None:
-    """What is queued belongs to the profile. Its errors stay with their arrays, for whoever reads them."""
-    if _state != "run":
-        return
-    with contextlib.suppress(Exception):
-        _core.wait_all()
+def _write() -> None:
+    """What is recorded by now, to the file."""
+    text = json.dumps(timeline(read(_config.kinds), _core.profile_threads(), _core.profile_dropped()))
+    path = Path(_config.filename)
+    part = path.with_name(path.name + ".part")  # so that a reader never finds half a file
+    with _writing:
+        part.write_text(text)
+        part.replace(path)
+
+
+def _wait() -> Exception | None:
+    """What is queued belongs to the profile. An error of it that nobody has seen."""
+    try:
+        if _state == "run":
+            _core.wait_all()
+    except Exception as error:
+        return error
+    return None
 
 
 def _begin_empty() -> None:
     """In a forked child: the engine has stopped listening there, and what the parent recorded is the parent's."""
-    global _state, _finished
-    _state, _finished = "stop", False
+    global _state, _finished, _writing
+    _state, _finished, _writing = "stop", False, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
