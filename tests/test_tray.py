@@ -29,11 +29,10 @@ def test_plan(saved, rows, made):
     assert [b.offset for b in fixed] == list(offsets)
     for b in buffers:
         assert 0 <= b.offset and b.offset + b.bytes <= (size if b.in_tray else arena)
-    everything = [*buffers, *fixed]
-    for i, b in enumerate(everything):
-        for other in everything[:i]:
-            same = (b.in_tray or b in fixed) == (other.in_tray or other in fixed)
-            if same and b.first <= other.last and other.first <= b.last:
+    everything = [(b, b.in_tray) for b in buffers] + [(b, True) for b in fixed]
+    for i, (b, in_tray) in enumerate(everything):
+        for other, beside in everything[:i]:
+            if in_tray == beside and b.first <= other.last and other.first <= b.last:
                 assert b.offset + b.bytes <= other.offset or other.offset + other.bytes <= b.offset
 
 
