@@ -72,6 +72,17 @@ def test_sites():
     assert node.site.split(":")[0].endswith("test_graph.py")
 
 
+def test_sites_in_a_folder_that_is_called_minimx(tmp_path):
+    """Only minimx's own files are passed over, not those of a checkout or project of that name."""
+    script = tmp_path / "minimx" / "script.py"
+    script.parent.mkdir()
+    script.write_text("def function(x):\n    return x + 1\n")
+    space = {}
+    exec(compile(script.read_text(), str(script), "exec"), space)
+    (node,) = trace("f", space["function"], [mx.np.ones((2,))], False).graph.nodes
+    assert node.site == f"{script}:2"
+
+
 def test_verifier():
     """Unknown operators, unmade inputs, values made twice, lost outputs."""
     x, y, z = Value((2,), "float32"), Value((2,), "float32"), Value((2,), "float32")

@@ -249,13 +249,23 @@ Ref<GradProgram> ask_gradient(Plan& plan, std::span<const Operand> ins, uint64_t
   return builder.build(*trace, constants, values);
 }
 
+/// The folder of minimx's own code, with a slash behind.
+const std::string& own_folder() {
+  static const auto* folder = new std::string([] {
+    const auto file = py::module_::import("minimx.errors").attr("__file__").cast<std::string>();
+    return file.substr(0, file.rfind('/') + 1);
+  }());
+  return *folder;
+}
+
 std::shared_ptr<const std::string> user_site() {
+  const std::string& own = own_folder();
   PyThreadState* state = PyThreadState_Get();
   PyFrameObject* frame = PyThreadState_GetFrame(state);
   while (frame) {
     PyCodeObject* code = PyFrame_GetCode(frame);
     const char* file = PyUnicode_AsUTF8(code->co_filename);
-    bool ours = file && std::strstr(file, "/minimx/");
+    bool ours = file && std::strncmp(file, own.c_str(), own.size()) == 0;
     std::shared_ptr<const std::string> site;
     if (!ours && file)
       site =
