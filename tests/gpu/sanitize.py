@@ -1,7 +1,7 @@
 """Every kernel of minimx/rtc/cuda under NVIDIA's compute-sanitizer: ``python tests/gpu/sanitize.py --tool memcheck``.
 
-Each factory runs a few calls of tests/rtc/recipe_cases.py, of several types and layouts; then a small net trains two
-steps, for fused kernels and for the update of many parameters at once. Operands lie in allocations of exactly their
+Each factory runs a few calls of tests/rtc/recipe_cases.py, of several types and layouts; then small nets train three
+steps, for fused kernels, for norms with neighbours and for updates of many parameters at once. Operands lie in allocations of exactly their
 size, made for them by CuPy past all caches, so that memcheck sees a byte too far. Prints one line if all is well.
 """
 
@@ -175,6 +175,51 @@ def training() -> None:
         mx.waitall()
 
 
+class Residual(gluon.HybridBlock):
+    """A stem with its pool, and a block whose shortcut is projected: what norms of GPUs take in (passes/norm.py,
+    conv_stats.py, pairs.py, norm_pool.py).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        last = {"layout": "NHWC", "use_bias": False}
+        self.stem = nn.Conv2D(64, 7, 2, 3, in_channels=3, **last)
+        self.one, self.two, self.side = (nn.Conv2D(64, k, padding=k // 2, in_channels=64, **last) for k in (1, 3, 1))
+        self.norms = nn.HybridSequential()
+        self.norms.add(*(nn.BatchNorm(axis=3, in_channels=64) for _ in range(4)))
+        self.pool, self.out = nn.MaxPool2D(3, 2, 1, layout="NHWC"), nn.Dense(6, in_units=64)
+
+    def forward(self, x: Any) -> Any:
+        """(N, H, W, 3) -> (N, 6)."""
+        stem, one, two, side = self.norms
+        x = self.pool(mx.npx.relu(stem(self.stem(x))))
+        y = mx.npx.relu(one(self.one(x)))
+        return self.out(mx.npx.relu(two(self.two(y)) + side(self.side(x))).mean((1, 2)))
+
+
+def residual() -> None:
+    """The norms of a residual net, by the usual lines and as whole steps."""
+    rng = np.random.default_rng(0)
+    for dtype, whole in (("float16", False), ("bfloat16", True)):
+        net = Residual()
+        net.initialize(mx.init.Xavier())
+        net.cast(dtype)
+        net.hybridize(static_alloc=True, static_shape=True)
+        trainer = gluon.Trainer(net.collect_params(), "lamb", {"multi_precision": True})
+        loss_fn = gluon.loss.SoftmaxCrossEntropyLoss()
+        step = gluon.TrainStep(net, loss_fn, trainer)
+        x, labels = mx.np.array(rng.normal(size=(4, 32, 32, 3)), dtype=dtype), mx.np.array(rng.integers(0, 6, 4))
+        for _ in range(3):
+            if whole:
+                step(x, labels)
+                continue
+            with autograd.record():
+                loss = loss_fn(net(x), labels)
+            loss.backward()
+            trainer.step(4)
+        mx.waitall()
+
+
 def under(tool: str) -> int:
     """This script again, under the tool. Its exit status."""
     home = os.environ.get("CUDA_HOME", "/usr/local/cuda")
@@ -202,7 +247,8 @@ def main() -> int:
     with mx.gpu(0):
         count = kernels()
         training()
-    print(f"{count} calls of {len(FACTORIES)} factories and three small nets, {time.monotonic() - start:.0f} s")
+        residual()
+    print(f"{count} calls of {len(FACTORIES)} factories and five small nets, {time.monotonic() - start:.0f} s")
     return 0
 
 
