@@ -61,7 +61,8 @@ def torch_device(name: str) -> str:
 
 
 def _repeats(case: Callable[[], object], seconds: float) -> int:
-    """How many calls take about ``seconds``."""
+    """How many calls take about ``seconds``; the first, which may compile, does not count."""
+    case()
     count = 1
     while True:
         start = time.perf_counter()
