@@ -1,8 +1,9 @@
 """Every kernel of minimx/rtc/cuda under NVIDIA's compute-sanitizer: ``python tests/gpu/sanitize.py --tool memcheck``.
 
 Each factory runs a few calls of tests/rtc/recipe_cases.py, of several types and layouts; then small nets train three
-steps, for fused kernels, for norms with neighbours and for updates of many parameters at once. Operands lie in allocations of exactly their
-size, made for them by CuPy past all caches, so that memcheck sees a byte too far. Prints one line if all is well.
+steps, for fused kernels, for norms with neighbours and for updates of many parameters at once. Operands lie in
+allocations of exactly their size, made for them by CuPy past all caches, so that memcheck sees a byte too far. Prints
+one line if all is well.
 """
 
 from __future__ import annotations
