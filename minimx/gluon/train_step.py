@@ -103,12 +103,11 @@ class TrainStep:
 
     def _plainly(self, args: tuple, batch_size: int) -> Any:
         """The lines that a call stands for."""
-        parameters = [p for _, p in self._trainer._trained()]
+        checked([p for _, p in self._trainer._trained()])
         with autograd.record():
             loss = self._forward(*args)
             scaled = self._trainer._scaled(loss)
         autograd.backward(scaled)
-        checked(parameters)
         self._trainer.step(batch_size)
         self._settled = True
         return loss
