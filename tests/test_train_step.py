@@ -147,5 +147,7 @@ def test_what_it_cannot_do():
     with pytest.raises(AutogradError, match="a backward that reaches parameter"):
         gluon.TrainStep(net[0], LOSS, trainer)(x, y)
     net[0].weight.grad_req = "add"
+    before = net[0].weight.grad().asnumpy()
     with pytest.raises(NotSupported, match="grad_req 'write'"):
         gluon.TrainStep(net, LOSS, trainer)(x, y)
+    numpy.testing.assert_array_equal(net[0].weight.grad().asnumpy(), before)

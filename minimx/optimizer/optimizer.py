@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from .. import autograd, np
 from ..errors import ArgumentError, NameNotFound, NotSupported
+from ..ndarray import _core
 from .fused import FusedUpdate, Scaling, all_finite, side_by_side, update_of
 
 __all__ = ["Optimizer", "Job", "register", "create"]
@@ -185,7 +186,7 @@ class Optimizer:
 
     def has_master(self, weight: Any) -> bool:
         """True when a float32 master is kept for this weight."""
-        return self.multi_precision and str(weight.dtype) in ("float16", "bfloat16")
+        return self.multi_precision and _core.dtype_name(weight) in ("float16", "bfloat16")
 
     def create_state(self, index: Any, weight: Any) -> Any:
         """States for ``weight``: a tuple of arrays, in the order of ``state_names``."""
