@@ -44,7 +44,7 @@ void await(Call& op) {
 }
 
 void wait_for(Var* var, bool write, const char* name) {
-  if (!var->poisoned() && (write ? var->idle() : var->readable())) return;
+  if (var->sound(write)) return;
   const WaitTrace trace(name, var);
   Var* const vars[] = {var};
   const std::span<Var* const> none;

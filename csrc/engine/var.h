@@ -37,6 +37,9 @@ class Var : public RefCounted {
   bool poisoned() const { return current() & kPoisoned; }
   /// Nothing is writing the Var and nothing that was pushed will. Once true, its pusher sees all finished writes.
   bool readable() const { return (current() & ~(kReaders | kPoisoned)) == detail::epoch(); }
+  /// At one moment: readable (or, for a `write`, idle), and not poisoned. Asked one after the other, a writer that
+  /// fails in between would be seen neither running nor failed.
+  bool sound(bool write) const { return (write ? current() : current() & ~kReaders) == detail::epoch(); }
   /// The failure that poisoned it, or null.
   FailurePtr failure() const;
   /// A number that no other Var has had, for traces; given out at the first call.
