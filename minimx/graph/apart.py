@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ..ops.dtypes import BY_NAME
 from ..ops.table import OPS
 from .ir import Graph, Node, Value
 from .passes.domains import folds_take, has_enough, rows_take
@@ -33,7 +32,7 @@ def apart(g: Graph) -> list[Apart]:
     """All edges of a graph after fusion that might have been inside a kernel, the largest first."""
     ways = _Ways(g)
     found = [
-        Apart(p.op, r.op, v.type(), _bytes(v), why_apart(p, r, v, producer, reader, ways))
+        Apart(p.op, r.op, v.type(), v.bytes, why_apart(p, r, v, producer, reader, ways))
         for v, producer, reader in edges(g)
         for p, r in [(maker_of(v, producer), reader_of(v, reader))]
         if _runs(p) and _runs(r)
@@ -179,10 +178,6 @@ def _primitives(n: Node) -> int:
     from .passes.grouping import _primitives_of
 
     return _primitives_of(n.op) if n.op in OPS else 1
-
-
-def _bytes(v: Value) -> int:
-    return math.prod(v.shape) * BY_NAME[v.dtype].size
 
 
 def _shape(shape: tuple[int, ...]) -> str:

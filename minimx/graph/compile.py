@@ -169,7 +169,7 @@ def _with_views(late: list[Node], early: list[Node]) -> list[Node]:
 
     def remade(v: Value) -> Value:
         n = producers.get(v)
-        if v in made or n is None or n.body is not None or OPS[n.op].kind != "view" or v.layout:
+        if v in made or n is None or not n.is_view or v.layout:
             return v
         if v not in again:
             source = remade(n.inputs[0])  # type: ignore[arg-type]

@@ -8,11 +8,13 @@ are concrete.
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import GraphError
+from ..ops.dtypes import BY_NAME
 from ..ops.table import OPS
 
 _ids = itertools.count()
@@ -31,6 +33,11 @@ class Value:
     def type(self) -> str:
         """``float32[2,3]``, with the layout if it has one."""
         return f"{self.dtype}[{','.join(map(str, self.shape))}]" + (f"@{self.layout}" if self.layout else "")
+
+    @property
+    def bytes(self) -> int:
+        """Of its elements, without the padding that a blocked layout may add (lower.value_bytes)."""
+        return math.prod(self.shape) * BY_NAME[self.dtype].size
 
     def like(self, **changes: Any) -> Value:
         """A new value of the same type, but for ``changes``."""
@@ -58,13 +65,18 @@ class Node:
         return [x for x in self.inputs if isinstance(x, Value)]
 
     @property
+    def is_view(self) -> bool:
+        """True if its result shows the memory of its first input."""
+        return self.body is None and self.op in OPS and OPS[self.op].kind == "view"
+
+    @property
     def form(self) -> str:
         """How it runs: as a fused kernel ("pointwise", "rows", "fold"), in a "library", as a "kernel" or a "view"."""
         if self.body is not None:
             return self.attrs.get("form", "pointwise")
         if self.op.startswith(LIBRARY):
             return "library"
-        return "view" if self.op in OPS and OPS[self.op].kind == "view" else "kernel"
+        return "view" if self.is_view else "kernel"
 
 
 @dataclass(eq=False)
@@ -160,6 +172,13 @@ class Graph:
         from .svg import save_svg
 
         save_svg(self, path)
+
+
+def shown(v: Value, producers: dict[Value, Node]) -> Value:
+    """The value whose memory a view shows, or ``v`` itself."""
+    while (n := producers.get(v)) is not None and n.is_view:
+        v = n.inputs[0]  # type: ignore[assignment]
+    return v
 
 
 def _named(v: Value, names: dict[Value, str]) -> str:

@@ -15,7 +15,7 @@ from ..ops.arguments import c_strides
 from ..ops.dtypes import BY_NAME
 from ..ops.table import OPS, Plan, Spec
 from . import memory
-from .ir import Graph, Node, Value
+from .ir import Graph, Node, Value, shown
 from .passes.cleanup import array_bytes
 
 RESHAPES = frozenset({"reshape", "expand_dims", "squeeze", "stop_gradient"})
@@ -114,11 +114,7 @@ class Lowering:
         if v in self.in_place:
             self.places[v] = self.places[self.in_place[v]]
             return
-        size = (
-            _core.layout_bytes((v.shape, v.dtype, (), v.layout))
-            if v.layout
-            else math.prod(v.shape) * BY_NAME[v.dtype].size
-        )
+        size = value_bytes(v)
         leaves = self.reshaped.get(v, v)
         block = self.block("out", size, outputs[leaves]) if leaves in outputs else self.block("arena", size)
         block.final = self.last_use.get(v, -1)
@@ -325,12 +321,12 @@ class Lowering:
             if n is None or v in outputs or targets.count(v) > 1 or v.dtype != target.dtype:
                 continue
             alike = (v.shape, v.layout) == (target.shape, target.layout)
-            if alike and target not in self.last_use and self.source(v, producers) is v:
+            if alike and target not in self.last_use and shown(v, producers) is v:
                 self.in_place[v] = target
             if not is_pointwise(n):
                 continue
             readers = [x for x in n.values if x is target]
-            if any(x is not target and self.source(x, producers) is target for x in n.values):
+            if any(x is not target and shown(x, producers) is target for x in n.values):
                 continue  # x += x[:1] reads an element many times
             if self.last_use.get(target, -1) <= self.position[n] and all(x.shape == v.shape for x in readers):
                 self.in_place[v] = target
@@ -342,20 +338,14 @@ class Lowering:
             source = v
             while (n := producers.get(source)) is not None and n.body is None and n.op in RESHAPES:
                 source = n.inputs[0]  # type: ignore[assignment]
-            made = n is not None and (n.body is not None or OPS[n.op].kind != "view") and not source.layout
+            made = n is not None and not n.is_view and not source.layout
             if source is not v and made and not {source} & {*outputs, *self.in_place, *self.reshaped}:
                 self.reshaped[source] = v
-
-    def source(self, v: Value, producers: dict[Value, Node]) -> Value:
-        """The value whose memory a view shows, or ``v`` itself."""
-        while v in producers and producers[v].body is None and OPS[producers[v].op].kind == "view":
-            v = producers[v].inputs[0]  # type: ignore[assignment]
-        return v
 
     def keep_views_alive(self) -> None:
         """A value lives as long as the views of it: last uses flow from views to their sources."""
         for n in reversed(self.graph.nodes):
-            if n.body is None and OPS[n.op].kind == "view" and isinstance(n.inputs[0], Value):
+            if n.is_view and isinstance(n.inputs[0], Value):
                 source = n.inputs[0]
                 self.last_use[source] = max(self.last_use.get(source, -1), self.last_use.get(n.outputs[0], -1))
 
@@ -480,14 +470,12 @@ def outer_type(v: Value) -> tuple[tuple[int, ...], str]:
     """Shape and type of an input or output as an array: a blocked value travels as its flat memory."""
     if not v.layout:
         return (v.shape, v.dtype)
-    size = _core.layout_bytes((v.shape, v.dtype, (), v.layout)) // BY_NAME[v.dtype].size
-    return ((size,), v.dtype)
+    return ((value_bytes(v) // BY_NAME[v.dtype].size,), v.dtype)
 
 
 def value_bytes(v: Value) -> int:
-    """Bytes of an input or output as an array."""
-    shape, dtype = outer_type(v)
-    return math.prod(shape) * BY_NAME[dtype].size
+    """Bytes that a value takes in memory, with the padding of its layout."""
+    return _core.layout_bytes((v.shape, v.dtype, (), v.layout)) if v.layout else v.bytes
 
 
 def lower(graph: Graph, tray: memory.Tray | None = None) -> Any:

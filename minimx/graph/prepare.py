@@ -8,7 +8,6 @@ by ``lasting`` which of its inputs are parameters; one whose call is recorded ha
 
 from __future__ import annotations
 
-import math
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +17,6 @@ from typing import Any
 from ..device import cpu, gpu
 from ..ndarray import _core, ndarray
 from ..ops.arguments import c_strides
-from ..ops.dtypes import BY_NAME
 from ..ops.table import OPS, Spec
 from .ir import Graph, Node, Value
 from .lower import is_dense, lower, outer_type
@@ -31,20 +29,15 @@ PACKED = frozenset({"convolution", "convolution_relu"})  # whose kernels would c
 def lasting_values(g: Graph) -> set[Value]:
     """What stays the same from run to run: lasting inputs, constants, and all that is made from them alone."""
     found = {*g.lasting, *g.constants} if g.lasting else set()
-    size = {v: _bytes(v) for v in found}
+    size = {v: v.bytes for v in found}
     for n in g.nodes if found else ():
         if n.body is not None or OPS[n.op].random or not n.values or not all(v in found for v in n.values):
             continue
         read = sum(size[v] for v in set(n.values))
-        is_view = OPS[n.op].kind == "view"
-        if is_view or sum(map(_bytes, n.outputs)) <= GROWTH * read:
+        if n.is_view or sum(v.bytes for v in n.outputs) <= GROWTH * read:
             found.update(n.outputs)
-            size |= {v: min(_bytes(v), read) if is_view else _bytes(v) for v in n.outputs}
+            size |= {v: min(v.bytes, read) if n.is_view else v.bytes for v in n.outputs}
     return found
-
-
-def _bytes(v: Value) -> int:
-    return math.prod(v.shape) * BY_NAME[v.dtype].size
 
 
 @dataclass
@@ -98,7 +91,7 @@ def _with_views(late: list[Node], early: list[Node]) -> list[Node]:
         if v in again:
             return again[v]
         strides[v] = c_strides(v.shape)
-        if n is None or OPS[n.op].kind != "view" or v.layout:
+        if n is None or not n.is_view or v.layout:
             return v
         source = remade(n.inputs[0])  # type: ignore[arg-type]
         plan = OPS[n.op].plan([_spec(x, strides.get(source, ())) for x in [source, *n.inputs[1:]]], n.attrs)

@@ -15,13 +15,13 @@ from typing import Any
 
 from .. import rtc
 from ..autograd import predict_mode, record
-from ..ndarray import _core, ndarray
+from ..ndarray import ndarray
 from ..ops.dtypes import BY_NAME
 from ..ops.table import f
 from .apart import Apart, apart
 from .compile import Compiled
 from .ir import Graph, Node, Value
-from .lower import Lowering, Step, lower
+from .lower import Lowering, Step, lower, value_bytes
 from .trace import flatten
 from .watch import Snapshots, watched
 
@@ -204,7 +204,7 @@ def alone(g: Graph) -> tuple[int, int]:
     """(kernels, bytes) where every node runs on its own; views are free."""
     nodes = [n for n in g.nodes if n.form != "view"]
     moved = [v for n in nodes for v in (*{*n.values, *n.outputs}, *read_again(n))]
-    return len(nodes), sum(map(bytes_of, moved))
+    return len(nodes), sum(map(value_bytes, moved))
 
 
 def half_of(name: str, g: Graph) -> Half:
@@ -214,7 +214,7 @@ def half_of(name: str, g: Graph) -> Half:
     used = {v for n in g.nodes for v in n.values}
     ends = [v for v in g.inputs if v in used] + list(dict.fromkeys(g.results()))
     kernels = [kernel_of(name, s, listing) for s in listing.steps]
-    return Half(name, g, kernels, apart(g), sum(map(bytes_of, ends)))
+    return Half(name, g, kernels, apart(g), sum(map(value_bytes, ends)))
 
 
 class Listing(Lowering):
@@ -238,7 +238,7 @@ class Listing(Lowering):
     def looks(self, v: Value) -> int:
         """Bytes of memory that a value shows: an axis along which it is broadcast counts once."""
         if v.layout or v not in self.places:
-            return bytes_of(v)
+            return value_bytes(v)
         strides = self.places[v].strides
         return math.prod(d for d, s in zip(v.shape, strides, strict=True) if s) * BY_NAME[v.dtype].size
 
@@ -248,11 +248,12 @@ def kernel_of(half: str, s: Step, listing: Listing) -> Kernel:
     site = s.nodes[0].site if s.nodes else ""
     if id(s) in listing.copied:
         v = listing.copied[id(s)]
-        return Kernel(half, "copy", "copy", ["copy"], v.type(), bytes_of(v), bytes_of(v), 2 * bytes_of(v), site=site)
+        size = value_bytes(v)
+        return Kernel(half, "copy", "copy", ["copy"], v.type(), size, size, 2 * size, site=site)
     n = s.nodes[0]
     least = sum(listing.looks(v) for each in s.nodes for v in dict.fromkeys(each.values))
     read = least + sum(again(each, listing) for each in s.nodes)
-    written = sum(bytes_of(v) for each in s.nodes for v in each.outputs)
+    written = sum(value_bytes(v) for each in s.nodes for v in each.outputs)
     members = [m.op for m in n.body.nodes] if n.body is not None else [n.op]
     output = n.outputs[0].type() + (f" x {len(s.nodes)}" if len(s.nodes) > 1 else "")
     kernel = Kernel(half, n.op, n.form, members, output, read, written, least + written, site=site)
@@ -293,13 +294,6 @@ def launches_of(kernel: Any) -> Any:
     from ..rtc.cuda.kernel import Pending
 
     return kernel.write().launches if isinstance(kernel, Pending) else None
-
-
-def bytes_of(v: Value) -> int:
-    """Bytes of a value, with the padding of its layout."""
-    if v.layout:
-        return _core.layout_bytes((v.shape, v.dtype, (), v.layout))
-    return math.prod(v.shape) * BY_NAME[v.dtype].size
 
 
 __all__ = ["FusionReport", "Half", "Kernel", "fusion_report", "report_of", "step_report"]

@@ -42,8 +42,7 @@ def stages_of(g: Graph, domain: Domain) -> dict[Node, int]:
     last_random: Node | None = None
     for n in g.nodes:
         stage = 0
-        view = n.body is None and OPS[n.op].kind == "view"
-        if n not in domain.keys and view and all(v in given for v in n.values):
+        if n not in domain.keys and n.is_view and all(v in given for v in n.values):
             given.update(n.outputs)
         for p in {producers[v] for v in n.values if v in producers and v not in given}:
             stage = max(stage, stages[p] + (not domain.joins(p, n)))

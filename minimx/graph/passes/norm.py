@@ -128,7 +128,7 @@ class Reading:
 
     def lies_still(self, x: Value) -> bool:
         """False if forward and backward may see ``x`` in different strides: a view that is also handed out."""
-        while (n := self.producers.get(x)) is not None and OPS[n.op].kind == "view":
+        while (n := self.producers.get(x)) is not None and n.is_view:
             if x in self.results:
                 return False
             x = n.inputs[0]  # type: ignore[assignment]

@@ -108,6 +108,6 @@ def _bias_gradients(g: Graph) -> Found:
 def _is_direct(v: Value, reading: Reading) -> bool:
     """True if a product or somebody outside made what ``v`` shows."""
     n = reading.producers.get(v)
-    while n is not None and n.body is None and OPS[n.op].kind == "view":
+    while n is not None and n.is_view:
         n = reading.producers.get(n.inputs[0])  # type: ignore[arg-type]
     return n is None or n.form == "library" or n.op in MOVERS

@@ -8,12 +8,10 @@ hides behind memory. Who calls it: cut() of minimx/graph/compile.py.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 
-from ...ops.dtypes import BY_NAME
 from ...ops.table import OPS
-from ..ir import Node, Value
+from ..ir import Node, Value, shown
 
 MOST_NODES = 16  # that one value is made of again
 
@@ -29,8 +27,8 @@ def recomputed(
     for n in late:
         for v in n.values:
             readers.setdefault(v, []).append(n)
-    stored = {_source(v, producers) for n in early if not _fuses(n) for v in n.values}
-    there = {s for v in readers if (s := _source(v, producers)) in producers or s in inputs}  # what backward has
+    stored = {shown(v, producers) for n in early if not _fuses(n) for v in n.values}
+    there = {s for v in readers if (s := shown(v, producers)) in producers or s in inputs}  # what backward has
     again: dict[Value, Value] = {}
     copies: list[Node] = []
     for n in reversed(early):
@@ -40,7 +38,7 @@ def recomputed(
             continue
         there.discard(v)
         needed = _needed(n, producers, there, inputs)
-        near = {_source(u, producers) for m in mine for u in m.values}
+        near = {shown(u, producers) for m in mine for u in m.values}
         if needed is None or not _pays(v, needed, there, near, v in stored):
             there.add(v)
             continue
@@ -48,7 +46,7 @@ def recomputed(
         copies.append(Node(n.op, list(n.inputs), [again[v]], n.attrs, n.site))
         for u in n.values:  # made again in turn, or saved
             readers.setdefault(u, []).append(copies[-1])
-            if (s := _source(u, producers)) in producers:
+            if (s := shown(u, producers)) in producers:
                 there.add(s)
     for n in (*late, *copies):
         n.inputs = [again.get(x, x) if isinstance(x, Value) else x for x in n.inputs]
@@ -62,7 +60,7 @@ def _needed(n: Node, producers: dict[Value, Node], there: set[Value], inputs: Co
     needed: set[Value] = set()
     stack, seen = [n], {n}
     while stack:
-        for u in {_source(x, producers) for x in stack.pop().values}:
+        for u in {shown(x, producers) for x in stack.pop().values}:
             p = producers.get(u)
             if u in there or (p is not None and not _is_pointwise(p)):
                 needed.add(u)
@@ -76,16 +74,9 @@ def _needed(n: Node, producers: dict[Value, Node], there: set[Value], inputs: Co
 
 def _pays(v: Value, needed: set[Value], there: set[Value], near: set[Value], stored: bool) -> bool:
     """True if making ``v`` again keeps fewer bytes, and moves no more than writing, unless it is, and reading it."""
-    kept = sum(_bytes(u) for u in needed - there)
-    moved = sum(_bytes(u) for u in needed - near)
-    return kept < _bytes(v) and moved <= _bytes(v) * (1 if stored else 2)
-
-
-def _source(v: Value, producers: dict[Value, Node]) -> Value:
-    """What a view shows."""
-    while (n := producers.get(v)) is not None and n.body is None and OPS[n.op].kind == "view":
-        v = n.inputs[0]  # type: ignore[assignment]
-    return v
+    kept = sum(u.bytes for u in needed - there)
+    moved = sum(u.bytes for u in needed - near)
+    return kept < v.bytes and moved <= v.bytes * (1 if stored else 2)
 
 
 def _fuses(n: Node) -> bool:
@@ -102,7 +93,3 @@ def _takes(reader: Node, v: Value) -> bool:
     if reader.body is not None or reader.op not in OPS:
         return False
     return (_is_pointwise(reader) and reader.outputs[0].shape == v.shape) or OPS[reader.op].kind == "reduce"
-
-
-def _bytes(v: Value) -> int:
-    return math.prod(v.shape) * BY_NAME[v.dtype].size

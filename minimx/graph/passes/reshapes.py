@@ -55,7 +55,7 @@ class _Moving:
 
     def is_dense(self, v: Value) -> bool:
         """True if a reshape of the value is sure to be free."""
-        while (n := self.producers.get(v)) is not None and n.body is None and OPS[n.op].kind == "view":
+        while (n := self.producers.get(v)) is not None and n.is_view:
             if n.op not in ("reshape", "expand_dims", "squeeze", "stop_gradient"):
                 return False
             v = n.values[0]
