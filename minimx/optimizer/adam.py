@@ -31,10 +31,10 @@ class _Moments(Optimizer):
         return {**super().scalars(index), **betas, "epsilon": self.epsilon, "t": self.update_count(index)}
 
 
-def corrections(numbers: dict[str, Any]) -> tuple[Any, Any]:
-    """(1 - beta1^t, 1 - beta2^t) of numbers with ``t``, which is taken out."""
-    t = numbers.pop("t")
-    return correction(numbers["beta1"], t), correction(numbers["beta2"], t)
+def corrections(numbers: dict[str, Any]) -> tuple[Any, Any, dict[str, Any]]:
+    """(1 - beta1^t, 1 - beta2^t) of numbers with ``t``, and the other numbers."""
+    rest = {k: v for k, v in numbers.items() if k != "t"}
+    return correction(rest["beta1"], numbers["t"]), correction(rest["beta2"], numbers["t"]), rest
 
 
 def correction(beta: Any, t: Any) -> Any:
@@ -71,8 +71,7 @@ class Adam(_Moments):
 
     @staticmethod
     def derived(numbers: dict[str, Any]) -> dict[str, Any]:
-        numbers = dict(numbers)
-        c1, c2 = corrections(numbers)
+        c1, c2, numbers = corrections(numbers)
         return numbers | {"lr": numbers["lr"] * c2**0.5 / c1}
 
     @staticmethod
@@ -119,8 +118,7 @@ class AdamW(_Moments):
 
     @staticmethod
     def derived(numbers: dict[str, Any]) -> dict[str, Any]:
-        numbers = dict(numbers)
-        c1, c2 = corrections(numbers)
+        c1, c2, numbers = corrections(numbers)
         rate = numbers["lr"] * c2**0.5 / c1 if numbers.pop("correct") else numbers["lr"]
         return numbers | {"rate": rate, "decay": numbers.pop("lr") * numbers.pop("wd")}
 
@@ -160,8 +158,7 @@ class Adamax(_Moments):
 
     @staticmethod
     def derived(numbers: dict[str, Any]) -> dict[str, Any]:
-        numbers = dict(numbers)
-        c1, _ = corrections(numbers)
+        c1, _, numbers = corrections(numbers)
         return numbers | {"lr": numbers["lr"] / c1}
 
     @staticmethod
@@ -221,8 +218,7 @@ class Nadam(_Moments):
 
     @staticmethod
     def derived(numbers: dict[str, Any]) -> dict[str, Any]:
-        numbers = dict(numbers)
-        _, c2 = corrections(numbers)
+        _, c2, numbers = corrections(numbers)
         return numbers | {"v_factor": 1 / c2}
 
     @staticmethod
@@ -276,8 +272,7 @@ class LAMB(_Moments):
 
     @staticmethod
     def derived(numbers: dict[str, Any]) -> dict[str, Any]:
-        numbers = dict(numbers)
-        c1, c2 = corrections(numbers)
+        c1, c2, numbers = corrections(numbers)
         correct = numbers.pop("correct")
         return numbers | {"m_factor": 1 / c1 if correct else 1.0, "v_factor": 1 / c2 if correct else 1.0}
 

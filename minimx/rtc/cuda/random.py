@@ -285,6 +285,16 @@ def draw(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Re
 
 # ---- dropout --------------------------------------------------------------------------------------------------------
 
+# Which of the thread's elements stay.
+KEEP = """\
+    Pack<uint8_t, kWide> keep;
+#pragma unroll
+    for (int g = 0; g < kWide / 4; ++g) {
+      const Words words = stream.words(i / 4 + g, 0);
+      for (int j = 0; j < 4; ++j) keep.at[4 * g + j] = int64_t(words.at[j] >> 8) >= threshold;
+    }
+"""
+
 DROPOUT = """\
 using T = %(ctype)s;
 using C = %(compute)s;
@@ -296,13 +306,7 @@ extern "C" __global__ void __launch_bounds__(256)
   const bool packed = aligned<Pack<T, kWide>>(x, y) && aligned<Pack<uint8_t, kWide>>(mask);
   const int64_t step = int64_t(gridDim.x) * blockDim.x * kWide;
   for (int64_t i = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * kWide; i < elements; i += step) {
-    Pack<uint8_t, kWide> keep;
-#pragma unroll
-    for (int g = 0; g < kWide / 4; ++g) {
-      const Words words = stream.words(i / 4 + g, 0);
-      for (int j = 0; j < 4; ++j) keep.at[4 * g + j] = int64_t(words.at[j] >> 8) >= threshold;
-    }
-    if (packed && i + kWide <= elements) {
+%(keep)s    if (packed && i + kWide <= elements) {
       Pack<T, kWide> v = *reinterpret_cast<const Pack<T, kWide>*>(x + i);
 #pragma unroll
       for (int j = 0; j < kWide; ++j) v.at[j] = to<T>(static_cast<C>(wide(v.at[j]) * (keep.at[j] ? scale : C(0))));
@@ -328,13 +332,7 @@ extern "C" __global__ void __launch_bounds__(256)
   const bool packed = aligned<Pack<uint8_t, kWide>>(mask);
   const int64_t step = int64_t(gridDim.x) * blockDim.x * kWide;
   for (int64_t i = (int64_t(blockIdx.x) * blockDim.x + threadIdx.x) * kWide; i < elements; i += step) {
-    Pack<uint8_t, kWide> keep;
-#pragma unroll
-    for (int g = 0; g < kWide / 4; ++g) {
-      const Words words = stream.words(i / 4 + g, 0);
-      for (int j = 0; j < 4; ++j) keep.at[4 * g + j] = int64_t(words.at[j] >> 8) >= threshold;
-    }
-    if (packed && i + kWide <= elements) {
+%(keep)s    if (packed && i + kWide <= elements) {
       *reinterpret_cast<Pack<uint8_t, kWide>*>(mask + i) = keep;
     } else {
       for (int j = 0; j < kWide && i + j < elements; ++j) mask[i + j] = keep.at[j];
@@ -351,13 +349,13 @@ def dropout(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) ->
         return Recipe(())
     threshold = Value(math.floor(p * (1 << 24) + 0.5))  # as lround
     if not ins:
-        text = PHILOX + STREAM + ALIGNED + DROPOUT_MASK % {"state": STATE}
+        text = PHILOX + STREAM + ALIGNED + DROPOUT_MASK % {"state": STATE, "keep": KEEP}
         args: tuple[Argument, ...] = (State(), Operand(0), Value(elements), threshold)
         grid = (blocks_for(elements, THREADS * 16), 1, 1)
         return Recipe((Launch(code("dropout", text), grid, (THREADS, 1, 1), args),))
     t = BY_NAME[ins[0].dtype]
     wide = max(4, 16 // t.size)
-    parts = {"ctype": t.ctype, "compute": t.compute, "wide": wide, "state": STATE}
+    parts = {"ctype": t.ctype, "compute": t.compute, "wide": wide, "state": STATE, "keep": KEEP}
     text = PHILOX + STREAM + ALIGNED + DROPOUT % parts
     scale = Value(1 / (1 - p) if p < 1 else 0.0, "float64" if t.name == "float64" else "float32")
     args = (State(), Operand(0), Operand(1), Operand(2), Value(elements), threshold, scale)
