@@ -7,11 +7,10 @@ import pytest
 import minimx as mx
 from minimx import amp, gluon
 from minimx.gluon import nn
-from played.test_captures import counts  # noqa: F401 - a fixture
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_one_capture_serves_good_steps_and_skipped_ones(counts, dtype):  # noqa: F811
+def test_one_capture_serves_good_steps_and_skipped_ones(counts, dtype):
     """The scale and what it decides are on the device: neither an overflow nor a new scale asks for another graph."""
     mx.random.seed(0)
     net = nn.HybridSequential()

@@ -2,20 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 import minimx as mx
-import played
 from minimx import autograd, gluon
 from minimx.gluon import nn
-
-
-@pytest.fixture
-def counts(request):
-    """What the played GPUs have counted."""
-    if request.config.getoption("--device") != "played":
-        pytest.skip("needs --device played")
-    return played.install().counts
 
 
 def test_a_training_loop_is_captured_once(counts):

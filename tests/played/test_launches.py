@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import minimx as mx
-from played.test_captures import counts  # noqa: F401  a fixture
 
 
-def test_the_host_waits_without_pythons_lock(counts):  # noqa: F811
+def test_the_host_waits_without_pythons_lock(counts):
     """A launch into a full queue would block with the lock held: the host waits for what it put there long before."""
     x = mx.np.ones((4,))
     x + x

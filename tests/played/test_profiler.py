@@ -9,11 +9,10 @@ import pytest
 import minimx as mx
 from minimx import profiler
 from minimx.gluon import nn
-from played.test_captures import counts  # noqa: F401  a fixture
 
 
 @pytest.fixture
-def record(tmp_path, counts):  # noqa: F811
+def record(tmp_path, counts):
     """Calls a function; the timeline's events of it."""
 
     def run(work):
@@ -52,7 +51,7 @@ def test_a_stream_has_a_row(record):
 
 
 @pytest.mark.parametrize("fixed", [False, True], ids=["step by step", "captured"])
-def test_hybridized(record, counts, fixed):  # noqa: F811
+def test_hybridized(record, counts, fixed):
     net = nn.HybridSequential()
     net.add(*(nn.Dense(8, activation="tanh", in_units=8) for _ in range(3)))
     net.initialize()
