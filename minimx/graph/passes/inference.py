@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from ..ir import Arg, Graph, Node, Value
 from ..prepare import lasting_values
 from .asking import answered
-from .norm import Reading
+from .reading import Reading
 
 FLOATS = ("float32", "float16", "bfloat16")
 IMAGE_CHANNELS = 4  # up to so many cuDNN has engines in 16 bits that are several times as fast, and take nothing in

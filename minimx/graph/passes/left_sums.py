@@ -11,7 +11,7 @@ from __future__ import annotations
 from ...ops.table import normal_axes
 from ..ir import Graph, Node, Value
 from . import products
-from .norm import in_order
+from .reading import in_order
 
 PLAIN = ("reshape", "expand_dims", "squeeze", "stop_gradient")  # views that keep the order of the elements
 

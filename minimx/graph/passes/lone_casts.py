@@ -17,13 +17,15 @@ def gather_casts(g: Graph) -> Graph:
     if g.gpu < 0:
         return g
     producers, given = g.producers(), set(g.inputs)
-    casts = {n for n in g.nodes if n.op == "cast" and isinstance(n.inputs[0], Value) and in_order(n, producers, given)}
+    casts = {
+        n for n in g.nodes if n.op == "cast" and isinstance(n.inputs[0], Value) and reads_in_order(n, producers, given)
+    }
     if len(casts) >= FEWEST:
         g.nodes = [alone(n) if n in casts else n for n in g.nodes]
     return g
 
 
-def in_order(n: Node, producers: dict[Value, Node], given: set[Value]) -> bool:
+def reads_in_order(n: Node, producers: dict[Value, Node], given: set[Value]) -> bool:
     """True if the node reads an input of the graph, maybe in another shape, in the order of its memory."""
     v = n.values[0]
     while v not in given:

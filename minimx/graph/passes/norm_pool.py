@@ -14,8 +14,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ..ir import Graph, Node, Value
-from .norm import Reading, in_order
 from .pairs import HALVES, with_sums
+from .reading import Reading, in_order
 
 WINDOW = ("kernel", "stride", "pad", "convention", "layout")
 

@@ -12,7 +12,7 @@ are always exact enough. Runs behind conv_stats.py.
 from __future__ import annotations
 
 from ..ir import Arg, Graph, Node, Value
-from .norm import Reading, in_order
+from .reading import Reading, in_order
 
 HALVES = ("float16", "bfloat16")
 

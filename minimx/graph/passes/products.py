@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from ...ops.table import OPS
 from ..ir import Graph, Node, Value
 from .asking import answered
-from .norm import Reading, in_order
+from .reading import Reading, in_order
 
 ACTIVATIONS = ("relu", "gelu_tanh")
 FLOATS = ("float32", "float16", "bfloat16")
