@@ -1,15 +1,17 @@
 """Every kernel of minimx/rtc/cuda under NVIDIA's compute-sanitizer: ``python tests/gpu/sanitize.py --tool memcheck``.
 
-Each factory runs a few calls of tests/rtc/recipe_cases.py, of several types and layouts; then small nets train three
-steps, for fused kernels, for norms with neighbours and for updates of many parameters at once. Operands lie in
-allocations of exactly their size, made for them by CuPy past all caches, so that memcheck sees a byte too far. Prints
-one line if all is well.
+Each factory runs a few calls of tests/rtc/recipe_cases.py and pass_cases.py, of several types and layouts, with
+operands in allocations of exactly their size, made for them by CuPy past all caches, so that memcheck sees a byte too
+far. Then fused groups run, and small nets train three steps, for updates of many parameters at once. There are no
+convolutions and matrix products: the tool would take minutes to instrument NVIDIA's libraries.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
+import faulthandler
+import itertools
 import os
 import shutil
 import subprocess
@@ -24,11 +26,15 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1]))  # tests, for recipe_cases; minimx itself is installed
 
 from rtc.emulator import empty, numpy_type, spec_of
+from rtc.pass_cases import pass_calls
 from rtc.recipe_cases import Call, calls, dtypes, rows
+from rtc.row_bodies import BODIES, Draft, as_node
 
 import minimx as mx
 from minimx import autograd, gluon
 from minimx.gluon import nn
+from minimx.graph.ir import Graph, Value
+from minimx.graph.lower import lower
 from minimx.ndarray import _core
 from minimx.ops.dtypes import BY_NAME
 from minimx.ops.table import Spec
@@ -43,6 +49,7 @@ OPTIONS = {
 FOUND = 17  # exit status where the tool found something
 MOST_CALLS = 6  # of a factory
 MOST_ROWS = 24  # of a factory; elementwise ones differ by one expression
+QUIET = 60  # seconds after which the inner process says where it is
 MOST_ELEMENTS = 1 << 16  # of all operands of a call: the tools are slow
 
 
@@ -63,13 +70,15 @@ def chosen() -> list[Call]:
     for op in rows():
         for dtype in dtypes(op.name):
             for call in calls(op.name, dtype):
-                if resolved(call) in FACTORIES and size(call) <= MOST_ELEMENTS:
+                if resolved(call) in FACTORIES:
                     by_factory.setdefault(resolved(call), []).append(call)
+    for call in pass_calls():
+        by_factory.setdefault(call.factory, []).append(call)
     picked: list[Call] = []
     for every in by_factory.values():
         seen: set[Any] = set()
         of_row: dict[str, int] = {}
-        for call in sorted(every, key=size, reverse=True):
+        for call in sorted((c for c in every if size(c) <= MOST_ELEMENTS), key=size, reverse=True):
             kind = (BY_NAME[call.outs[0][1]].size, call.view)
             if call.row not in of_row and len(of_row) == MOST_ROWS:
                 continue
@@ -79,8 +88,6 @@ def chosen() -> list[Call]:
             of_row[call.row] = known + 1
             seen.add(kind)
             picked.append(call)
-    if missing := FACTORIES.keys() - by_factory.keys():
-        print("no calls of:", *sorted(missing))
     return picked
 
 
@@ -138,12 +145,20 @@ def run(call: Call, kernel: Any, place: Callable[[np.ndarray], Any], gpu: int = 
     return placed
 
 
+def told(what: str) -> None:
+    """A line to whoever waits, at once."""
+    print(f"  {what}", flush=True)
+
+
 def kernels() -> int:
     """Runs the chosen calls; all texts are compiled together first."""
     picked = chosen()
     made = finished([wanted(c.factory, *specs(c), c.attrs, 0) for c in picked])
+    told("compiled")
     memory = Exact()
-    for call, kernel in zip(picked, made, strict=True):
+    for n, (call, kernel) in enumerate(zip(picked, made, strict=True)):
+        if n % 50 == 0:
+            told(f"{n} of {len(picked)} calls")
         run(call, kernel, memory.array)
     return len(picked)
 
@@ -158,13 +173,13 @@ def training() -> None:
         return made
 
     rng = np.random.default_rng(0)
-    for dtype, hybridize in (("float32", False), ("float32", True), ("float16", True)):
+    for dtype, hybridize, rule in (("float32", False, "adam"), ("float32", True, "adam"), ("float16", True, "lamb")):
         one = net()
         one.initialize()
         one.cast(dtype)
         if hybridize:
             one.hybridize(static_alloc=True, static_shape=True)
-        trainer = gluon.Trainer(one.collect_params(), "adam", {"learning_rate": 0.01})
+        trainer = gluon.Trainer(one.collect_params(), rule, {"learning_rate": 0.01, "multi_precision": True})
         loss_fn = gluon.loss.SoftmaxCrossEntropyLoss()
         for _ in range(3):
             x = mx.np.array(rng.normal(size=(7, 6, 9, 10)), dtype=dtype)
@@ -176,49 +191,28 @@ def training() -> None:
         mx.waitall()
 
 
-class Residual(gluon.HybridBlock):
-    """A stem with its pool, and a block whose shortcut is projected: what norms of GPUs take in (passes/norm.py,
-    conv_stats.py, pairs.py, norm_pool.py).
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        last = {"layout": "NHWC", "use_bias": False}
-        self.stem = nn.Conv2D(64, 7, 2, 3, in_channels=3, **last)
-        self.one, self.two, self.side = (nn.Conv2D(64, k, padding=k // 2, in_channels=64, **last) for k in (1, 3, 1))
-        self.norms = nn.HybridSequential()
-        self.norms.add(*(nn.BatchNorm(axis=3, in_channels=64) for _ in range(4)))
-        self.pool, self.out = nn.MaxPool2D(3, 2, 1, layout="NHWC"), nn.Dense(6, in_units=64)
-
-    def forward(self, x: Any) -> Any:
-        """(N, H, W, 3) -> (N, 6)."""
-        stem, one, two, side = self.norms
-        x = self.pool(mx.npx.relu(stem(self.stem(x))))
-        y = mx.npx.relu(one(self.one(x)))
-        return self.out(mx.npx.relu(two(self.two(y)) + side(self.side(x))).mean((1, 2)))
+def drawn(rng: np.random.Generator, v: Value) -> Any:
+    """An operand for a value of a graph, on the GPU."""
+    values = rng.normal(0, 1, v.shape)
+    return mx.np.array(values > 0 if v.dtype in ("bool", "uint8") else values, dtype=v.dtype)
 
 
-def residual() -> None:
-    """The norms of a residual net, by the usual lines and as whole steps."""
+def squares(shape: tuple[int, ...], dtype: str) -> Graph:
+    """A body of a "fold" node: what is multiplied on the way into two sums over the first axis."""
+    d = Draft()
+    x, y = (d.cast(d.given(shape, dtype), dtype="float32") for _ in range(2))
+    return d.graph(d.sum(d.multiply(x, y), axis=0), d.sum(d.multiply(x, x), axis=0))
+
+
+def groups() -> None:
+    """Fused groups of rows and folds, of many elements and of few."""
     rng = np.random.default_rng(0)
-    for dtype, whole in (("float16", False), ("bfloat16", True)):
-        net = Residual()
-        net.initialize(mx.init.Xavier())
-        net.cast(dtype)
-        net.hybridize(static_alloc=True, static_shape=True)
-        trainer = gluon.Trainer(net.collect_params(), "lamb", {"multi_precision": True})
-        loss_fn = gluon.loss.SoftmaxCrossEntropyLoss()
-        step = gluon.TrainStep(net, loss_fn, trainer)
-        x, labels = mx.np.array(rng.normal(size=(4, 32, 32, 3)), dtype=dtype), mx.np.array(rng.integers(0, 6, 4))
-        for _ in range(3):
-            if whole:
-                step(x, labels)
-                continue
-            with autograd.record():
-                loss = loss_fn(net(x), labels)
-            loss.backward()
-            trainer.step(4)
-        mx.waitall()
+    for shape, dtype in itertools.product(((8, 16, 128), (3, 5, 1000)), ("float32", "float16")):
+        bodies = [(body, "rows") for name, body in BODIES.items() if name != "rms_norm"]
+        for body, form in [*bodies, (squares, "fold")]:
+            graph = body(shape, dtype)
+            lower(as_node(graph, 0, form)).run([drawn(rng, v) for v in graph.inputs], False)
+    mx.waitall()
 
 
 def under(tool: str) -> int:
@@ -245,11 +239,17 @@ def main() -> int:
         status = under(options.tool)
         print(f"{options.tool}: {'clean' if not status else f'exit status {status}'}, {time.monotonic() - start:.0f} s")
         return status
+    faulthandler.dump_traceback_later(QUIET, repeat=True)  # where it hangs, if it does
     with mx.gpu(0):
         count = kernels()
+        told("fused groups")
+        groups()
+        told("small nets")
         training()
-        residual()
-    print(f"{count} calls of {len(FACTORIES)} factories and five small nets, {time.monotonic() - start:.0f} s")
+    faulthandler.cancel_dump_traceback_later()
+    print(
+        f"{count} calls of {len(FACTORIES)} factories, fused groups and three small nets: {time.monotonic() - start:.0f} s"
+    )
     return 0
 
 

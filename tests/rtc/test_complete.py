@@ -9,6 +9,8 @@ import re
 from pathlib import Path
 
 import pytest
+from rtc.emulator import launch, made, prepare
+from rtc.pass_cases import pass_calls
 from rtc.recipe_cases import calls, dtypes, rows
 
 from minimx.ops.dtypes import ALL, BY_NAME
@@ -86,3 +88,18 @@ def test_movers_take_every_type(factory):
         recipe = FACTORIES[factory]([x, i][: 1 + ("gather" in factory or factory == "put")], [y], attrs)
         texts.setdefault(BY_NAME[dtype].size, set()).add(recipe.launches[-1].code.text)
     assert factory in ("cast", "put") or all(len(same) == 1 for same in texts.values())
+
+
+def test_every_recipe_has_a_call():
+    """Of a row's samples or of pass_cases.py: so ../gpu/sanitize.py runs all that GPUs run."""
+    named = {name for op in rows() for name in planned(op.name)} | {c.factory for c in pass_calls()}
+    assert not FACTORIES.keys() - named
+
+
+def test_calls_of_passes_run():
+    """On the emulator, twice, between pages that fault."""
+    every = [c for c in pass_calls() if sum(x.size for x in c.ins) < 20000]
+    recipes = [made(c.factory, c.ins, c.outs, c.attrs) for c in every]
+    prepare(recipes)
+    for call, recipe in zip(every, recipes, strict=True):
+        launch(call.factory, call.ins, call.outs, call.attrs, recipe=recipe)
