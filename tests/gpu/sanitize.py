@@ -247,9 +247,8 @@ def main() -> int:
         told("small nets")
         training()
     faulthandler.cancel_dump_traceback_later()
-    print(
-        f"{count} calls of {len(FACTORIES)} factories, fused groups and three small nets: {time.monotonic() - start:.0f} s"
-    )
+    seconds = time.monotonic() - start
+    print(f"{count} calls of {len(FACTORIES)} factories, fused groups and three small nets: {seconds:.0f} s")
     return 0
 
 
