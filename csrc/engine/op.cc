@@ -3,7 +3,9 @@
 
 #include <cxxabi.h>
 
+#include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "common/error.h"
 #include "engine/core.h"
@@ -29,11 +31,15 @@ Op::Op(UniqueFunction<void()> fn, std::span<Var* const> reads, std::span<Var* co
     more_ = std::make_unique<Use[]>(most);
     uses_ = more_.get();
   }
-  for (Var* v : writes) add(v, true);
 #ifdef MINIMX_PLANT_RACE  // only the test that shows that the other tests would notice
   if (order % 16 == 0 && !reads.empty()) reads = reads.subspan(1);
 #endif
-  for (Var* v : reads) add(v, false);
+  if (more_) {
+    add_many(reads, writes);
+  } else {
+    for (Var* v : writes) add(v, true);
+    for (Var* v : reads) add(v, false);
+  }
 }
 
 Op::~Op() = default;
@@ -51,6 +57,16 @@ void Op::add(Var* var, bool write) {
     --at;
   }
   (write ? uses_[at].writes : uses_[at].reads) = true;
+}
+
+/// Hundreds of them (a program that updates a whole model): in the order of addresses, so that each goes to the end.
+void Op::add_many(std::span<Var* const> reads, std::span<Var* const> writes) {
+  std::vector<std::pair<Var*, bool>> all;
+  all.reserve(reads.size() + writes.size());
+  for (Var* v : writes) all.emplace_back(v, true);
+  for (Var* v : reads) all.emplace_back(v, false);
+  std::ranges::sort(all);
+  for (const auto& [var, write] : all) add(var, write);
 }
 
 /// An Op that runs at once inside the function of another would wait for itself at a Var that the other holds. It needs

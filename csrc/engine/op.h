@@ -79,6 +79,7 @@ class Op : public RefCounted {
  private:
   static constexpr int kInlineUses = 6;
   void add(Var* var, bool write);
+  void add_many(std::span<Var* const> reads, std::span<Var* const> writes);
   bool lent_by_outer(const Var* var, bool write) const;
   void hand_out(Released& out) {
     next_ready = out.ready;
