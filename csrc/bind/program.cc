@@ -3,6 +3,8 @@
 
 #include <pybind11/stl.h>
 
+#include <set>
+
 #include "bind/device_kernel.h"
 #include "bind/host_kernel.h"
 #include "bind/rules.h"
@@ -15,6 +17,13 @@ namespace minimx::bind {
 namespace {
 
 py::object take(Array a) { return py::reinterpret_steal<py::object>(wrap(std::move(a))); }
+
+std::vector<Array> arrays_from(const py::sequence& xs) {
+  std::vector<Array> out;
+  out.reserve(xs.size());
+  for (py::handle x : xs) out.push_back(concrete(x, "program"));
+  return out;
+}
 
 /// (shape, dtype, element strides, layout, is a number of the host) -> Spec; empty strides without a layout mean C
 /// order.
@@ -76,12 +85,13 @@ Arena arena_for(Device device, size_t bytes, const Arena& own) {
 
 struct PyProgram {
   Ref<Program> program = make_ref<Program>();
-  std::string name;
+  const char* name;  // interned: runs may outlive this object
   Arena arena;
 
-  PyProgram(std::string name, const py::sequence& ins, const std::vector<bool>& written, const py::sequence& outs,
-            size_t arena_bytes, int gpu)
-      : name(std::move(name)) {
+  PyProgram(std::string called, const py::sequence& ins, const std::vector<bool>& written, const py::sequence& outs,
+            size_t arena_bytes, int gpu) {
+    static auto* names = new std::set<std::string>;
+    name = names->insert(std::move(called)).first->c_str();
     if (gpu >= 0) program->device = {Device::Kind::kGpu, static_cast<uint8_t>(gpu)};
     program->inputs = types_from(ins);
     program->written = written;
@@ -111,23 +121,18 @@ struct PyProgram {
     program->add_step(std::move(step));
   }
   std::vector<double> time_steps(const py::sequence& ins, int repeats) {
-    std::vector<Array> arrays;
-    for (py::handle x : ins) arrays.push_back(concrete(x, "program"));
-    return program->time_steps(arrays, std::max(repeats, 1));
+    return program->time_steps(arrays_from(ins), std::max(repeats, 1));
   }
   void set_tray(bool made, size_t first, const std::vector<size_t>& offsets, size_t bytes) {
     program->tray = Program::Tray{made, first, offsets, bytes};
   }
   py::list run(const py::sequence& ins, bool static_alloc, bool static_shape, size_t alone) {
-    std::vector<Array> arrays;
-    for (py::handle x : ins) arrays.push_back(concrete(x, "program"));
+    std::vector<Array> arrays = arrays_from(ins);
     const size_t bytes = program->total_arena_bytes();
     if (static_alloc && bytes) arena = arena_for(program->device, bytes, arena);
-    static auto* names = new std::map<std::string, int>;
-    const char* kept = names->emplace(name, 0).first->first.c_str();
     const Ref<Storage> place = static_alloc && arena ? *arena : Ref<Storage>();
     py::list out;
-    for (Array& a : program->run(arrays, place, kept, static_alloc && static_shape, alone))
+    for (Array& a : program->run(std::move(arrays), place, name, static_alloc && static_shape, alone))
       out.append(take(std::move(a)));
     return out;
   }

@@ -173,15 +173,16 @@ void Program::use_all(const Call& call) {
 }
 
 void Program::enqueue(const Call& call) const {
-  std::vector<const void*> places;
   use_all(call);
-  for (const Array& a : call.ins) places.push_back(a.data());
-  for (const Array& a : call.outs) places.push_back(a.data());
-  if (call.arena) places.push_back(call.arena->data());
   const std::array<uint64_t, 3> random{call.seed, call.first_call, 0};
   engine::BlockingScope blocking;  // launches take a while, and none of them needs Python
   if (!call.fixed || engine::runs_at_once() || !std::ranges::all_of(unsettled_, &FusedDeviceKernel::settled))
     return execute(call, random);
+  std::vector<const void*> places;
+  places.reserve(call.ins.size() + call.outs.size() + 1);
+  for (const Array& a : call.ins) places.push_back(a.data());
+  for (const Array& a : call.outs) places.push_back(a.data());
+  if (call.arena) places.push_back(call.arena->data());
   captured_->run(
       places, random_steps_ ? &random : nullptr, [&] { execute(call, random); },
       [&](uint64_t base) { execute(call, {0, 0, base}); });
@@ -202,11 +203,12 @@ void Program::check_inputs(std::span<const Array> ins) const {
   }
 }
 
-bool Program::aliases_written(std::span<const Array> ins, size_t i) const {
-  if (written[i]) return false;
-  for (size_t j = 0; j < ins.size(); ++j)
-    if (written[j] && ins[j].storage == ins[i].storage) return true;
-  return false;
+std::vector<const Storage*> Program::written_storages(std::span<const Array> ins) const {
+  std::vector<const Storage*> out;
+  for (size_t i = 0; i < ins.size(); ++i)
+    if (written[i]) out.push_back(ins[i].storage.get());
+  std::ranges::sort(out);
+  return out;
 }
 
 void Program::make_outputs(Call& call, Device home, size_t alone) const {
@@ -245,21 +247,30 @@ Ref<Storage> Program::tray_of(std::span<const Array> ins) const {
   return ins[tray->first].storage;
 }
 
-std::vector<Array> Program::run(std::span<const Array> ins, const Ref<Storage>& static_arena, const char* name,
-                                bool fixed, size_t alone) const {
+std::vector<Array> Program::run(std::vector<Array> ins, const Ref<Storage>& static_arena, const char* name, bool fixed,
+                                size_t alone) const {
   check_inputs(ins);
   auto c = std::make_unique<Call>();
   std::vector<engine::Var*> reads, writes;
   const Device home = device.kind == Device::Kind::kCpu && !ins.empty() ? ins[0].device() : device;
   size_t bytes = arena_bytes;
   allocating_operator = name;
+  const std::vector<const Storage*> changing = written_storages(ins);
+  reads.reserve(ins.size());
+  writes.reserve(changing.size() + outputs.size() + 2);
   for (size_t i = 0; i < ins.size(); ++i) {
-    c->ins.push_back(aliases_written(ins, i) ? snapshot(ins[i]) : contiguous(ins[i].detached()));
-    reads.push_back(c->ins.back().var());
-    if (written[i]) writes.push_back(c->ins.back().var());
-    if (written[i]) c->ins.back().storage->bump_version();
+    Array& a = ins[i];
+    a.edge = {};
+    if (!written[i] && !changing.empty() && std::ranges::binary_search(changing, a.storage.get()))
+      a = snapshot(a);  // steps would see it change
+    else if (!a.contiguous())
+      a = contiguous(a);
+    reads.push_back(a.var());
+    if (written[i]) writes.push_back(a.var());
+    if (written[i]) a.storage->bump_version();
   }
-  if (tray && !tray->made) c->tray = tray_of(ins);
+  c->ins = std::move(ins);
+  if (tray && !tray->made) c->tray = tray_of(c->ins);
   if (c->tray) writes.push_back(c->tray.get());
   make_outputs(*c, home, fixed && device.kind == Device::Kind::kGpu ? alone : outputs.size());
   for (const Array& o : c->outs) {

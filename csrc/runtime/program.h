@@ -63,7 +63,7 @@ class Program : public RefCounted {
   /// Queues a run, or runs at once if it is small and nothing is pending. `arena` is memory for intermediates to reuse
   /// (static_alloc), or null. `name` must outlive the run. `fixed`: the run may be captured as a device graph, which
   /// takes an arena to reuse; then outputs from number `alone` on are parts of one block, so that addresses repeat.
-  std::vector<Array> run(std::span<const Array> ins, const Ref<Storage>& arena, const char* name, bool fixed = false,
+  std::vector<Array> run(std::vector<Array> ins, const Ref<Storage>& arena, const char* name, bool fixed = false,
                          size_t alone = 0) const;
   /// Nanoseconds that each step takes: the middle one of `repeats` runs of all steps in order, after one that is not
   /// counted, on copies of the inputs that steps write to. Waits for all other work first; none should follow
@@ -82,8 +82,8 @@ class Program : public RefCounted {
   void check_inputs(std::span<const Array> ins) const;
   /// Tells the allocator that the compute stream uses all that a run touches.
   static void use_all(const Call& call);
-  /// True if input i lies in memory that a step writes to as another input: steps would see it change.
-  bool aliases_written(std::span<const Array> ins, size_t i) const;
+  /// The memory of the inputs that steps write to, in order of address.
+  std::vector<const Storage*> written_storages(std::span<const Array> ins) const;
   /// Runs or enqueues the steps. random: seed, call, and on a GPU the address of a base for both, or 0. `mark`, if
   /// there is one, is called before the first step and after each.
   void execute(const Call& call, std::array<uint64_t, 3> random, const std::function<void()>& mark = {}) const;
