@@ -195,7 +195,7 @@ class ndarray:
         """Down to a whole number."""
     @property
     def fresh_grad(self) -> _bool:
-        """True if backward() has written the gradient since attach_grad."""
+        """True if backward() has written the gradient since attach_grad, or since a Trainer took it."""
     @property
     def grad(self) -> ndarray | None:
         """Gradient array made by attach_grad(), or None."""

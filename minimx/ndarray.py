@@ -395,8 +395,8 @@ def _stype(self: ndarray) -> str:
 
 
 def _fresh_grad(self: ndarray) -> bool:
-    """True if backward() has written the gradient since attach_grad."""
-    return _core.grad_updates(self) > 0
+    """True if backward() has written the gradient since attach_grad, or since a Trainer took it."""
+    return _core.fresh_grads([self])[0]
 
 
 def _array_protocol(self: ndarray, dtype: Any = None, copy: bool | None = None) -> numpy.ndarray:

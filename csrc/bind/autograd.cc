@@ -85,12 +85,20 @@ void add_autograd(py::module_& m) {
     return a.edge.leaf ? static_cast<int>(a.edge.leaf->req) : 0;
   });
   m.def(
-      "grad_updates",
-      [](py::handle x) {
-        const Array& a = array_of(x.ptr());
-        return a.edge.leaf ? a.edge.leaf->fresh : 0;
+      "fresh_grads",
+      [](const py::sequence& xs) {
+        py::list out;
+        for (py::handle x : xs) {
+          const Ref<Leaf>& leaf = array_of(x.ptr()).edge.leaf;
+          out.append(leaf && leaf->fresh);
+        }
+        return out;
       },
-      "How many backward passes wrote this variable's gradient.");
+      "Of each variable, whether a backward pass wrote its gradient since it was used.");
+  m.def("mark_grads_used", [](const py::sequence& xs) {
+    for (py::handle x : xs)
+      if (const Ref<Leaf>& leaf = array_of(x.ptr()).edge.leaf) leaf->fresh = false;
+  });
   m.def(
       "wrote_through",
       [](py::handle x, py::handle view) {

@@ -16,7 +16,7 @@ import numpy as onp
 from .. import autograd, initializer, np
 from ..device import Device, cpu, current_device, num_gpus
 from ..errors import ArgumentError, DeviceError, MXError, ShapeError
-from ..ndarray import _core, dtype_name
+from ..ndarray import dtype_name
 
 __all__ = ["Parameter", "Constant", "NotInitialized", "DeferredInitializationError"]
 
@@ -74,7 +74,6 @@ class Parameter:
         self._only: Any = None  # the array, when there is exactly one device: the quick way of data()
         self._device: Device | None = None  # and its device
         self._deferred: tuple[Any, Any, list[Device]] | None = None  # own init, default init, devices
-        self._used: dict[Device, int] = {}  # number of the last gradient that a trainer took
         self._owners: weakref.WeakSet[Any] = weakref.WeakSet()  # blocks; their graphs hold the arrays
         self.grad_req = grad_req if differentiable else "null"
 
@@ -191,7 +190,6 @@ class Parameter:
         """Give the arrays gradients as grad_req says; graphs that were made with other arrays or wishes are void."""
         for array in self._arrays.values():
             array.attach_grad(self._grad_req)
-        self._used = {}
         for block in list(self._owners):
             block._structure_changed()
 
@@ -283,15 +281,6 @@ class Parameter:
         return self.data()
 
     # Changing it
-
-    def is_fresh(self, device: Device, array: Any = None) -> bool:
-        """True when a backward has written the gradient since ``mark_used``. array: its copy there, if at hand."""
-        array = self._find(device) if array is None else array
-        return _core.grad_updates(array) not in (0, self._used.get(device, 0))
-
-    def mark_used(self, device: Device) -> None:
-        """The gradient has been applied; until the next backward it is stale."""
-        self._used[device] = _core.grad_updates(self._find(device))
 
     def zero_grad(self) -> None:
         """Set the gradients to 0. Nothing to do without gradients."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from itertools import compress
 from typing import Any, NamedTuple
 
 from .. import optimizer, serialization
 from ..collectives import sum_copies
 from ..errors import ArgumentError, ArgumentTypeError, AutogradError, FileFormatError, NotSupported
+from ..ndarray import _core
 from ..optimizer.fused import Scaling
 from .parameter import Parameter
 
@@ -24,6 +26,13 @@ class TrainerState(NamedTuple):
 
     arrays: dict[str, Any]
     facts: dict[str, Any]
+
+
+class Copies(NamedTuple):
+    """The copies of parameters on one device: their indices, and the arrays."""
+
+    indices: list[int]
+    weights: list[Any]
 
 
 class Trainer:
@@ -85,9 +94,12 @@ class Trainer:
         Raises AutogradError for a parameter that no backward has reached since the last step; with ignore_stale_grad
         such parameters are left alone.
         """
-        self._check_fresh(ignore_stale_grad)
-        self.allreduce_grads()
-        self._update(batch_size, ignore_stale_grad)
+        copies = self._copies()
+        if not ignore_stale_grad:
+            self._check_fresh(copies)
+        if len(copies) > 1:
+            self.allreduce_grads()
+        self._update(batch_size, copies, ignore_stale_grad)
 
     def allreduce_grads(self) -> None:
         """Put the sum of a parameter's gradients over its devices on each of them. ``step`` does it itself."""
@@ -95,17 +107,20 @@ class Trainer:
 
     def update(self, batch_size: float, ignore_stale_grad: bool = False) -> None:
         """Divide gradients by ``batch_size`` and update, without summing over devices; see ``step``."""
-        self._check_fresh(ignore_stale_grad)
-        self._update(batch_size, ignore_stale_grad)
+        copies = self._copies()
+        if not ignore_stale_grad:
+            self._check_fresh(copies)
+        self._update(batch_size, copies, ignore_stale_grad)
 
-    def _update(self, batch_size: float, ignore_stale_grad: bool) -> None:
+    def _update(self, batch_size: float, copies: list[Copies], only_fresh: bool) -> None:
         self._set_batch_size(batch_size)
-        for number, jobs in enumerate(self._jobs(only_fresh=ignore_stale_grad)):
-            indices, weights = [i for i, _ in jobs], [w for _, w in jobs]
+        for number, (indices, weights) in enumerate(copies):
+            if only_fresh:
+                fresh = _core.fresh_grads(weights)
+                indices, weights = list(compress(indices, fresh)), list(compress(weights, fresh))
             self._optimizer.set_device(number)
             self._updater(number)(indices, [w.grad for w in weights], weights)
-            for index in indices:
-                self._params[index].mark_used(self._params[index].list_device()[number])
+            _core.mark_grads_used(weights)
 
     def _set_batch_size(self, batch_size: float) -> None:
         if batch_size <= 0:
@@ -133,8 +148,7 @@ class Trainer:
     def _next_jobs(self, batch_size: float) -> list[Any]:
         """What the optimizer would be given for one more update of all parameters on their one device, counted."""
         self._set_batch_size(batch_size)
-        jobs = self._jobs(only_fresh=False)[0]
-        indices, weights = [i for i, _ in jobs], [w for _, w in jobs]
+        indices, weights = self._copies()[0]
         self._optimizer.set_device(0)
         states = self._updater(0).states_of(indices, weights)
         return self._optimizer.jobs(indices, weights, [w.grad for w in weights], states, masters=True)
@@ -167,7 +181,7 @@ class Trainer:
         if scale and self._amp_loss_scaler is not None:
             self._amp_loss_scaler.set_state(scale)
             arrays = {k: v for k, v in arrays.items() if not k.startswith(_AMP)}
-        copies = [dict(jobs) for jobs in self._jobs(only_fresh=False)] or [{}]
+        copies = [dict(zip(*copy, strict=True)) for copy in self._copies()] or [{}]
         for number, weights in enumerate(copies):
             self._updater(number).set_states(arrays, weights)
         counts = {int(index): int(n) for index, n in facts["counts"].items()}
@@ -193,27 +207,27 @@ class Trainer:
     def _trained(self) -> list[tuple[int, Parameter]]:
         return [(i, p) for i, p in enumerate(self._params) if p.grad_req != "null"]
 
-    def _check_fresh(self, ignore_stale_grad: bool) -> None:
+    def _check_fresh(self, copies: list[Copies]) -> None:
         """Every copy has had a backward since the last update, or AutogradError."""
-        if ignore_stale_grad:
-            return
-        for _, parameter in self._trained():
-            for device, array in parameter._known().items():
-                if not parameter.is_fresh(device, array):
-                    rule = f"a backward that reaches parameter {parameter.label!r} on {device} before each step"
-                    way_out = "Call loss.backward(), or pass ignore_stale_grad=True if part of the model is not used"
-                    raise AutogradError("Trainer.step", rule, "none since the last one", way_out)
+        for indices, weights in copies:
+            fresh = _core.fresh_grads(weights)
+            if not all(fresh):
+                place = fresh.index(False)
+                parameter, device = self._params[indices[place]], weights[place].device
+                rule = f"a backward that reaches parameter {parameter.label!r} on {device} before each step"
+                way_out = "Call loss.backward(), or pass ignore_stale_grad=True if part of the model is not used"
+                raise AutogradError("Trainer.step", rule, "none since the last one", way_out)
 
-    def _jobs(self, only_fresh: bool) -> list[list[tuple[int, Any]]]:
-        """For each device number, (index, weight) of the parameters to update."""
-        jobs: list[list[tuple[int, Any]]] = []
+    def _copies(self) -> list[Copies]:
+        """What is trained, for each device number."""
+        copies: list[Copies] = []
         for index, parameter in self._trained():
-            for number, (device, array) in enumerate(parameter._known().items()):
-                if number == len(jobs):
-                    jobs.append([])
-                if not only_fresh or parameter.is_fresh(device, array):
-                    jobs[number].append((index, array))
-        return jobs
+            for number, array in enumerate(parameter._known().values()):
+                if number == len(copies):
+                    copies.append(Copies([], []))
+                copies[number].indices.append(index)
+                copies[number].weights.append(array)
+        return copies
 
     def _updater(self, number: int) -> Any:
         while len(self._updaters) <= number:

@@ -31,6 +31,13 @@ class Fixed(NamedTuple):
     value: Any
 
 
+class Places(NamedTuple):
+    """Where the scalars of jobs are: of each kind (name, Fixed or the operand's number), and every job's kind."""
+
+    kinds: tuple[tuple[tuple[str, Fixed | int], ...], ...]
+    of: tuple[int, ...]
+
+
 class Scaling(NamedTuple):
     """What an update has to know of the loss scale. unscaled: the gradients have been divided by it already."""
 
@@ -44,8 +51,8 @@ class FusedUpdate:
     def __init__(self) -> None:
         self._programs: dict[Any, Any] = {}
         self._varying = set(VARYING)
-        self._last: list[tuple] = []  # the scalars that were asked about last, and the answer
-        self._said: tuple[tuple, list[float]] = ((), [0.0])
+        self._last: tuple[list[tuple], tuple[int, ...]] = ([], ())  # what was asked about last: scalars by kind, kinds
+        self._said: tuple[Places, list[float]] = (Places((), ()), [0.0])  # and the answer
 
     def run(self, optimizer: Any, jobs: Sequence[Any]) -> None:
         """Applies the optimizer's rule to every job (see Optimizer.apply), in place. The jobs are on one device."""
@@ -62,18 +69,22 @@ class FusedUpdate:
         program, captures = self._programs[key]
         program.run([operands, *arrays, *captures], False)
 
-    def scalars(self, jobs: Sequence[Any], rescale: float) -> tuple[tuple, list[float]]:
+    def scalars(self, jobs: Sequence[Any], rescale: float) -> tuple[Places, list[float]]:
         """(places, values): of every job's scalars, which are part of the program and which the operands' values."""
-        scalars = [(("rescale", rescale), *job.scalars.items()) for job in jobs]
-        if scalars == self._last:
+        found = {id(job.scalars): job.scalars for job in jobs}
+        number = {key: i for i, key in enumerate(found)}
+        of = tuple([number[id(job.scalars)] for job in jobs])
+        scalars = [(("rescale", rescale), *numbers.items()) for numbers in found.values()]
+        if (scalars, of) == self._last:
             return self._said
-        if len(self._last) == len(scalars):
-            for old, new in set(zip(self._last, scalars, strict=True)):  # few: most parameters have the same
-                before = dict(old)
-                self._varying.update(k for k, v in new if before.get(k) != v)
+        last, last_of = self._last
+        if len(last_of) == len(of):
+            for i, k in set(zip(last_of, of, strict=True)):
+                before = dict(last[i])
+                self._varying.update(name for name, v in scalars[k] if before.get(name) != v)
         values: dict[float, int] = {}
-        places = {s: tuple((k, self._place(k, v, values)) for k, v in s) for s in dict.fromkeys(scalars)}
-        self._last, self._said = scalars, (tuple(places[s] for s in scalars), list(values) or [0.0])
+        kinds = tuple(tuple((name, self._place(name, v, values)) for name, v in s) for s in scalars)
+        self._last, self._said = (scalars, of), (Places(kinds, of), list(values) or [0.0])
         return self._said
 
     def _place(self, name: str, value: Any, values: dict[float, int]) -> Fixed | int:
@@ -83,7 +94,7 @@ class FusedUpdate:
         return values.setdefault(float(value), len(values))
 
 
-def update_of(rule: Callable, jobs: Sequence[Any], places: tuple, clip: float | None,
+def update_of(rule: Callable, jobs: Sequence[Any], places: Places, clip: float | None,
               derived: Callable[[dict], dict] = dict, scaling: Scaling | None = None) -> Callable:  # fmt: skip
     """The function that updates all jobs, to be traced. It takes the scalars that vary, and then the jobs' arrays.
 
@@ -100,7 +111,8 @@ def update_of(rule: Callable, jobs: Sequence[Any], places: tuple, clip: float | 
 
     def update_all(operands: Any, taken: Sequence[Given]) -> None:
         cells = [operands[i] for i in range(operands.size)]
-        numbers = [{k: p.value if isinstance(p, Fixed) else cells[p] for k, p in where} for where in places]
+        kinds = [{k: p.value if isinstance(p, Fixed) else cells[p] for k, p in kind} for kind in places.kinds]
+        numbers = [dict(kinds[i]) for i in places.of]
         factors = [n.pop("rescale") for n in numbers]
         scaled = None if scaling is None else Scaled(scaling, jobs[0].weight.device, [x.grad for x in taken])
         if scaled is not None:

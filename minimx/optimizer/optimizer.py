@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from .. import autograd, np
 from ..errors import ArgumentError, NameNotFound, NotSupported
 from ..ndarray import _core
-from .fused import FusedUpdate, Scaling, all_finite, side_by_side, update_of
+from .fused import FusedUpdate, Places, Scaling, all_finite, side_by_side, update_of
 
 __all__ = ["Optimizer", "Job", "register", "create"]
 
@@ -27,7 +27,7 @@ class Job(NamedTuple):
     grad: Any
     master: Any  # float32 copy of a 16-bit weight, which is then the one updated; or None
     states: tuple[Any, ...]
-    scalars: dict[str, Any]  # keyword arguments of the rule
+    scalars: dict[str, Any]  # keyword arguments of the rule: one dict for all jobs that have the same
 
 
 def register(cls: type[Optimizer]) -> type[Optimizer]:
@@ -103,8 +103,18 @@ class Optimizer:
         return ()
 
     def scalars(self, index: Any) -> dict[str, Any]:
-        """Numbers of the rule for this update of ``index``: learning rate, weight decay, and the subclass's own."""
+        """Numbers of the rule for this update of ``index``: learning rate, weight decay, and the subclass's own.
+
+        They are asked for one parameter of each ``kind``.
+        """
         return {"lr": self._get_lr(index), "wd": self._get_wd(index)}
+
+    def kind(self, index: Any) -> tuple:
+        """What ``scalars`` depends on: factors and count. A subclass whose numbers depend on more adds that."""
+        parameter = self.param_dict.get(index)
+        if parameter is not None:
+            return parameter.lr_mult, parameter.wd_mult, self.update_count(index)
+        return self._factor(index, "lr_mult"), self._factor(index, "wd_mult"), self.update_count(index)
 
     @staticmethod
     def derived(numbers: dict[str, Any]) -> dict[str, Any]:
@@ -177,10 +187,11 @@ class Optimizer:
         """How many updates parameter ``index`` has had, this one included."""
         return self._counts[self._device_number].get(index, self.begin_num_update)
 
-    def _count(self, index: Any) -> None:
+    def _count(self, indices: Sequence) -> None:
         counts = self._counts[self._device_number]
-        counts[index] = counts.get(index, self.begin_num_update) + 1
-        self.num_update = max(self.num_update, counts[index])
+        for index in indices:
+            counts[index] = counts.get(index, self.begin_num_update) + 1
+        self.num_update = max([self.num_update, *map(counts.__getitem__, indices)])
 
     # States and updates
 
@@ -220,26 +231,27 @@ class Optimizer:
         self, indices: Sequence, weights: Sequence, grads: Sequence, states: Sequence, masters: bool = False
     ) -> list[Job]:
         """What ``apply`` is given for one more update, which is counted; arguments as for ``step``."""
+        self._count(indices)
+        masters = masters and self.multi_precision
+        numbers: dict[Any, dict[str, Any]] = {}  # by kind
+        equal: dict[tuple, dict[str, Any]] = {}  # the same, those of equal kinds once
         jobs: list[Job] = []
-        derived: dict[tuple, dict[str, Any]] = {}  # equal numbers give equal ones
-        for index in indices:
-            self._count(index)
         for index, weight, grad, state in zip(indices, weights, grads, states, strict=True):
+            kind = self.kind(index)
+            if kind not in numbers:
+                made = self.scalars(index) if self.scaling is not None else self.derived(self.scalars(index))
+                numbers[kind] = equal.setdefault(tuple(made.items()), made)
             master = None
             if masters and self.has_master(weight):
                 master, state = state
-            numbers = self.scalars(index)
-            if self.scaling is None:
-                key = tuple(numbers.items())
-                numbers = derived[key] if key in derived else derived.setdefault(key, self.derived(numbers))
-            jobs.append(Job(weight, grad, master, _as_tuple(state), numbers))
+            jobs.append(Job(weight, grad, master, _as_tuple(state), numbers[kind]))
         return jobs
 
     def apply(self, jobs: Sequence[Job]) -> None:
         """Run the rule on every job and write the results in place: all of them as one compiled program."""
         self._fused.run(self, jobs)
 
-    def update_of(self, jobs: Sequence[Job], places: tuple) -> Any:
+    def update_of(self, jobs: Sequence[Job], places: Places) -> Any:
         """The function that updates all jobs, to be traced; see fused.py."""
         return update_of(self.rule, jobs, places, self.clip_gradient, self.derived, self.scaling)
 
@@ -290,4 +302,6 @@ def _lists(indices: Any, *others: Any) -> tuple[Any, ...]:
 
 
 def _as_tuple(state: Any) -> tuple[Any, ...]:
-    return () if state is None else tuple(state) if isinstance(state, (list, tuple)) else (state,)
+    if isinstance(state, (list, tuple)):
+        return tuple(state)
+    return () if state is None else (state,)

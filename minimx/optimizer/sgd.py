@@ -125,9 +125,15 @@ class LARS(_Momentum):
         super().__init__(learning_rate, momentum, **kwargs)
         self.eta, self.epsilon = eta, epsilon
 
+    def kind(self, index: Any) -> tuple:
+        return *super().kind(index), self._adapts(index)
+
     def scalars(self, index: Any) -> dict[str, Any]:
-        adapt = not self.name_of(index).endswith(("gamma", "beta", "bias"))
-        return {**super().scalars(index), "eta": self.eta, "epsilon": self.epsilon, "adapt": adapt}
+        own = {"eta": self.eta, "epsilon": self.epsilon, "adapt": self._adapts(index)}
+        return {**super().scalars(index), **own}
+
+    def _adapts(self, index: Any) -> bool:
+        return not self.name_of(index).endswith(("gamma", "beta", "bias"))
 
     @staticmethod
     def rule(
