@@ -85,6 +85,22 @@ def test_wait_all_and_priorities():
     assert sorted(done) == list(range(10))
 
 
+@pytest.mark.parametrize("size", [4, 1_000_000])
+def test_what_a_callback_writes_is_there_for_those_after_it(size):
+    x = mx.np.zeros((size,))
+    seen = []
+
+    def fill() -> None:
+        time.sleep(0.02)
+        x[:] = 5
+        y = x + 1  # reads what this callback itself holds
+        seen.append(y[-1].item())
+
+    mx.engine.push(fill, writes=[x], name="fill")
+    doubled = x * 2
+    assert doubled[-1].item() == 10 and seen == [6]
+
+
 def test_callbacks_may_use_arrays():
     """Operators and waits inside a callback."""
     x, out = mx.np.ones(3), []

@@ -78,6 +78,9 @@ void push(UniqueFunction<void()> fn, std::span<Var* const> reads, std::span<Var*
       return;
     }
   }
+  const auto lent = [](const Var* v) { return t_running->lends(v); };
+  if (t_running && t_role != Role::kCompute && (std::ranges::any_of(writes, lent) || std::ranges::any_of(reads, lent)))
+    return push_at_once(std::move(fn), reads, writes, info);
   if (t_bulk_size > 1 && info.lane == Lane::kCompute && !writes.empty())
     return push_gathered(std::move(fn), reads, writes, info);
   push_queued(std::move(fn), reads, writes, info);

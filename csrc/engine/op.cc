@@ -83,6 +83,12 @@ bool Op::lent_by_outer(const Var* var, bool write) const {
   return false;
 }
 
+bool Op::lends(const Var* var) const {
+  for (const Op* op = this; op; op = op->outer_)
+    if (const Use* use = op->find(var)) return use->writes;
+  return false;
+}
+
 const Use* Op::find(const Var* var) const {
   for (const Use& use : uses())
     if (use.var.get() == var) return &use;

@@ -52,6 +52,9 @@ class Op : public RefCounted {
   virtual void drop_function() { fn_ = nullptr; }
   /// Releases all Vars. Those written take over `failure`.
   virtual void release_vars(const FailurePtr& failure, Released& out);
+  /// True if it, or the Op whose function is running it, holds the Var for writing: what its own function pushes there
+  /// must run now, as one part of it. Queued, it would come after whoever waits for this Op.
+  bool lends(const Var* var) const;
   /// The use of a Var, or null.
   virtual const Use* find(const Var* var) const;
 
