@@ -14,7 +14,7 @@
 #include <thread>
 
 #include "cuda/choices.h"
-#include "cuda/conv_plan.h"
+#include "cuda/conv_call.h"
 #include "cuda/device.h"
 #include "cuda/steps.h"
 #include "cuda/timing.h"
@@ -23,143 +23,6 @@ namespace minimx::cuda {
 namespace {
 
 using Direction = ConvProblem::Direction;
-
-constexpr int64_t kAlignment = 16;  // in bytes; what cuDNN's best engines want of every operand
-
-/// The operands by role, with their places in `data`. `x` stands for x or dx, `y` for y or dy, and so on.
-struct Call {
-  struct Operand {
-    const Spec* spec = nullptr;
-    int place = -1;
-  };
-  Direction direction = Direction::kForward;
-  Operand x, w, y, b, z, sum, squares;
-  std::vector<int64_t> stride, pad, dilation;
-  bool relu = false;
-  int device = 0;
-
-  const Operand& out() const { return direction == Direction::kForward ? y : direction == Direction::kData ? x : w; }
-};
-
-std::vector<int64_t> list_of(const Attrs& attrs, const char* name) {
-  return std::get<std::vector<int64_t>>(attrs.values.at(name));
-}
-
-Call call_of(const std::string& name, std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs,
-             int device) {
-  Call c;
-  c.device = device;
-  const int n = static_cast<int>(ins.size());
-  if (name == "conv_fwd" || name == "conv_fwd_stats") {
-    c.x = {&ins[0], 0}, c.w = {&ins[1], 1}, c.y = {&outs[0], n};
-    const auto residual = attrs.values.find("residual");
-    const bool adds = residual != attrs.values.end() && std::get<int64_t>(residual->second) != 0;
-    if (adds) c.z = {&ins[n - 1], n - 1};
-    if (n - adds > 2) c.b = {&ins[2], 2};
-    if (outs.size() > 1) c.sum = {&outs[1], n + 1}, c.squares = {&outs[2], n + 2};
-    const auto relu = attrs.values.find("relu");
-    c.relu = relu != attrs.values.end() && std::get<int64_t>(relu->second) != 0;
-  } else if (name == "conv_bwd_data") {
-    c.direction = Direction::kData;
-    c.y = {&ins[0], 0}, c.w = {&ins[1], 1}, c.x = {&outs[0], n};
-  } else {
-    c.direction = Direction::kWeights;
-    c.x = {&ins[0], 0}, c.y = {&ins[1], 1}, c.w = {&outs[0], n};
-    if (outs.size() > 1) c.b = {&outs[1], n + 1};
-  }
-  c.stride = list_of(attrs, "stride"), c.pad = list_of(attrs, "pad"), c.dilation = list_of(attrs, "dilate");
-  return c;
-}
-
-// --- layouts
-// -----------------------------------------------------------------------------------------------------------
-
-/// Strides of a packed (N, C, *spatial), or of (N, *spatial, C) seen as that.
-Dims packed_strides(const Dims& shape, bool channels_last) {
-  if (!channels_last) return shape.contiguous_strides();
-  Dims strides = Dims::filled(shape.size(), 1);
-  int64_t step = shape[1];
-  for (int i = shape.size() - 1; i >= 2; --i) strides[i] = step, step *= shape[i];
-  strides[0] = step;
-  return strides;
-}
-
-bool is_packed(const Spec& spec, bool channels_last) {
-  const Dims strides = packed_strides(spec.shape, channels_last);
-  for (int i = 0; i < spec.shape.size(); ++i)
-    if (spec.shape[i] != 1 && spec.strides[i] != strides[i]) return false;
-  return true;
-}
-
-/// The layout that fewest operands must be copied for; the output's where that is even.
-bool prefers_channels_last(const Call& c) {
-  int last = is_packed(*c.out().spec, true) - is_packed(*c.out().spec, false);
-  for (const Spec* s : {c.x.spec, c.w.spec, c.y.spec}) last += 2 * (is_packed(*s, true) - is_packed(*s, false));
-  return last > 0;
-}
-
-Spec as_packed(const Spec& spec, bool channels_last) {
-  return {spec.dtype, spec.shape, packed_strides(spec.shape, channels_last), ""};
-}
-
-/// How cuDNN gets the operands.
-struct Form {
-  bool channels_last = false;
-  bool fused = false;    // with bias, residual, ReLU and statistics
-  int64_t channels = 0;  // that x and w are filled up to with zeros; 0: they stay as they are
-  bool narrow = false;   // with a bias of the others' type, whatever it comes in
-
-  Spec of(const Call& c, const Call::Operand& o) const {
-    Spec seen = *o.spec;
-    if (channels && &o != &c.y && &o != &c.z) seen.shape[1] = channels;
-    return as_packed(seen, channels_last);
-  }
-};
-
-/// What cuDNN sees: at least two spatial axes.
-ConvProblem::Tensor tensor_of(const Call& c, const Call::Operand& o, const Form& form) {
-  Dims shape = form.of(c, o).shape;
-  if (shape.size() == 3) shape = {shape[0], shape[1], 1, shape[2]};
-  const Dims strides = packed_strides(shape, form.channels_last);
-  return {{shape.begin(), shape.end()}, {strides.begin(), strides.end()}};
-}
-
-/// Padding at the end: that of the beginning where the shapes allow, which more engines take, else what they ask for.
-std::vector<int64_t> pad_end(const ConvProblem& p) {
-  std::vector<int64_t> end;
-  for (size_t i = 0; i < p.stride.size(); ++i) {
-    const int64_t x = p.x.shape[i + 2], y = p.y.shape[i + 2], step = p.stride[i], begin = p.pad_begin[i];
-    const int64_t extent = (p.w.shape[i + 2] - 1) * p.dilation[i] + 1;
-    const bool symmetric = x + 2 * begin >= extent && (x + 2 * begin - extent) / step + 1 == y;
-    end.push_back(symmetric ? begin : std::max<int64_t>(0, (y - 1) * step + extent - x - begin));
-  }
-  return end;
-}
-
-ConvProblem problem_of(const Call& c, const Form& form) {
-  const LibrarySettings settings = library_settings();
-  ConvProblem p;
-  p.direction = c.direction;
-  p.dtype = c.out().spec->dtype;
-  p.x = tensor_of(c, c.x, form);
-  p.w = tensor_of(c, c.w, form);
-  p.y = tensor_of(c, c.y, form);
-  p.stride = c.stride, p.dilation = c.dilation, p.pad_begin = c.pad;
-  if (p.stride.size() == 1) {
-    p.stride.insert(p.stride.begin(), 1), p.dilation.insert(p.dilation.begin(), 1);
-    p.pad_begin.insert(p.pad_begin.begin(), 0);
-  }
-  p.pad_end = pad_end(p);
-  p.bias = form.fused && c.b.spec && c.direction == Direction::kForward;
-  p.wide_bias = p.bias && c.b.spec->dtype != p.dtype && !form.narrow;
-  p.residual = form.fused && c.z.spec;
-  p.relu = form.fused && c.relu;
-  p.statistics = form.fused && c.sum.spec;
-  p.tf32 = settings.allow_tf32 && p.dtype == DType::kFloat32;
-  p.deterministic = settings.deterministic;
-  p.alignment = kAlignment;
-  return p;
-}
 
 // --- channels filled up
 // ------------------------------------------------------------------------------------------------
@@ -173,7 +36,7 @@ constexpr double kLaunches = 8000;   // nanoseconds of the copies' launches
 double elements(const Spec& s) { return static_cast<double>(s.size()); }
 
 /// The channels to fill x and w up to, or 0 where that cannot help.
-int64_t filled_channels(const Call& c, bool channels_last) {
+int64_t filled_channels(const ConvCall& c, bool channels_last) {
   const Spec &x = *c.x.spec, &w = *c.w.spec;
   const auto step = kAlignment / static_cast<int64_t>(itemsize(x.dtype));
   const int64_t channels = x.shape[1], filled = (channels + step - 1) / step * step;
@@ -183,7 +46,7 @@ int64_t filled_channels(const Call& c, bool channels_last) {
 }
 
 /// True where filling up saves more than it takes, by the numbers above.
-bool filling_pays(const Call& c, int64_t filled) {
+bool filling_pays(const ConvCall& c, int64_t filled) {
   const Spec &x = *c.x.spec, &w = *c.w.spec;
   const double item = static_cast<double>(itemsize(x.dtype)), few = static_cast<double>(x.shape[1]);
   const double all = static_cast<double>(filled), window = elements(w) / few / static_cast<double>(w.shape[0]);
@@ -246,7 +109,7 @@ class ConvKernel final : public DeviceKernel {
 /// Collects the steps around cuDNN's: each operand's place in the form that cuDNN gets.
 class Builder {
  public:
-  Builder(const Call& call, const Form& form) : c_(call), form_(form), steps_(std::make_shared<Steps>()) {}
+  Builder(const ConvCall& call, const ConvForm& form) : c_(call), form_(form), steps_(std::make_shared<Steps>()) {}
 
   KernelPtr build(const std::shared_ptr<ConvKernel>& kernel) {
     const Steps::Place x = place(c_.x), w = place(c_.w), y = place(c_.y);
@@ -262,7 +125,7 @@ class Builder {
   }
 
  private:
-  Steps::Place place(const Call::Operand& o) {
+  Steps::Place place(const ConvCall::Operand& o) {
     const Spec seen = form_.of(c_, o);
     const bool fills = seen.shape[1] != o.spec->shape[1];
     if (!fills && is_packed(*o.spec, form_.channels_last)) return {o.place};
@@ -325,13 +188,13 @@ class Builder {
     steps_->add(copy(from, out, c_.device), {made, {c_.out().place}});
   }
 
-  const Call& c_;
-  Form form_;
+  const ConvCall& c_;
+  ConvForm form_;
   std::shared_ptr<Steps> steps_;
 };
 
 /// Null where cuDNN has no plan.
-KernelPtr attempt(const Call& c, const Form& form) {
+KernelPtr attempt(const ConvCall& c, const ConvForm& form) {
   const ConvProblem p = problem_of(c, form);
   auto plan = find_conv_plan(p, c.device);
   if (!plan) return nullptr;
@@ -340,7 +203,7 @@ KernelPtr attempt(const Call& c, const Form& form) {
 
 /// With what follows a convolution fused into it, else as steps: with channels filled up always, since engines for
 /// images take nothing in, and those that do are several times as slow there.
-KernelPtr attempt(const Call& c, bool channels_last, int64_t channels) {
+KernelPtr attempt(const ConvCall& c, bool channels_last, int64_t channels) {
   const bool follows = c.direction == Direction::kForward && !channels && (c.b.spec || c.z.spec || c.relu);
   KernelPtr kernel = follows ? attempt(c, {channels_last, true, channels}) : nullptr;
   if (!kernel && !channels && c.b.spec && c.b.spec->dtype != c.y.spec->dtype)
@@ -349,12 +212,12 @@ KernelPtr attempt(const Call& c, bool channels_last, int64_t channels) {
 }
 
 /// Milliseconds of the kernel, operands of the call's sizes in buffers.
-float time_of(const KernelPtr& kernel, const Call& c) {
+float time_of(const KernelPtr& kernel, const ConvCall& c) {
   const std::lock_guard alone(timing());
   const auto& steps = dynamic_cast<const DeviceKernel&>(*kernel);
   std::array<std::optional<Buffer>, 7> buffers;
   std::array<void*, 7> data{};
-  for (const Call::Operand* o : {&c.x, &c.w, &c.y, &c.b, &c.z, &c.sum, &c.squares}) {
+  for (const ConvCall::Operand* o : {&c.x, &c.w, &c.y, &c.b, &c.z, &c.sum, &c.squares}) {
     if (!o->spec) continue;
     int64_t first = 0, last = 0;  // elements before the operand's own first, and after it
     for (int i = 0; i < o->spec->shape.size(); ++i) {
@@ -370,7 +233,7 @@ float time_of(const KernelPtr& kernel, const Call& c) {
 }
 
 /// The quicker of a convolution as it is and one with channels filled up, as timed or as remembered; maybe null.
-KernelPtr tuned_conv(const Call& c, bool channels_last, int64_t filled) {
+KernelPtr tuned_conv(const ConvCall& c, bool channels_last, int64_t filled) {
   const ChoiceFile file(c.device);
   const std::string problem = "channels of " + problem_of(c, {channels_last, false, 0}).str();
   EngineChoice choice;
@@ -382,7 +245,7 @@ KernelPtr tuned_conv(const Call& c, bool channels_last, int64_t filled) {
   return choice.engine ? all : few;
 }
 
-KernelPtr library_conv(const Call& c) {
+KernelPtr library_conv(const ConvCall& c) {
   const bool last = prefers_channels_last(c);
   const int64_t filled = filled_channels(c, last);
   KernelPtr kernel;
@@ -406,31 +269,31 @@ constexpr double kStatistics = 0.08;  // of a convolution's time, that sums by t
 
 /// The convolution whose engine also adds up what it writes; null where cuDNN has none. Only for 16 bits, packed with
 /// channels last as they are, which is what such engines take.
-KernelPtr library_statistics(const Call& c) {
+KernelPtr library_statistics(const ConvCall& c) {
   const bool whole = c.x.spec->shape[1] % 8 == 0 && itemsize(c.y.spec->dtype) == 2;
   const bool packed = is_packed(*c.x.spec, true) && is_packed(*c.w.spec, true) && is_packed(*c.y.spec, true);
   return whole && packed ? attempt(c, {true, true, 0}) : nullptr;
 }
 
 /// The same convolution alone.
-Call without_statistics(Call c) {
+ConvCall without_statistics(ConvCall c) {
   c.sum = c.squares = {};
   return c;
 }
 
 /// Nanoseconds of a pass over y for the sums, its launch and the small one behind it.
-double statistics_pass(const Call& c) {
+double statistics_pass(const ConvCall& c) {
   return elements(*c.y.spec) * static_cast<double>(itemsize(c.y.spec->dtype)) / kBytes + kLaunches / 2;
 }
 
 /// True where sums by the way cost less than a pass for them, as timed or as remembered.
-bool timed_statistics_pay(const Call& c) {
+bool timed_statistics_pay(const ConvCall& c) {
   const ChoiceFile file(c.device);
   const std::string problem = "pays: " + problem_of(c, {true, true, 0}).str();
   EngineChoice choice;
   if (file.find(problem, choice)) return choice.engine != 0;
   if (const KernelPtr both = library_statistics(c)) {
-    const Call plain = without_statistics(c);
+    const ConvCall plain = without_statistics(c);
     const KernelPtr alone = library_conv(plain);
     choice.engine = !alone || 1e6 * (time_of(both, c) - time_of(alone, plain)) < statistics_pass(c);
   }
@@ -439,7 +302,7 @@ bool timed_statistics_pay(const Call& c) {
 }
 
 /// The same by the numbers above.
-bool statistics_pay(const Call& c) {
+bool statistics_pay(const ConvCall& c) {
   const double window = elements(*c.w.spec) / static_cast<double>(c.w.spec->shape[0]);
   const double item = static_cast<double>(itemsize(c.x.spec->dtype));
   const double moved = (elements(*c.x.spec) + elements(*c.w.spec) + elements(*c.y.spec)) * item / kBytes;
@@ -460,7 +323,7 @@ KernelPtr make_statistics(std::span<const Spec> ins, std::span<const Spec> outs,
 // --- what follows
 // ----------------------------------------------------------------------------------------------------------
 
-bool has_fused_engine(const Call& c) {
+bool has_fused_engine(const ConvCall& c) {
   const bool last = prefers_channels_last(c);
   const int64_t filled = filled_channels(c, last);
   if (filled && (library_settings().autotune || filling_pays(c, filled))) return false;  // see attempt()
@@ -470,13 +333,13 @@ bool has_fused_engine(const Call& c) {
 }
 
 /// True where a residual and a ReLU by the way cost less than a pass for them, as timed or as remembered.
-bool timed_fusing_pays(const Call& c) {
+bool timed_fusing_pays(const ConvCall& c) {
   const ChoiceFile file(c.device);
   const std::string problem = "fuses: " + problem_of(c, {prefers_channels_last(c), true, 0}).str();
   EngineChoice choice;
   if (file.find(problem, choice)) return choice.engine != 0;
   if (has_fused_engine(c)) {
-    Call plain = c;  // with its bias, which is folded from a norm or the layer's own
+    ConvCall plain = c;  // with its bias, which is folded from a norm or the layer's own
     plain.z = {}, plain.relu = false;
     const KernelPtr whole = library_conv(c), alone = library_conv(plain);
     const double moved = elements(*c.y.spec) * static_cast<double>(itemsize(c.y.spec->dtype)) * (c.z.spec ? 3 : 2);
@@ -509,14 +372,14 @@ KernelPtr make_conv(const std::string& name, std::span<const Spec> ins, std::spa
 bool conv_fuses(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs, int device) {
   gpu(device).use();
   if (any_empty(ins) || any_empty(outs) || !std::all_of(ins.begin(), ins.end(), library_has)) return false;
-  const Call c = call_of("conv_fwd", ins, outs, attrs, device);
+  const ConvCall c = call_of("conv_fwd", ins, outs, attrs, device);
   return library_settings().autotune ? timed_fusing_pays(c) : has_fused_engine(c);
 }
 
 bool conv_statistics_pay(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs, int device) try {
   gpu(device).use();
   if (any_empty(ins) || any_empty(outs) || !std::all_of(ins.begin(), ins.end(), library_has)) return false;
-  const Call c = call_of("conv_fwd_stats", ins, outs, attrs, device);
+  const ConvCall c = call_of("conv_fwd_stats", ins, outs, attrs, device);
   return library_settings().autotune ? timed_statistics_pay(c) : statistics_pay(c);
 } catch (const Error&) {  // an engine that cannot be tried is none: the convolution alone will say what is wrong
   return false;
