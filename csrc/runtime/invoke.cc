@@ -281,6 +281,22 @@ void copy_across(const Array& from, const Array& to) {
   copy_into(on_device(source, to.device()), to);
 }
 
+/// The plan of a copy between arrays of these types, kept as those of operators are.
+Ref<Plan> copy_plan(const Array& from, const Array& to) {
+  static Op& op = *new Op("copy");
+  Signature s;
+  s.add(from);
+  s.add(to);
+  if (Plan* found = op.find(nullptr, s)) return Ref<Plan>(found);
+  auto plan = make_ref<Plan>();
+  plan->set_kernel([device = to.device(), in = Spec{from.dtype, from.shape, from.strides, ""},
+                    out = Spec{to.dtype, to.shape, to.strides, ""}] {
+    return make_kernel_on(device, "cast", {&in, 1}, {&out, 1}, {});
+  });
+  op.insert(nullptr, s, plan);
+  return plan;
+}
+
 }  // namespace
 
 void copy_into(const Array& from, const Array& to) {
@@ -290,9 +306,8 @@ void copy_into(const Array& from, const Array& to) {
     return;
   const bool plain = from.dtype == to.dtype && from.contiguous() && to.contiguous() && from.storage != to.storage;
   if (plain && to.device().kind == Device::Kind::kGpu) return transfer(from, to);  // the driver's own copy
-  Spec in{from.dtype, from.shape, from.strides, ""}, out{to.dtype, to.shape, to.strides, ""};
   Operand x(from);
-  launch(make_kernel_on(to.device(), "cast", {&in, 1}, {&out, 1}, {}), "copy", {&x, 1}, {}, {&to, 1});
+  launch(copy_plan(from, to)->kernel(), "copy", {&x, 1}, {}, {&to, 1});
 }
 
 Array contiguous(const Array& a) {
