@@ -38,20 +38,19 @@ class _Scope:
 
     def __init__(self, recording: bool | None, training: bool | None):
         self.want = (recording, training)
-        self.before: list[tuple[bool, bool]] = []
+        self.before: list[tuple[bool | None, bool | None]] = []
 
     def __enter__(self) -> None:
         recording, training = self.want
-        self.before.append((_core.is_recording(), _core.is_training()))
+        before = None if recording is None else _core.set_recording(recording)
+        self.before.append((before, None if training is None else _core.set_training(training)))
+
+    def __exit__(self, *_: object) -> None:
+        recording, training = self.before.pop()
         if recording is not None:
             _core.set_recording(recording)
         if training is not None:
             _core.set_training(training)
-
-    def __exit__(self, *_: object) -> None:
-        recording, training = self.before.pop()
-        _core.set_recording(recording)
-        _core.set_training(training)
 
 
 def record(train_mode: bool = True) -> _Scope:
