@@ -1,6 +1,9 @@
 // The tape for Python: modes, leaves, the walk back, and nodes whose gradient is a Python function.
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <map>
+
 #include "bind/rules.h"
 #include "bind/submodules.h"
 #include "runtime/tape.h"
@@ -39,10 +42,14 @@ py::list list_of(std::vector<std::optional<Array>> xs) {
   return out;
 }
 
-/// A gradient that is a Python function: f(output gradients) -> gradients of the inputs.
+/// True in a backward pass whose gradients go to the variables, begin with ones, and are not recorded.
+thread_local bool t_writes = false;
+
+/// A gradient that is a Python function: f(output gradients) -> gradients of the inputs. If it `adds`, it is called
+/// with (output gradients, targets): of each input an array that it may add to itself, returning None, or None.
 class PyBackward : public Backward {
  public:
-  explicit PyBackward(py::object f) : f_(std::move(f)) {}
+  PyBackward(py::object f, bool adds) : f_(std::move(f)), adds_(adds) {}
   ~PyBackward() override {
     if (!Py_IsInitialized()) {
       f_.release();
@@ -51,17 +58,42 @@ class PyBackward : public Backward {
     with_gil([&] { f_ = py::object(); });
   }
   std::vector<std::optional<Array>> run(const TapeNode& node, std::span<const std::optional<Array>> gs) const override {
-    py::sequence answer = f_(list_of({gs.begin(), gs.end()}));
+    const py::list heads = list_of({gs.begin(), gs.end()});
+    const std::vector<Leaf*> targets = adds_ && t_writes ? targets_of(node) : std::vector<Leaf*>();
+    py::list into;
+    for (Leaf* leaf : targets) into.append(leaf ? take(leaf->grad.detached()) : py::object(py::none()));
+    py::sequence answer = adds_ ? f_(heads, into) : f_(heads);
     auto out = optional_arrays(answer, node.name.c_str());
     if (out.size() != node.edges.size())
       throw Error(ErrorKind::kAutograd, node.name + ": expected backward to give " + std::to_string(node.edges.size()) +
                                             " gradients, got " + std::to_string(out.size()) +
                                             ". Return one per input (None for none).");
+    for (size_t i = 0; i < targets.size(); ++i)
+      if (targets[i] && !out[i]) targets[i]->fresh = true;
     return out;
   }
 
  private:
+  /// Of each operand the variable whose gradient may be added to in place: it asks for that, and nothing else that is
+  /// written here lies in the same memory. Empty if there is none.
+  static std::vector<Leaf*> targets_of(const TapeNode& node) {
+    std::map<const Storage*, int> users;
+    for (const GradEdge& e : node.edges)
+      if (e.leaf) ++users[e.leaf->grad.storage.get()];
+    std::vector<Leaf*> out;
+    bool any = false;
+    for (const GradEdge& e : node.edges) {
+      const bool adds = e.leaf && e.leaf->req == GradReq::kAdd && e.leaf->grad.storage;
+      const bool fits = adds && e.leaf->grad.contiguous() && !e.leaf->grad.storage->read_only() &&
+                        e.leaf->grad.device() == node.device && users[e.leaf->grad.storage.get()] == 1;
+      out.push_back(fits ? e.leaf.get() : nullptr);
+      any |= fits;
+    }
+    return any ? out : std::vector<Leaf*>();
+  }
+
   py::object f_;
+  bool adds_;
 };
 
 bool swap_flag(bool Mode::* flag, bool value) { return std::exchange(mode().*flag, value); }
@@ -114,17 +146,24 @@ void add_autograd(py::module_& m) {
   m.def("detach", [](py::handle x) { return take(array_of(x.ptr()).detached()); });
   m.def("backward", [](const py::sequence& heads, const py::sequence& head_grads, const py::sequence& wrt, bool retain,
                        bool create) {
-    return list_of(backward(arrays_from(heads, "backward"), optional_arrays(head_grads, "backward"),
-                            arrays_from(wrt, "grad"), retain, create));
+    const auto given = optional_arrays(head_grads, "backward");
+    const bool lone = std::ranges::none_of(given, [](const auto& g) { return g.has_value(); });  // might be a target
+    struct Restore {
+      bool before;
+      ~Restore() { t_writes = before; }
+    } restore{std::exchange(t_writes, wrt.empty() && !create && lone)};
+    return list_of(backward(arrays_from(heads, "backward"), given, arrays_from(wrt, "grad"), retain, create));
   });
   m.def(
       "record_python",
-      [](const std::string& name, py::object f, const py::sequence& ins, const py::sequence& outs) {
+      [](const std::string& name, py::object f, const py::sequence& ins, const py::sequence& outs, bool adds) {
         std::vector<Array> arrays = arrays_from(outs, name.c_str());
-        record_node(name, make_ref<PyBackward>(std::move(f)), arrays_from(ins, name.c_str()), arrays);
+        record_node(name, make_ref<PyBackward>(std::move(f), adds), arrays_from(ins, name.c_str()), arrays);
         for (size_t i = 0; i < arrays.size(); ++i) array_of(outs[i].ptr()) = arrays[i];
       },
-      "Puts `outs` on the tape with f(output gradients) -> input gradients.");
+      "Puts `outs` on the tape with f(output gradients) -> input gradients. adds: f(output gradients, targets), where "
+      "targets is empty or has for each input None, or an array that f may add its gradient to and give None.",
+      py::arg("name"), py::arg("f"), py::arg("ins"), py::arg("outs"), py::arg("adds") = false);
 }
 
 }  // namespace minimx::bind

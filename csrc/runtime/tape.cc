@@ -1,6 +1,7 @@
 #include "runtime/tape.h"
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <queue>
 #include <unordered_map>
@@ -255,14 +256,13 @@ class Walk {
   }
 
   void write(Leaf& leaf, const Array& g) {
-    ++leaf.fresh;
+    leaf.fresh = true;
     Array& to = leaf.grad;
     if (leaf.req == GradReq::kAdd) {
-      Array sum = invoke1(*core_ops().add, nullptr, {Operand(to), Operand(g)});
-      if (create_)
-        to = sum;
-      else
-        copy_into(sum, to);
+      std::vector<Array> sum;
+      invoke(*core_ops().add, nullptr, std::array{Operand(to), Operand(g)}, sum,
+             create_ ? std::span<Array>() : std::span(&to, 1));
+      if (create_) to = sum[0];
     } else if (create_) {
       to = g;
     } else if (g.storage->use_count() == 2 && to.storage->use_count() == 1 && g.contiguous() && g.dtype == to.dtype &&

@@ -18,7 +18,7 @@ enum class GradReq : uint8_t { kNull, kWrite, kAdd };
 struct Leaf : RefCounted {
   Array grad;
   GradReq req = GradReq::kWrite;
-  uint64_t fresh = 0;  // number of backward passes that wrote `grad`: Trainer looks for stale gradients
+  bool fresh = false;  // a backward pass wrote `grad` since Trainer used it
 };
 
 /// An operand or output as a node keeps it: the elements and the version they had, without their place on the tape.

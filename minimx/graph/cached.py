@@ -38,13 +38,22 @@ class Entry:
             self.prepared = store.prepared(parts.prepare, [self.captures[i - given] for i in parts.sources])
             self.captures = [self.captures[i - given] for i in parts.inputs if i >= given]
         self.tree = compiled.traced.tree
-        self.forward, self.last_backward = lowered(compiled)
+        self.forward, self.last_backward, self.tray = lowered(compiled)
+        self.adding: dict[tuple[bool, tuple[int, ...]], Any] = {}  # backward programs that add to gradients
         self.wanted = [i for i, g in enumerate(compiled.gradients) if g is not None]
 
     @functools.cached_property
     def backward(self) -> Any:
         """The backward program that leaves what was saved as it is, for a graph that is retained; None without one."""
         return lower(self.compiled.backward) if self.compiled.backward is not None else None
+
+    def backward_into(self, last: bool, places: tuple[int, ...]) -> Any:
+        """The backward program, using up what was saved or not, that adds the gradients at these places in place."""
+        if not places:
+            return self.last_backward if last else self.backward
+        if (last, places) not in self.adding:
+            self.adding[last, places] = lower(self.compiled.adding(places), self.tray if last else None)
+        return self.adding[last, places]
 
     def run(self, args: list[ndarray]) -> Any:
         """Runs forward; puts a node on the tape if there is a backward."""
@@ -64,7 +73,7 @@ class Entry:
         places = [g for g in c.gradients if g is not None]
         used = False
 
-        def backward(gs: list) -> list:
+        def backward(gs: list, targets: list) -> list:
             for x, version in kept:
                 if _core.version(x) != version:
                     raise AutogradError(
@@ -81,26 +90,33 @@ class Entry:
             heads = [f.zeros_like(plain[i]) if g is None else g for i, g in enumerate(gs)]
             if _core.is_recording():
                 grads = interpret(c.joint, [*ins, *heads], stream)[c.outputs :]
-            else:
-                used = _core.backward_frees()
-                program = self.last_backward if used else self.backward
-                grads = program.run([x for x, _ in kept] + saved + [heads[i] for i in c.heads], *self.static)
-            return [grads[place] for place in places]
+                return [grads[place] for place in places]
+            into = {place: t for place, t in zip(places, targets, strict=False) if fits(t, ins[self.wanted[place]])}
+            used = _core.backward_frees()
+            given = [x for x, _ in kept] + saved + [heads[i] for i in c.heads]
+            made = iter(self.backward_into(used, tuple(into)).run([*given, *into.values()], *self.static))
+            return [None if place in into else next(made) for place in places]
 
-        _core.record_python(c.forward.name, backward, [ins[i] for i in self.wanted], outs)
+        _core.record_python(c.forward.name, backward, [ins[i] for i in self.wanted], outs, True)
 
 
-def lowered(c: Compiled) -> tuple[Any, Any]:
-    """The forward program, and the backward program that uses up what forward saved, if there is one."""
+def fits(target: ndarray | None, x: ndarray) -> bool:
+    """Whether the gradient of x can be added to the target in place: there is one, of the same type."""
+    return target is not None and target.shape == x.shape and target.dtype == x.dtype
+
+
+def lowered(c: Compiled) -> tuple[Any, Any, Tray | None]:
+    """The forward program, the backward program that uses up what forward saved, and where that lies, if there are."""
     if c.backward is None:
-        return lower(c.forward), None
+        return lower(c.forward), None, None
     saved = c.forward.outputs[c.outputs :]
     if not saved:
-        return lower(c.forward), lower(c.backward)
+        return lower(c.forward), lower(c.backward), None
     position = {v: i for i, n in enumerate(c.forward.nodes) for v in n.outputs}
     order = sorted(range(len(saved)), key=lambda i: position.get(saved[i], -1))
     place = tray_of([value_bytes(v) for v in saved], order)
-    return lower(c.forward, Tray(True, c.outputs, *place)), lower(c.backward, Tray(False, len(c.kept), *place))
+    tray = Tray(False, len(c.kept), *place)
+    return lower(c.forward, Tray(True, c.outputs, *place)), lower(c.backward, tray), tray
 
 
 def interpret(g: Graph, inputs: Sequence[ndarray], stream: tuple[int, int]) -> list[ndarray]:

@@ -57,7 +57,8 @@ class Compiled:
 
     backward's inputs are: ``kept`` (indices of forward inputs), the saved values, then one head gradient per output.
     gradients: for each forward input the place among backward's outputs, or None. prepared: where parts of the forward
-    graph are run for many calls at once, those parts, and what ``forward`` is without them.
+    graph are run for many calls at once, those parts, and what ``forward`` is without them. unfused: backward before
+    the passes that it gets on its own.
     """
 
     traced: Traced
@@ -69,6 +70,17 @@ class Compiled:
     heads: list[int]
     gradients: list[int | None]
     prepared: Split | None = None
+    unfused: Graph | None = None
+
+    def adding(self, places: Sequence[int]) -> Graph:
+        """The backward graph that adds the gradients at these places to arrays, its further inputs, in place."""
+        g = self.unfused.copy()  # type: ignore[union-attr]
+        for made in [g.outputs[place] for place in places]:
+            g.inputs.append(target := made.like())
+            g.nodes.append(Node("add", [target, made], [total := made.like()], {}))
+            g.writes.append((target, total))
+        g.outputs = [v for place, v in enumerate(g.outputs) if place not in set(places)]
+        return finished(g, "backward")
 
 
 def compile_function(
@@ -156,8 +168,8 @@ def cut(t: Traced, joint: Graph, gradient: Gradient) -> Compiled:
     )
     places = iter(range(len(grads)))
     gradients = [None if v is None else next(places) for v in gradient.gradients]
-    halves = finished(forward, "forward"), finished(backward, "backward")
-    return Compiled(t, joint, *halves, n_out, kept, used_heads, gradients)
+    halves = finished(forward, "forward"), finished(backward.copy(), "backward")
+    return Compiled(t, joint, *halves, n_out, kept, used_heads, gradients, None, backward)
 
 
 def _with_views(late: list[Node], early: list[Node]) -> list[Node]:
