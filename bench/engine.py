@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as onp
 from common import Report, arguments, import_torch, in_turn, mx_device, torch_device
@@ -98,6 +99,28 @@ def _step(net: gluon.HybridBlock, x: mx.np.ndarray, train: bool) -> Callable:
     return both if train else forward
 
 
+def at_once(args: argparse.Namespace, hybrid: bool, train: bool) -> dict[str, Callable]:
+    """10 calls of 5 x Dense(256) at batch 32 in each of 1, 2 and 4 Python threads, each with a net of its own."""
+    x = mx.np.ones((32, 256), device=mx_device(args.device))
+
+    def work() -> Callable:
+        net = nn.HybridSequential()
+        net.add(*(nn.Dense(256, activation="relu", in_units=256) for _ in range(5)))
+        net.initialize(mx.init.Xavier(), device=mx_device(args.device))
+        if hybrid:
+            net.hybridize(static_alloc=True, static_shape=True)
+        step = _step(net, x, train)
+        return lambda: [step() for _ in range(10)]
+
+    pool = ThreadPoolExecutor(4)
+    jobs = [work() for _ in range(4)]
+
+    def together(threads: int) -> Callable:
+        return lambda: list(pool.map(lambda job: job(), jobs[:threads]))
+
+    return {f"minimx, {n} threads": together(n) for n in (1, 2, 4)}
+
+
 def _torch_step(net, x, train: bool) -> Callable:
     import torch
 
@@ -126,6 +149,13 @@ def main() -> None:
         report.add(f"20 x Dense(64) + relu, b32, {name}", times)
         gain = times["minimx imperative"] / times["minimx hybridized"]
         print(f"  hybridized over imperative: {gain:.2f}x")
+    for hybrid in (False, True):
+        for train in (False, True):
+            what = f"{'hybridized' if hybrid else 'imperative'}, {'forward and backward' if train else 'forward'}"
+            times = in_turn(at_once(args, hybrid, train), args.rounds, seconds)
+            report.add(f"threads at once: 5 x Dense(256), b32, {what}", times)
+            rates = [n * times["minimx, 1 threads"] / times[f"minimx, {n} threads"] for n in (2, 4)]
+            print(f"  work done by 2 and 4 threads, over one: {rates[0]:.2f}x, {rates[1]:.2f}x")
     report.finish()
 
 
