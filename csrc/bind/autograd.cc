@@ -77,19 +77,18 @@ class PyBackward : public Backward {
   /// Of each operand the variable whose gradient may be added to in place: it asks for that, and nothing else that is
   /// written here lies in the same memory. Empty if there is none.
   static std::vector<Leaf*> targets_of(const TapeNode& node) {
+    const auto adds = [](const GradEdge& e) { return e.leaf && e.leaf->req == GradReq::kAdd && e.leaf->grad.storage; };
+    if (std::ranges::none_of(node.edges, adds)) return {};
     std::map<const Storage*, int> users;
     for (const GradEdge& e : node.edges)
       if (e.leaf) ++users[e.leaf->grad.storage.get()];
     std::vector<Leaf*> out;
-    bool any = false;
     for (const GradEdge& e : node.edges) {
-      const bool adds = e.leaf && e.leaf->req == GradReq::kAdd && e.leaf->grad.storage;
-      const bool fits = adds && e.leaf->grad.contiguous() && !e.leaf->grad.storage->read_only() &&
+      const bool fits = adds(e) && e.leaf->grad.contiguous() && !e.leaf->grad.storage->read_only() &&
                         e.leaf->grad.device() == node.device && users[e.leaf->grad.storage.get()] == 1;
       out.push_back(fits ? e.leaf.get() : nullptr);
-      any |= fits;
     }
-    return any ? out : std::vector<Leaf*>();
+    return out;
   }
 
   py::object f_;
