@@ -6,6 +6,7 @@
 
 #include "bind/rules.h"
 #include "bind/submodules.h"
+#include "runtime/invoke.h"
 #include "runtime/tape.h"
 #include "runtime/trace.h"
 
@@ -84,8 +85,9 @@ class PyBackward : public Backward {
       if (e.leaf) ++users[e.leaf->grad.storage.get()];
     std::vector<Leaf*> out;
     for (const GradEdge& e : node.edges) {
-      const bool fits = adds(e) && e.leaf->grad.contiguous() && !e.leaf->grad.storage->read_only() &&
-                        e.leaf->grad.device() == node.device && users[e.leaf->grad.storage.get()] == 1;
+      const bool fits = adds(e) && !e.leaf->written && e.leaf->grad.contiguous() &&
+                        !e.leaf->grad.storage->read_only() && e.leaf->grad.device() == node.device &&
+                        users[e.leaf->grad.storage.get()] == 1;
       out.push_back(fits ? e.leaf.get() : nullptr);
     }
     return out;
@@ -115,6 +117,38 @@ void add_autograd(py::module_& m) {
     const Array& a = array_of(x.ptr());
     return a.edge.leaf ? static_cast<int>(a.edge.leaf->req) : 0;
   });
+  m.def(
+      "set_grad_hook",
+      [](py::handle x, py::object f) {
+        const Array& a = concrete(x, "set_grad_hook");
+        if (!a.edge.leaf) return;
+        a.edge.leaf->written = nullptr;
+        if (f.is_none()) return;
+        auto kept = std::shared_ptr<py::object>(new py::object(std::move(f)), [](py::object* p) {
+          if (Py_IsInitialized()) with_gil([&] { delete p; });
+        });
+        a.edge.leaf->written = [kept] { (*kept)(); };
+      },
+      "A variable's gradient is written as soon as it is final, and f() called then. None: no more.");
+  m.def(
+      "has_grad_hook",
+      [](py::handle x) {
+        const Array& a = array_of(x.ptr());
+        return a.edge.leaf && a.edge.leaf->written;
+      },
+      "Whether set_grad_hook was called since attach_grad.");
+  m.def(
+      "move_grad",
+      [](py::handle x, py::handle from) {
+        const Array& g = concrete(from, "move_grad");
+        Array& to = array_of(x.ptr()).edge.leaf->grad;
+        if (to.storage->use_count() == 1 && to.offset == 0 && to.contiguous())
+          to.storage = g.storage;
+        else
+          copy_into(g, to);
+        to.storage->bump_version();
+      },
+      "Makes an array of the same shape and type, which the caller lets go of, a variable's gradient.");
   m.def(
       "fresh_grads",
       [](const py::sequence& xs) {

@@ -92,10 +92,13 @@ void sum_copies(const std::vector<int>& devices, const std::vector<Copies>& arra
   int status = 0;
   for (const Copies& a : arrays)
     for (size_t i = 0; i < devices.size() && !status; ++i)
-      status = f.all_reduce(a.data[i], a.data[i], a.count, type_of(a.dtype), kSum, all[i],
+      status = f.all_reduce(a.data[i], a.sums[i], a.count, type_of(a.dtype), kSum, all[i],
                             gpu(devices[i]).stream(StreamKind::kCommunication));
   const int ended = f.group_end();
   check(status ? status : ended);
+}
+
+void join_sums(const std::vector<int>& devices) {
   for (int id : devices) gpu(id).order(StreamKind::kCommunication, StreamKind::kCompute);
 }
 

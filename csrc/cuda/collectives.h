@@ -6,16 +6,18 @@
 
 namespace minimx::cuda {
 
-/// The copies of one array: an address on each device.
+/// The copies of one array: where they are and where their sum goes, on each device. The two may be the same.
 struct Copies {
   DType dtype;
   size_t count;  // of elements
-  std::vector<void*> data;
+  std::vector<void*> data, sums;
 };
 
-/// Every copy becomes the sum of them, the same bits on every device. It runs behind what is on the compute streams of
-/// the devices now, and what is put there later runs behind it. `devices`: distinct, in the order of the addresses.
-/// Throws Error(kDevice) where NCCL is missing or says no.
+/// Puts the sum of the copies on every device, the same bits everywhere. It runs on the communication streams, behind
+/// what is on the compute streams now; the memory is in use until `join`. `devices`: distinct, in the order of the
+/// addresses. Throws Error(kDevice) where NCCL is missing or says no.
 void sum_copies(const std::vector<int>& devices, const std::vector<Copies>& arrays);
+/// What is put on the compute streams later runs behind the sums so far.
+void join_sums(const std::vector<int>& devices);
 
 }  // namespace minimx::cuda

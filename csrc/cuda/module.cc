@@ -161,13 +161,15 @@ bool asked(const py::sequence& ins, const py::sequence& outs, const py::dict& at
   return question(i, o, a, device);
 }
 
-/// arrays: of each its (dtype, number of elements, an address on every device).
+/// arrays: of each its (dtype, number of elements, an address on every device, that of the sum on every device).
 void sum_over_devices(const std::vector<int>& devices, const py::sequence& arrays) {
   std::vector<Copies> copies;
   for (py::handle h : arrays) {
-    auto [dtype, count, addresses] = h.cast<std::tuple<std::string, size_t, std::vector<uintptr_t>>>();
-    Copies c{dtype_code(dtype), count, {}};
-    for (uintptr_t a : addresses) c.data.push_back(reinterpret_cast<void*>(a));
+    using Places = std::vector<uintptr_t>;
+    auto [dtype, count, from, to] = h.cast<std::tuple<std::string, size_t, Places, Places>>();
+    Copies c{dtype_code(dtype), count, {}, {}};
+    for (uintptr_t a : from) c.data.push_back(reinterpret_cast<void*>(a));
+    for (uintptr_t a : to) c.sums.push_back(reinterpret_cast<void*>(a));
     copies.push_back(std::move(c));
   }
   const py::gil_scoped_release unlocked;
@@ -258,7 +260,9 @@ PYBIND11_MODULE(_cuda, m) {
   m.def("cudnn_version", cudnn_version);
   m.def("cublas_version", cublas_version);
   m.def("nccl_version", nccl_version);
-  m.def("sum_copies", sum_over_devices, "Copies of arrays on several devices become their sums, by NCCL.");
+  m.def("sum_copies", sum_over_devices, "Begins sums over copies of arrays on several devices, by NCCL.");
+  m.def("join_sums", join_sums, "What is put on the compute streams of these devices later runs behind the sums.",
+        py::call_guard<py::gil_scoped_release>());
   set_kernel_maker(ask_kernel);
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <deque>
 #include <queue>
 #include <unordered_map>
 #include <unordered_set>
@@ -65,7 +66,20 @@ bool overwritten(const Saved& s, std::span<const Array> outs) {
   return s.is_array && std::ranges::any_of(outs, [&](const Array& o) { return o.storage == s.array.storage; });
 }
 
+/// Tells leaves and node of each other, once the node's edges are there.
+void note_edges(TapeNode& node) {
+  for (const GradEdge& e : node.edges) {
+    if (e.node) {
+      node.mixed |= e.node->mixed || e.node->device != node.device;
+    } else if (e.leaf) {
+      if (!e.leaf->first_use) e.leaf->first_use = node.sequence;
+      node.mixed |= e.leaf->grad.storage && e.leaf->grad.device() != node.device;
+    }
+  }
+}
+
 void place(Ref<TapeNode> node, std::span<Array> outs) {
+  note_edges(*node);
   for (size_t i = 0; i < outs.size(); ++i) {
     node->out_specs.push_back({outs[i].dtype, outs[i].shape});
     if (is_float(outs[i].dtype)) outs[i].edge = {node, static_cast<int>(i), {}, outs[i].storage->version()};
@@ -178,10 +192,13 @@ std::vector<std::optional<Array>> GradProgram::run(const TapeNode& node,
 
 namespace {
 
-/// One walk back: gradients waiting at node outputs and at leaves.
+/// One walk back: gradients waiting at node outputs and at leaves. Where no head depends on two devices, each device
+/// has a lane of its own: nothing in one waits for another, so they take turns, a leaf that somebody waits for each.
 class Walk {
  public:
-  Walk(bool retain, bool create, std::span<const Array> wrt) : retain_(retain), create_(create) {
+  Walk(bool retain, bool create, std::span<const Array> wrt, std::span<const Array> heads)
+      : retain_(retain), create_(create), writes_(wrt.empty()) {
+    apart_ = std::ranges::none_of(heads, [](const Array& a) { return a.edge.node && a.edge.node->mixed; });
     for (size_t i = 0; i < wrt.size(); ++i) {
       if (!wrt[i].edge)
         throw Error(ErrorKind::kAutograd,
@@ -197,38 +214,31 @@ class Walk {
       auto& slots = pending_[edge.node.get()];
       if (slots.empty()) {
         slots.resize(edge.node->out_specs.size());
-        queue_.push({edge.node->sequence, edge.node});
+        lane_of(edge.node->device).nodes.push({edge.node->sequence, edge.node});
       }
       accumulate(slots[edge.index], g);
     } else if (edge.leaf) {
       auto [it, fresh] = leaves_.try_emplace(edge.leaf.get(), Waiting{edge.leaf, {}});
       accumulate(it->second.grad, g);
+      it->second.written = false;
+      if (fresh && writes_ && edge.leaf->written && edge.leaf->first_use)
+        lane_of(edge.leaf->grad.device()).leaves.push({edge.leaf->first_use, edge.leaf});
     }
   }
 
   void run() {
-    while (!queue_.empty()) {
-      Ref<TapeNode> node = queue_.top().second;
-      queue_.pop();
-      std::vector<std::optional<Array>> gs = std::move(pending_[node.get()]);
-      pending_.erase(node.get());
-      if (wanted_nodes_.count(node.get())) seen_[node.get()] = gs;
-      if (node->released) freed(*node);
-      mode().device = node->device;
-      auto grads = node->backward->run(*node, gs);
-      for (size_t i = 0; i < grads.size(); ++i)
-        if (grads[i] && i < node->edges.size() && node->edges[i]) add(node->edges[i], *grads[i]);
-      if (!retain_) {
-        node->ins.clear();
-        node->outs.clear();
-        node->backward.reset();
-        node->released = true;
-      }
+    for (size_t turn = 0, idle = 0; idle < lanes_.size();) {
+      Lane& lane = lanes_[turn];
+      const bool done = lane.nodes.empty();
+      if (!done) step(lane);
+      idle = done ? idle + 1 : 0;
+      if (done || write_final(lane)) turn = (turn + 1) % lanes_.size();
     }
   }
 
   void write_leaves() {
-    for (auto& [leaf, waiting] : leaves_) write(*waiting.leaf, *waiting.grad);
+    for (auto& [leaf, waiting] : leaves_)
+      if (!waiting.written) write(waiting);
   }
 
   std::optional<Array> of(const Array& a) {
@@ -244,12 +254,67 @@ class Walk {
   struct Waiting {
     Ref<Leaf> leaf;
     std::optional<Array> grad;
+    bool written = false;
   };
   struct Later {
-    bool operator()(const std::pair<uint64_t, Ref<TapeNode>>& a, const std::pair<uint64_t, Ref<TapeNode>>& b) const {
-      return a.first < b.first;
-    }
+    bool operator()(const auto& a, const auto& b) const { return a.first < b.first; }
   };
+  /// By sequence, the largest first.
+  template <class T>
+  using Queue = std::priority_queue<std::pair<uint64_t, Ref<T>>, std::vector<std::pair<uint64_t, Ref<T>>>, Later>;
+  struct Lane {
+    Device device;
+    Queue<TapeNode> nodes;
+    Queue<Leaf> leaves;  // that somebody waits for, by first use
+  };
+
+  Lane& lane_of(Device device) {
+    for (Lane& lane : lanes_)
+      if (!apart_ || lane.device == device) return lane;
+    return lanes_.emplace_back(Lane{device, {}, {}});
+  }
+
+  void step(Lane& lane) {
+    Ref<TapeNode> node = lane.nodes.top().second;
+    lane.nodes.pop();
+    std::vector<std::optional<Array>> gs = std::move(pending_[node.get()]);
+    pending_.erase(node.get());
+    if (wanted_nodes_.count(node.get())) seen_[node.get()] = gs;
+    if (node->released) freed(*node);
+    mode().device = node->device;
+    auto grads = node->backward->run(*node, gs);
+    for (size_t i = 0; i < grads.size(); ++i)
+      if (grads[i] && i < node->edges.size() && node->edges[i]) add(node->edges[i], *grads[i]);
+    if (!retain_) {
+      node->ins.clear();
+      node->outs.clear();
+      node->backward.reset();
+      node->released = true;
+    }
+  }
+
+  /// Writes the leaves that no node left in the lane can add to: all of those are older than their first use. True if
+  /// there were any. (A graph that outlived the leaf's last backward may add to it all the same: then it is written
+  /// again.)
+  bool write_final(Lane& lane) {
+    const uint64_t next = lane.nodes.empty() ? 0 : lane.nodes.top().first;
+    bool any = false;
+    for (; !lane.leaves.empty() && lane.leaves.top().first > next; any = true) {
+      Waiting& waiting = leaves_.at(lane.leaves.top().second.get());
+      lane.leaves.pop();
+      write(waiting);
+    }
+    return any;
+  }
+
+  void write(Waiting& waiting) {
+    Leaf& leaf = *waiting.leaf;
+    write(leaf, *waiting.grad);
+    waiting.written = true;
+    leaf.first_use = 0;
+    if (leaf.req == GradReq::kAdd) waiting.grad.reset();
+    if (leaf.written) leaf.written();
+  }
 
   void accumulate(std::optional<Array>& slot, const Array& g) {
     slot = slot ? invoke1(*core_ops().add, nullptr, {Operand(*slot), Operand(g)}) : g;
@@ -274,12 +339,11 @@ class Walk {
     to.storage->bump_version();
   }
 
-  bool retain_, create_;
+  bool retain_, create_, writes_, apart_;
   std::unordered_map<TapeNode*, std::vector<std::optional<Array>>> pending_, seen_;
   std::unordered_map<Leaf*, Waiting> leaves_;
   std::unordered_set<TapeNode*> wanted_nodes_;
-  std::priority_queue<std::pair<uint64_t, Ref<TapeNode>>, std::vector<std::pair<uint64_t, Ref<TapeNode>>>, Later>
-      queue_;
+  std::deque<Lane> lanes_;
 };
 
 }  // namespace
@@ -287,7 +351,7 @@ class Walk {
 std::vector<std::optional<Array>> backward(std::span<const Array> heads,
                                            std::span<const std::optional<Array>> head_grads, std::span<const Array> wrt,
                                            bool retain_graph, bool create_graph) {
-  Walk walk(retain_graph || create_graph, create_graph, wrt);
+  Walk walk(retain_graph || create_graph, create_graph, wrt, heads);
   struct Restore {
     bool recording = mode().recording, frees = mode().frees;
     Device device = mode().device;

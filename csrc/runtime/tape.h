@@ -3,6 +3,7 @@
 // a short program of operator calls, traced once per signature from the row's rule and run through the same invoke;
 // so a gradient of a gradient is that program being recorded. Read next: tape.cc, minimx/autograd.py.
 #pragma once
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,7 +19,9 @@ enum class GradReq : uint8_t { kNull, kWrite, kAdd };
 struct Leaf : RefCounted {
   Array grad;
   GradReq req = GradReq::kWrite;
-  bool fresh = false;  // a backward pass wrote `grad` since Trainer used it
+  bool fresh = false;             // a backward pass wrote `grad` since Trainer used it
+  uint64_t first_use = 0;         // sequence of the first node since `grad` was written that reads the variable, or 0
+  std::function<void()> written;  // may be empty; else `grad` is written as soon as it is final, and this called
 };
 
 /// An operand or output as a node keeps it: the elements and the version they had, without their place on the tape.
@@ -49,6 +52,7 @@ class TapeNode : public RefCounted {
   std::vector<OutSpec> out_specs;
   Device device;
   bool released = false;  // after a backward without retain_graph
+  bool mixed = false;     // it, or something that it depends on, has operands on another device
 
   /// Operand or output as an array that is on the tape again. Throws if it was written to since it was saved.
   Array saved_in(int i) const;

@@ -9,10 +9,10 @@ from itertools import compress
 from typing import Any, NamedTuple
 
 from .. import optimizer, serialization
-from ..collectives import sum_copies
 from ..errors import ArgumentError, ArgumentTypeError, AutogradError, FileFormatError, NotSupported
 from ..ndarray import _core
 from ..optimizer.fused import Scaling
+from .buckets import Buckets
 from .parameter import Parameter
 
 __all__ = ["Trainer", "TrainerState"]
@@ -71,6 +71,7 @@ class Trainer:
         self._optimizer = _make_optimizer(optimizer, dict(optimizer_params or {}), self._params)
         self._scale = self._optimizer.rescale_grad
         self._updaters: list[Any] = []  # one a device, made when needed
+        self._buckets = Buckets()  # of gradients on several devices
         self._amp_loss_scaler: Any = None  # set by amp.init_trainer
         self._amp_unscaled = False  # the gradients have been divided by the loss scale
 
@@ -103,7 +104,7 @@ class Trainer:
 
     def allreduce_grads(self) -> None:
         """Put the sum of a parameter's gradients over its devices on each of them. ``step`` does it itself."""
-        sum_copies([p.list_grad() for _, p in self._trained() if len(p.list_device()) > 1])
+        self._buckets.sum([w for _, p in self._trained() if len(w := p.list_data()) > 1])
 
     def update(self, batch_size: float, ignore_stale_grad: bool = False) -> None:
         """Divide gradients by ``batch_size`` and update, without summing over devices; see ``step``."""

@@ -51,6 +51,10 @@ class PlayedModule:
     def set_library_settings(self, **settings: Any) -> None:
         """The CPU's libraries have no such settings."""
 
+    def nccl_version(self) -> str:
+        """There is none: sums are copies and additions."""
+        return ""
+
     def pinned(self, size: int) -> numpy.ndarray:
         """Main memory."""
         return numpy.empty(size, "uint8")
