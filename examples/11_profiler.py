@@ -120,14 +120,15 @@ def picture(panels: dict[str, list[dict[str, Any]]]) -> str:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tiny", action="store_true", help="a small net")
+    parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu")
     parser.add_argument("--out", type=Path, default=Path("timelines"), help="folder for what is written")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     units = 32 if args.tiny else 512
     panels = {}
     for title, size, hybridize in (("imperative", 0, False), ("in bulks of 20", 20, False), ("hybridized", 0, True)):
-        step = training_step(units, hybridize)
-        with mx.engine.bulk(size):
+        with mx.Device(args.device), mx.engine.bulk(size):
+            step = training_step(units, hybridize)
             panels[title] = timeline(args.out / f"{title.replace(' ', '_')}.json", step)
         operators = sum(e.get("cat") in ("operator", "program") for e in panels[title])
         print(f"{title}: {operators} operators of the engine")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy
 import pytest
 
 import minimx as mx
-from minimx import autograd, gluon
+from minimx import autograd, gluon, profiler
 from minimx.collectives import sum_copies
-from minimx.gluon import nn
+from minimx.gluon import buckets, nn
 from minimx.ndarray import _core
 
 pytestmark = [
@@ -83,3 +85,29 @@ def train(devices, hybridize, steps=5):
 @pytest.mark.parametrize("hybridize", [False, True])
 def test_training_on_two_is_training_on_one(devices, hybridize):
     numpy.testing.assert_allclose(train(devices, hybridize), train(devices[:1], hybridize), rtol=1e-4, atol=1e-5)
+
+
+def test_sums_begin_before_backward_ends(devices, tmp_path, monkeypatch):
+    monkeypatch.setattr(buckets, "BYTES", 1 << 20)
+    net = nn.Sequential()
+    net.add(*(nn.Dense(2048, in_units=2048) for _ in range(8)))
+    net.initialize(device=devices)
+    trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.0})
+    xs = [mx.np.ones((1024, 2048), device=d) for d in devices]
+
+    def step():
+        with autograd.record():
+            losses = [net(x).sum() for x in xs]
+        autograd.backward(losses)
+        begun = sum(bucket.sums is not None for bucket in trainer._buckets._buckets)
+        trainer.step(1)
+        return begun
+
+    assert [step() for _ in range(3)][-1] >= 8
+    with profiler.profile(tmp_path / "timeline.json"):
+        step()
+        mx.waitall()
+    profiler.dumps(reset=True)
+    profiler.set_config(filename="profile.json")
+    events = json.loads((tmp_path / "timeline.json").read_text())["traceEvents"]
+    assert any(e.get("cat") == "device" and e["name"] == "matmul" for e in events)
