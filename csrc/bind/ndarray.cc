@@ -33,16 +33,22 @@ void dealloc(PyObject* self) {
 
 // ---- operators ----------------------------------------------------------------------------------------------------
 
+/// Room for the outputs of calls, so that few of them ask the heap. Under Python's lock; calls within calls find none.
+std::vector<Array> g_spare;
+
 PyObject* call_op(PyOp& op, PyObject* const* args, int n, PyObject* into = nullptr) {
   Operand ins[3];
   std::vector<py::object> keep;
   for (int i = 0; i < n; ++i)
     if (!to_operand(args[i], ins[i], keep, false)) Py_RETURN_NOTIMPLEMENTED;
   if (!keep.empty()) bring_together({ins, static_cast<size_t>(n)}, keep);
-  std::vector<Array> outs;
+  std::vector<Array> outs = std::move(g_spare);
   if (!into) {
     invoke(op, nullptr, {ins, static_cast<size_t>(n)}, outs);
-    return wrap(std::move(outs[0]));
+    PyObject* made = wrap(std::move(outs[0]));
+    outs.clear();
+    g_spare = std::move(outs);
+    return made;
   }
   invoke(op, nullptr, {ins, static_cast<size_t>(n)}, outs, {&array_of(into), 1});
   array_of(into) = std::move(outs[0]);
