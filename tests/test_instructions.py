@@ -19,7 +19,7 @@ sys.path.insert(0, str(HERE.parent / "bench"))
 import instructions  # noqa: E402
 
 TABLE = json.loads((HERE / "instructions.json").read_text(encoding="utf-8"))
-# Not the trainer's step, which is Python's, and long; nor a graph, whose kernels come from a compiler in the background.
+# Not the trainer's step, which is Python's, and long; nor a graph, whose kernels a compiler in the background makes.
 GUARDED = [name for name in TABLE["cases"] if "trainer" not in name and "hybridized" not in name]
 
 
