@@ -160,6 +160,21 @@ def test_compiled_kernels_take_over_without_a_change():
         run.check(live, program)
 
 
+@pytest.mark.cpu_only("of the host's compiler")
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_powers_by_numbers_are_powers_by_arrays(dtype):
+    """What compilers know of some exponents may not show."""
+    lists = []
+    for exponent in (2, -1, 0.5, 3, 1.7, 0):
+        run = Runner(drawn(random.Random(1), (4000,), dtype), mx.np.full((4000,), exponent, dtype=dtype))
+        x = run("negative", run("power", 0, ("number", float(exponent))))
+        same_bits(run.arrays[x], -mx.np.power(run.arrays[0], run.arrays[1]))
+        lists.append((run, x, run.program([x])))
+    assert mx.rtc.wait(100)
+    for run, x, program in lists:
+        run.check([x], program)
+
+
 # ---- what becomes of a list -----------------------------------------------------------------------------------------
 
 

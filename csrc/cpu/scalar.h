@@ -197,10 +197,15 @@ T floor_divide(T a, T b) {
 
 // Powers and divisors.
 
-/// a to the power b. Integers by repeated squaring, wrapping; a negative exponent gives 0 unless a is 1 or -1.
+/// a to the power b. Squares, reciprocals and roots are rounded once: compilers make that of exponents that they know,
+/// and a kernel that reads its exponents is to give the same bits. Integers by repeated squaring, wrapping; a negative
+/// exponent gives 0 unless a is 1 or -1.
 template <class T>
 T power(T a, T b) {
   if constexpr (!is_int<T>) {
+    if (b == T(2)) return a * a;
+    if (b == T(-1)) return T(1) / a;
+    if (b == T(0.5) && a > T(0)) return std::sqrt(a);
     return std::pow(a, b);
   } else {
     if (!std::is_unsigned_v<T> && b < T(0)) return a == T(1) ? T(1) : a == T(-1) ? (b % 2 == 0 ? T(1) : T(-1)) : T(0);

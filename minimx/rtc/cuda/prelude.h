@@ -298,6 +298,9 @@ T floor_divide(T a, T b) {
 template <class T>
 T power(T a, T b) {
   if constexpr (is_float<T>) {
+    if (b == T(2)) return a * a;
+    if (b == T(-1)) return T(1) / a;
+    if (b == T(0.5) && a > T(0)) return ::sqrt(a);
     return ::pow(a, b);
   } else {
     if (!is_unsigned<T> && b < T(0)) return a == T(1) ? T(1) : a == T(-1) ? (b % 2 == 0 ? T(1) : T(-1)) : T(0);
