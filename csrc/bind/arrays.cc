@@ -6,6 +6,7 @@
 #include "bind/rules.h"
 #include "bind/submodules.h"
 #include "runtime/backend.h"
+#include "runtime/deferred.h"
 #include "runtime/trace.h"
 
 namespace minimx::bind {
@@ -164,6 +165,7 @@ void add_arrays(py::module_& m) {
   m.def(
       "memory_info",
       [](const std::string& kind, int id) {
+        Deferred::get().run();
         MemoryInfo i = memory_info(device_from(kind, id));
         py::dict d;
         d["used"] = i.used, d["cached"] = i.cached, d["peak"] = i.peak;

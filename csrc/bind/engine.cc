@@ -5,6 +5,7 @@
 #include "bind/rules.h"
 #include "bind/submodules.h"
 #include "runtime/backend.h"
+#include "runtime/deferred.h"
 
 namespace minimx::bind {
 namespace {
@@ -23,8 +24,9 @@ struct Callback {
 std::vector<engine::Var*> vars_of(const py::sequence& xs, std::vector<Ref<Storage>>& keep) {
   std::vector<engine::Var*> out;
   for (py::handle x : xs) {
-    keep.push_back(concrete(x, "engine.push").storage);
-    out.push_back(keep.back().get());
+    const Array& a = concrete(x, "engine.push");
+    keep.push_back(a.storage);
+    out.push_back(a.var());
   }
   return out;
 }
@@ -49,12 +51,29 @@ void add_engine(py::module_& m) {
   m.def("wait_all", wait_for_all);
   m.def("push", push_callback);
   m.def("set_naive", [](bool naive) {
+    Deferred::get().run();
     bool before = engine::policy() == engine::Policy::kNaive;
     engine::set_policy(naive ? engine::Policy::kNaive : engine::Policy::kThreaded);
     return before;
   });
-  py::class_<engine::SyncScope>(m, "SyncScope").def(py::init<>());
-  m.def("set_bulk_size", engine::set_bulk_size);
+  py::class_<engine::SyncScope>(m, "SyncScope").def(py::init([] {
+    Deferred::get().run();  // what was called before does not raise in here
+    return std::make_unique<engine::SyncScope>();
+  }));
+  m.def("set_bulk_size", [](int n) {
+    Deferred::get().run();
+    mode().bulk = std::max(n, 0);
+    return engine::set_bulk_size(n);
+  });
+  m.def(
+      "deferred_counts",
+      [] {
+        const Deferred::Counts& c = Deferred::get().counts();
+        py::dict d;
+        d["calls"] = c.calls, d["lists"] = c.lists;
+        return d;
+      },
+      "Calls that were put off, and lists of them that ran.");
   m.def("set_num_threads", engine::set_num_threads);
   m.def("num_threads", engine::num_threads);
   m.def("renew_kernels", Plan::renew_kernels);
@@ -64,7 +83,10 @@ void add_engine(py::module_& m) {
   m.def("inline_threshold_ns", engine::inline_threshold_ns);
   m.def("set_inflight_limit", engine::set_inflight_limit);
   m.def("in_flight", [] { return std::make_pair(engine::in_flight().ops, engine::in_flight().bytes); });
-  m.def("shutdown", [] { engine::shutdown(); });
+  m.def("shutdown", [] {
+    Deferred::get().run();
+    engine::shutdown();
+  });
 }
 
 }  // namespace minimx::bind

@@ -125,7 +125,8 @@ Ref<Plan> ask_plan(Op& op, const AttrSet* attrs, std::span<const Operand> ins) {
   }
   for (const OutSpec& o : plan->outs) out_specs.push_back({o.dtype, o.shape, o.shape.contiguous_strides(), ""});
   std::string name = answer.attr("kernel").cast<std::string>();
-  if (name == "host") {
+  plan->host = name == "host";
+  if (plan->host) {
     py::list present;
     for (const Operand& x : ins) present.append(py::bool_(x.kind != Operand::Kind::kNone));
     if (device.kind == Device::Kind::kGpu) {

@@ -50,7 +50,7 @@ struct Array {
   /// The device that a graph is traced for.
   Device traced_device() const;
   char* data() const { return static_cast<char*>(storage->data()) + offset * itemsize(dtype); }
-  engine::Var* var() const { return storage.get(); }
+  engine::Var* var() const { return storage->var(); }
   /// True if writing this array writes all that its storage holds.
   bool covers_storage() const { return bytes() >= storage->bytes() && contiguous(); }
   bool traced() const { return trace_value >= 0; }

@@ -1,7 +1,7 @@
 #include "runtime/backend.h"
 
 #include "engine/core.h"
-#include "runtime/invoke.h"
+#include "runtime/deferred.h"
 #include "runtime/profile.h"
 
 namespace minimx {
@@ -115,6 +115,7 @@ void wait_for(const Array& a) {
 }
 
 void wait_for_all() {
+  Deferred::get().run();
   engine::wait_all();
   engine::BlockingScope blocking;
   for (int i = 0, n = g_backend && g_backend->usable() ? g_backend->device_count() : 0; i < n; ++i)

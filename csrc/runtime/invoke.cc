@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "runtime/backend.h"
+#include "runtime/deferred.h"
 #include "runtime/launch.h"
 #include "runtime/tape.h"
 #include "runtime/trace.h"
@@ -227,7 +228,12 @@ void invoke(Op& op, const AttrSet* attrs, std::span<const Operand> ins, std::vec
     plan = &plan_for(op, attrs, used);
     hold = Ref<Plan>(plan);
   }
+  const int most = Deferred::most(m, device);
   if (into.empty()) {
+    if (most > 1 && Deferred::get().call(*plan, device, used, outs, into, most)) {
+      if (m.recording) record(*plan, used, outs);
+      return;
+    }
     outs.clear();
     allocating_operator = op.name.c_str();
     if (plan->is_view) {
@@ -253,7 +259,7 @@ void invoke(Op& op, const AttrSet* attrs, std::span<const Operand> ins, std::vec
                     op.name +
                         ": expected no in-place write to a variable while recording, got one to an array with "
                         "attach_grad(). Write outside autograd.record(), or to a copy.");
-    run_into(*plan, used, outs, into);
+    if (most < 2 || !Deferred::get().call(*plan, device, used, outs, into, most)) run_into(*plan, used, outs, into);
   }
   if (m.recording) record(*plan, used, outs);
 }

@@ -16,6 +16,7 @@ struct Mode {
   Device device;            // where operators without array operands put their results
   int8_t low = kInherited;  // mixed precision: the low DType, kOff, or what set_low_type() said for all threads
   bool frees = false;       // inside a backward pass that frees what it has walked
+  int bulk = 0;             // calls that are put off together (deferred.h); 0: what the device has by default
 
   static constexpr int8_t kOff = -1, kInherited = -2;
 };

@@ -90,6 +90,7 @@ class Plan : public RefCounted {
   bool is_view = false;       // the one output shares operand 0's memory, with:
   Dims view_strides;
   int64_t view_offset = 0;
+  bool host = false;       // the kernel calls Python
   bool random = false;     // the kernel's first operand is the random state of this call
   bool pointwise = false;  // element i of the output depends on element i of the operands only: may run in place
 

@@ -90,18 +90,27 @@ void* system_allocate(size_t bytes) {
 
 }  // namespace
 
+Ref<Storage> Storage::promise(size_t bytes, Device device) {
+  Ref<Storage> s(new Storage);
+  s->bytes_ = bytes;
+  s->device_ = device;
+  return s;
+}
+
 Ref<Storage> Storage::allocate(size_t bytes, Device device, StreamKind home) {
-  if (device.kind == Device::Kind::kGpu) {
-    DeviceBlock* block = backend_of(device).allocate(bytes, device.id, home, allocating_operator);
-    Ref<Storage> s(new Storage);
-    s->data_ = block->data;
-    s->bytes_ = bytes;
-    s->device_ = device;
-    s->block_ = block;
-    s->streams_ = uint8_t(1 << static_cast<int>(home));  // who had the block before may still be at work there
-    return s;
+  Ref<Storage> s = promise(bytes, device);
+  s->acquire(home);
+  return s;
+}
+
+void Storage::acquire(StreamKind home) {
+  if (device_.kind == Device::Kind::kGpu) {
+    block_ = backend_of(device_).allocate(bytes_, device_.id, home, allocating_operator);
+    data_ = block_->data;
+    streams_ = uint8_t(1 << static_cast<int>(home));  // who had the block before may still be at work there
+    return;
   }
-  size_t rounded = size_class(bytes);
+  const size_t rounded = size_class(bytes_);
   void* p = Cache::get().take(rounded);
   if (!p) p = system_allocate(rounded);
   if (!p) {
@@ -110,15 +119,11 @@ Ref<Storage> Storage::allocate(size_t bytes, Device device, StreamKind home) {
   }
   if (!p) {
     Cache::get().forget(rounded);
-    throw Error(ErrorKind::kMemory, "array: expected " + std::to_string(bytes) + " free bytes on " + device.str() +
+    throw Error(ErrorKind::kMemory, "array: expected " + std::to_string(bytes_) + " free bytes on " + device_.str() +
                                         ", got none. Free arrays or use a smaller batch.");
   }
-  Ref<Storage> s(new Storage);
-  s->data_ = p;
-  s->bytes_ = bytes;
-  s->block_bytes_ = rounded;
-  s->device_ = device;
-  return s;
+  data_ = p;
+  block_bytes_ = rounded;
 }
 
 Ref<Storage> Storage::borrow(void* data, size_t bytes, Device device, std::function<void()> done, bool read_only,

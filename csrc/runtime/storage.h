@@ -33,12 +33,27 @@ class Storage : public engine::Var {
   /// Uninitialised memory, aligned to 64 bytes (on a GPU 256). Throws Error(kMemory) after emptying the caches in vain.
   /// On a GPU it is memory for work on stream `home`.
   static Ref<Storage> allocate(size_t bytes, Device device, StreamKind home = StreamKind::kCompute);
+  /// A block that a deferred call will write (deferred.h): its memory is allocated when that is run.
+  static Ref<Storage> promise(size_t bytes, Device device);
   /// Memory of somebody else (NumPy, DLPack); `done` is called when the last owner is gone, on a GPU once its compute
   /// stream has done what is on it by then. `pinned`: main memory from which a GPU copies by itself.
   static Ref<Storage> borrow(void* data, size_t bytes, Device device, std::function<void()> done, bool read_only,
                              bool pinned = false);
 
-  void* data() const { return data_; }
+  /// Runs the deferred calls first if they read or write the block, as var() does. On threads without Python's lock
+  /// only for storages whose var() was asked for since with it, as every push does: then there is nothing to run.
+  void* data() const {
+    if (slot_ != kNoSlot) [[unlikely]]
+      settle();
+    return data_;
+  }
+  engine::Var* var() {
+    if (slot_ != kNoSlot) [[unlikely]]
+      settle();
+    return this;
+  }
+  /// Owners other than the list of deferred calls.
+  uint32_t holders() const { return use_count() - (slot_ >= 0 ? 1 : 0); }
   /// As asked for; the block may be larger.
   size_t bytes() const { return bytes_; }
   Device device() const { return device_; }
@@ -53,7 +68,10 @@ class Storage : public engine::Var {
   void bump_version() { version_.fetch_add(1, std::memory_order_relaxed); }
   /// Others who see the memory may write to it without counting: it is theirs, or it is lent to them.
   bool shared() const { return done_ || lent_.load(std::memory_order_relaxed) > 0; }
-  void lend() { lent_.fetch_add(1, std::memory_order_relaxed); }
+  void lend() {
+    var();
+    lent_.fetch_add(1, std::memory_order_relaxed);
+  }
   void take_back() { lent_.fetch_sub(1, std::memory_order_relaxed); }
   /// On a GPU: puts work that uses the block on `stream` behind what other streams did with it. Called before the work
   /// is enqueued, under the Var.
@@ -68,7 +86,12 @@ class Storage : public engine::Var {
   ~Storage() override;
 
  private:
+  friend class Deferred;
+  static constexpr int kNoSlot = -1, kUnmade = -2;
+
   Storage() = default;
+  void acquire(StreamKind home);
+  void settle() const;  // deferred.cc
   void follow(uint8_t streams, StreamKind stream);
   void give_back_borrowed() noexcept;
 
@@ -76,6 +99,9 @@ class Storage : public engine::Var {
   size_t bytes_ = 0, block_bytes_ = 0;
   Device device_;
   bool read_only_ = false, pinned_ = false;
+  // Its place in the list of deferred calls that reads or writes it (deferred.h), or kNoSlot. kUnmade: the call that
+  // should have written it failed before there was memory. Changed under Python's lock only.
+  int slot_ = kNoSlot;
   std::atomic<uint32_t> version_{0};
   std::atomic<int32_t> lent_{0};
   std::atomic<uint8_t> streams_{0};  // bit k: stream k used it since the others were last in step

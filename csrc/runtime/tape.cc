@@ -330,7 +330,7 @@ class Walk {
       if (create_) to = sum[0];
     } else if (create_) {
       to = g;
-    } else if (g.storage->use_count() == 2 && to.storage->use_count() == 1 && g.contiguous() && g.dtype == to.dtype &&
+    } else if (g.storage->holders() == 2 && to.storage->holders() == 1 && g.contiguous() && g.dtype == to.dtype &&
                g.offset == 0 && g.shape == to.shape) {
       to.storage = g.storage;  // nobody else sees either block (the walk holds one reference): no copy
     } else {

@@ -1,0 +1,247 @@
+// Building the list of deferred calls, and running it; see deferred.h.
+#include "runtime/deferred.h"
+
+#include <algorithm>
+
+#include "engine/core.h"
+#include "engine/trace.h"
+#include "runtime/backend.h"
+#include "runtime/launch.h"
+
+namespace minimx {
+
+Array CallList::array(int value) const {
+  const Value& v = values[value];
+  Array a;
+  a.storage = slots[v.slot].storage;
+  a.offset = v.offset;
+  a.dtype = v.dtype;
+  a.shape = v.shape;
+  a.strides = v.strides;
+  return a;
+}
+
+Deferred& Deferred::get() {
+  static auto* made = new Deferred;  // leaked: arrays may be freed after static destructors ran
+  return *made;
+}
+
+void Storage::settle() const {
+  Deferred& deferred = Deferred::get();
+  if (slot_ >= 0 && !deferred.runs_here()) deferred.run();
+  if (slot_ != kUnmade) return;
+  auto* self = const_cast<Storage*>(this);
+  self->acquire(StreamKind::kCompute);
+  self->slot_ = kNoSlot;
+}
+
+// ---- building -----------------------------------------------------------------------------------------------------
+
+int Deferred::find(const Array& a) const {
+  if (a.storage->slot_ < 0) return -1;
+  for (int v = list_.slots[a.storage->slot_].newest; v >= 0; v = list_.values[v].older) {
+    const CallList::Value& value = list_.values[v];
+    if (value.offset == a.offset && value.dtype == a.dtype && value.shape == a.shape && value.strides == a.strides)
+      return v;
+  }
+  return -1;
+}
+
+/// True for a value of the list, and for an array that can become one: of memory that nobody else sees.
+bool Deferred::readable(const Array& a) const {
+  const Storage& s = *a.storage;
+  if (find(a) >= 0) return true;
+  return s.slot_ == Storage::kNoSlot && a.contiguous() && !s.shared() && !s.pinned() && !s.read_only();
+}
+
+bool Deferred::writable(const Array& a, const OutSpec& out) const {
+  return readable(a) && !a.storage->read_only() && a.dtype == out.dtype && a.shape == out.shape && a.contiguous() &&
+         a.covers_storage();
+}
+
+bool Deferred::joins(const Plan& plan, std::span<const Operand> ins, std::span<const Array> into) const {
+  if (!plan.pointwise && !plan.is_view) return false;
+  if (plan.host || plan.random || (plan.is_view && !into.empty())) return false;
+  for (const OutSpec& o : plan.outs)
+    if (o.shape.product() == 0) return false;
+  for (const Operand& x : ins)
+    if (x.is_array() && !readable(*x.array)) return false;
+  for (size_t i = 0; i < into.size(); ++i) {
+    if (!writable(into[i], plan.outs[i])) return false;
+    for (const Operand& x : ins)  // through another view of its memory, which may be written before it is read
+      if (x.is_array() && x.array->storage == into[i].storage &&
+          !(x.array->offset == into[i].offset && x.array->dtype == into[i].dtype && x.array->shape == into[i].shape &&
+            x.array->strides == into[i].strides))
+        return false;
+  }
+  return true;
+}
+
+int Deferred::add_slot(const Ref<Storage>& storage, bool promised) {
+  CallList::Slot slot;
+  slot.storage = storage;
+  slot.promised = promised;
+  storage->slot_ = static_cast<int>(list_.slots.size());
+  list_.slots.push_back(std::move(slot));
+  return storage->slot_;
+}
+
+int Deferred::add_value(const Array& a, int slot) {
+  const int id = static_cast<int>(list_.values.size());
+  list_.values.push_back({slot, list_.slots[slot].newest, a.dtype, a.offset, a.shape, a.strides});
+  list_.slots[slot].newest = id;
+  return id;
+}
+
+int Deferred::value_of(const Array& a) {
+  int v = find(a);
+  if (v < 0) v = add_value(a, add_slot(a.storage, false));
+  list_.slots[list_.values[v].slot].last_call = static_cast<int>(list_.calls.size());
+  return v;
+}
+
+void Deferred::add_args(CallList::Call& call, std::span<const Operand> ins) {
+  call.first_arg = static_cast<int>(list_.args.size());
+  call.arg_count = static_cast<int>(ins.size());
+  for (const Operand& x : ins) {
+    CallList::Arg arg;
+    arg.kind = x.kind;
+    arg.scalar = x.scalar;
+    if (x.is_array()) arg.value = value_of(*x.array);
+    list_.args.push_back(arg);
+  }
+}
+
+void Deferred::add_outputs(CallList::Call& call, std::span<const Operand> ins, std::vector<Array>& outs,
+                           std::span<const Array> into) {
+  const Plan& plan = *call.plan;
+  call.first_out = static_cast<int>(list_.outs.size());
+  call.out_count = static_cast<int>(plan.outs.size());
+  for (size_t i = 0; i < plan.outs.size(); ++i) {
+    const OutSpec& o = plan.outs[i];
+    Array a;
+    int value = -1;
+    if (!into.empty()) {
+      a = into[i].detached();
+      a.edge.leaf = into[i].edge.leaf;  // a variable stays one
+      value = value_of(a);
+      a.storage->bump_version();
+    } else if (plan.is_view) {
+      a = ins[0].array->detached();
+      a.shape = o.shape;
+      a.strides = plan.view_strides;
+      a.offset += plan.view_offset;
+      value = find(a) >= 0 ? value_of(a) : add_value(a, a.storage->slot_);
+    } else {
+      a = Array::over(Storage::promise(static_cast<size_t>(o.shape.product()) * itemsize(o.dtype), list_.device),
+                      o.shape, o.dtype);
+      value = add_value(a, add_slot(a.storage, true));
+      list_.slots.back().last_call = static_cast<int>(list_.calls.size());
+    }
+    list_.outs.push_back(value);
+    outs.push_back(std::move(a));
+  }
+}
+
+bool Deferred::call(Plan& plan, Device device, std::span<const Operand> ins, std::vector<Array>& outs,
+                    std::span<const Array> into, int most) {
+  const auto here = std::this_thread::get_id();
+  if (running_ || engine::runs_at_once() || engine::tracing()) return false;
+  if (!plan.is_view) plan.kernel();  // may let other threads run, and may throw
+  if (running_) return false;
+  const bool ours = list_.calls.empty() || (owner_ == here && list_.device == device);
+  if (!ours) run();
+  const bool view_of_others = plan.is_view && ins[0].array->storage->slot_ < 0;
+  if (view_of_others) return false;  // touches no memory: nothing needs to run first
+  if (!joins(plan, ins, into) || (!plan.is_view && !plan.kernel())) {
+    if (owner_ == here) run();
+    return false;
+  }
+  owner_ = here;
+  list_.device = device;
+  CallList::Call call;
+  call.plan = Ref<Plan>(&plan);
+  outs.clear();
+  add_args(call, ins);
+  add_outputs(call, ins, outs, into);
+  list_.calls.push_back(std::move(call));
+  ++counts_.calls;
+  if (list_.calls.size() >= static_cast<size_t>(most)) run();
+  return true;
+}
+
+// ---- running ------------------------------------------------------------------------------------------------------
+
+void Deferred::wait_for_runner() {
+  engine::BlockingScope blocking;
+  std::unique_lock lock(mutex_);
+  done_.wait(lock, [&] { return !running_.load(); });
+}
+
+void Deferred::run() {
+  if (running_ && !runs_here()) wait_for_runner();
+  if (running_ || list_.slots.empty()) return;
+  CallList list = std::exchange(list_, {});
+  runner_ = std::this_thread::get_id();
+  running_ = true;
+  ++counts_.lists;
+  for (size_t i = 0; i < list.calls.size(); ++i) run_call(list, i);
+  for (CallList::Slot& slot : list.slots) leave(slot);
+  {
+    std::lock_guard lock(mutex_);
+    running_ = false;
+  }
+  done_.notify_all();
+}
+
+void Deferred::leave(CallList::Slot& slot) {
+  if (!slot.storage) return;
+  slot.storage->slot_ = slot.storage->data_ ? Storage::kNoSlot : Storage::kUnmade;
+  slot.storage.reset();
+}
+
+/// Runs one call, and lets go of what no later one uses, so that memory is given back as without the list.
+void Deferred::run_call(CallList& list, size_t i) {
+  const CallList::Call& call = list.calls[i];
+  try {
+    launch_call(list, call);
+  } catch (...) {
+    std::vector<engine::Var*> writes;
+    for (int k = 0; k < call.out_count; ++k)
+      writes.push_back(list.slots[list.values[list.outs[call.first_out + k]].slot].storage.get());
+    engine::PushInfo info;
+    info.name = call.plan->op->name.c_str();
+    engine::push([error = std::current_exception()] { std::rethrow_exception(error); }, {}, writes, info);
+  }
+  const auto let_go = [&](int value) {
+    CallList::Slot& slot = list.slots[list.values[value].slot];
+    if (slot.last_call == static_cast<int>(i)) leave(slot);
+  };
+  for (int k = 0; k < call.arg_count; ++k)
+    if (const int v = list.args[call.first_arg + k].value; v >= 0) let_go(v);
+  for (int k = 0; k < call.out_count; ++k) let_go(list.outs[call.first_out + k]);
+}
+
+void Deferred::launch_call(CallList& list, const CallList::Call& call) {
+  Plan& plan = *call.plan;
+  if (plan.is_view) return;
+  std::vector<Array> arrays, outs;
+  std::vector<Operand> ins;
+  arrays.reserve(static_cast<size_t>(call.arg_count));
+  for (int k = 0; k < call.arg_count; ++k) {
+    const CallList::Arg& arg = list.args[call.first_arg + k];
+    if (arg.kind == Operand::Kind::kArray)
+      ins.emplace_back(arrays.emplace_back(list.array(arg.value)));
+    else
+      ins.push_back(arg.kind == Operand::Kind::kScalar ? Operand(arg.scalar) : Operand());
+  }
+  allocating_operator = plan.op->name.c_str();
+  for (int k = 0; k < call.out_count; ++k) {
+    outs.push_back(list.array(list.outs[call.first_out + k]));
+    Storage& s = *outs.back().storage;
+    if (!s.data_) s.acquire(StreamKind::kCompute);
+  }
+  launch(plan.kernel(), plan.op->name.c_str(), ins, plan.casts, outs);
+}
+
+}  // namespace minimx
