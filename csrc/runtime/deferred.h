@@ -6,9 +6,10 @@
 //
 // invariant: all of it happens under Python's lock. There is one list for the process, of calls of one thread on one
 // device. Other threads never add to it; they run it when they need what it makes.
-// invariant: a Storage that the list reads or writes knows its slot there (Storage::slot_). Everybody who wants its
-// memory or waits for it asks data() or var(), which run the list first. So waits, reads, copies, pushes, in-place
-// writes, other threads, a fork and the end of the process need no code of their own.
+// invariant: a Storage that the list reads or writes knows its slot there (Storage::slot_). Everybody who waits for it
+// or pushes on it asks var(), and who wants memory that is not there yet data(); both run the list first. So waits,
+// reads, copies, pushes, in-place writes, other threads, a fork and the end of the process need no code of their own.
+// invariant: the list may read blocks that queued operators still use: their threads must not look at slot_.
 // invariant: planning, checks and the tape happen at the call, as without the list; only the kernel runs later. A call
 // that fails then poisons what it writes, as a queued operator does.
 #pragma once

@@ -40,13 +40,14 @@ class Storage : public engine::Var {
   static Ref<Storage> borrow(void* data, size_t bytes, Device device, std::function<void()> done, bool read_only,
                              bool pinned = false);
 
-  /// Runs the deferred calls first if they read or write the block, as var() does. On threads without Python's lock
-  /// only for storages whose var() was asked for since with it, as every push does: then there is nothing to run.
+  /// Where there is no memory yet because a deferred call makes it, that runs first. A block that queued operators use
+  /// has memory, so their threads, which are without Python's lock, never get into that.
   void* data() const {
-    if (slot_ != kNoSlot) [[unlikely]]
+    if (!data_) [[unlikely]]
       settle();
     return data_;
   }
+  /// Runs the deferred calls first if they read or write the block. Asked for under Python's lock.
   engine::Var* var() {
     if (slot_ != kNoSlot) [[unlikely]]
       settle();
