@@ -2,7 +2,8 @@
 
     python bench/fuse.py                   # --compile also measures torch.compile, which takes a minute to start
 
-"fused" is a hybridized block once its kernels are ready; "unfused" the same program before.
+"fused" is a hybridized block once its kernels are ready; "unfused" the same program before; "imperative" the calls as
+they stand, put off and fused where they are large (docs/engine.md, "Bulk fusion"); "one by one" without that.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy as onp
 from common import Report, arguments, import_torch, in_turn
 
 import minimx as mx
+from minimx.graph import bulk
 from minimx.graph.lower import lower
 from minimx.graph.passes.fusion import fuse
 from minimx.graph.trace import trace
@@ -82,10 +84,19 @@ def cases(chain: Chain, x: onp.ndarray, y: onp.ndarray, args: argparse.Namespace
     xs = [mx.np.array(x), mx.np.array(y)]
     graph = trace("chain", lambda a, b: chain(MinimxFunctions, a, b), xs, False).graph
     plain, fused = lower(graph), lower(fuse(graph))
-    assert mx.rtc.wait(120), mx.rtc.report()
+    for _ in range(3):
+        chain(MinimxFunctions, *xs).wait_to_read()
+        assert bulk.wait(120) and mx.rtc.wait(120), mx.rtc.report()
+
+    def one_by_one() -> None:
+        with mx.engine.bulk(0):
+            chain(MinimxFunctions, *xs).wait_to_read()
+
     made: dict[str, Callable[[], object]] = {
         "minimx fused": lambda: fused.run(xs, False)[0].wait_to_read(),
         "minimx unfused": lambda: plain.run(xs, False)[0].wait_to_read(),
+        "minimx imperative": lambda: chain(MinimxFunctions, *xs).wait_to_read(),
+        "minimx imperative, one by one": one_by_one,
         "NumPy": lambda: chain(NumPyFunctions, x, y),
     }
     onp.testing.assert_allclose(fused.run(xs, False)[0].asnumpy(), want, rtol=2e-5, atol=1e-5)

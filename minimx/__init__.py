@@ -54,6 +54,13 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'minimx' has no attribute {name!r}")
 
 
+def _compile_list(*job: Any) -> None:
+    from .graph import bulk
+
+    bulk.submit(*job)
+
+
+engine.set_list_compiler(_compile_list)
 waitall = engine.wait_all
 MXNetError = errors.MXNetError
 

@@ -29,6 +29,12 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _bulk(text: str) -> int:
+    if int(text) < -1:
+        raise ValueError(text)
+    return int(text)
+
+
 def _engine(text: str) -> str:
     return {"threaded": "threaded", "naive": "naive"}[text]
 
@@ -74,6 +80,8 @@ class Settings:
     num_threads = Setting(_positive, _cores, "a whole number of at least 1", "cores that one operator may use")
     engine = Setting(_engine, lambda: "threaded", "threaded or naive", "how operators run; naive: at once, in order")
     inflight_mb = Setting(_positive, lambda: 2048, "MiB, at least 1", "results not yet computed before a push blocks")
+    bulk_size = Setting(_bulk, lambda: -1, "-1 or more", "calls put off to be fused; -1: where it pays")
+    replay = Setting(_flag, lambda: False, "0 or 1", "put off and compile what imperative loops repeat")
     fusion = Setting(_flag, lambda: True, "0 or 1", "compile fused kernels at run time")
     channels_last = Setting(_flag, lambda: True, "0 or 1", "hybridized convolutions of a GPU with channels last")
     cxx = Setting(str, lambda: os.environ.get("CXX", ""), "a command", "their compiler; empty: c++, g++ or clang++")

@@ -57,19 +57,24 @@ def set_engine(name: str) -> str:
 
 
 def set_bulk_size(size: int) -> int:
-    """How many operators of this thread are handed to the worker together; returns the former number. Default 0: each
-    by itself. What was gathered until now is handed over. See ``bulk``, which also ends.
+    """How many operator calls of this thread may be put off, to run together; returns the former number.
+
+    size: 0 runs each call when it is made, -1 is the default (``settings.bulk_size``): pointwise operators on large
+    arrays of the CPU are put off, up to 32. What was put off until now runs. See ``bulk``, which also ends.
     """
     return _core.set_bulk_size(size)
 
 
 @contextlib.contextmanager
 def bulk(size: int) -> Iterator[None]:
-    """``with`` block in which this thread's operators, where they cannot run at once, are gathered and handed to the
-    worker ``size`` at a time; and earlier at the block's end, when anyone waits for them, or when order demands it.
+    """``with`` block in which this thread's pointwise operators are put off and run together, ``size`` at a time at
+    most; earlier at the block's end, when anyone reads what they make, before other operators, or after some
+    milliseconds.
 
-    It saves the worker's wake-ups in loops of many small operators behind a large one, and delays the first of each
-    bulk. Results and errors are the same. Hybridized code is one operator as it is.
+    Calls that come again in the same order, on the same types and shapes and with the same numbers, are compiled beside
+    the program and run as fused kernels from then on, in which results that nobody holds are not written to memory.
+    Other operators of the CPU, where they cannot run at once, are handed to the worker ``size`` at a time. Results are
+    the same to the bit, and errors name the line of the call. Hybridized code is one operator as it is.
 
     >>> import minimx as mx
     >>> with mx.engine.bulk(20):
@@ -84,6 +89,44 @@ def bulk(size: int) -> Iterator[None]:
         yield
     finally:
         set_bulk_size(before)
+
+
+@contextlib.contextmanager
+def replay(on: bool = True) -> Iterator[None]:
+    """``with`` block in which sequences of operator calls that this thread repeats run as compiled programs.
+
+    A sequence ends where ``autograd.record()`` begins, where a result is waited for, and where a hybridized block or
+    ``Trainer.step`` runs. One that has come twice is put off as a whole when it comes again, compiled beside the
+    program as hybridized code is, forward and backward in one, and from its eighth time on runs as that; on a GPU as a
+    captured graph. Where the program does something else, what was put off runs one by one. Results agree with those
+    without replay within rounding, and are the same in every run of a program.
+
+    >>> import minimx as mx
+    >>> x = mx.np.ones((4, 3))
+    >>> with mx.engine.replay():
+    ...     for _ in range(10):
+    ...         y = mx.npx.softmax(x * 2).sum()
+    ...         total = y.item()
+    >>> round(total, 3)
+    4.0
+    """
+    before = _core.set_replay(on)
+    try:
+        yield
+    finally:
+        _core.set_replay(before)
+
+
+def bulk_counts() -> dict[str, int]:
+    """Since the start of the process: ``calls`` that were put off, ``lists`` of them that ran, programs that were
+    ``compiled`` of such lists, and runs of these ``programs``.
+    """
+    return _core.bulk_counts()
+
+
+def set_list_compiler(compiler: Callable[..., None] | None) -> None:
+    """What makes programs of lists of calls that come again (minimx/graph/bulk.py); None: they run one by one."""
+    _core.set_bulk_compiler(compiler)
 
 
 def push(
@@ -102,11 +145,19 @@ def _start() -> None:
 
     set_num_threads(settings.num_threads)
     _core.set_inflight_limit(settings.inflight_mb << 20, 4096)
+    _core.set_default_bulk_size(settings.bulk_size)
+    _core.set_default_replay(settings.replay)
     if settings.engine == "naive":
         set_engine("naive")
-    atexit.register(_core.shutdown)
+    atexit.register(_end)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(before=_quiet_wait)
+
+
+def _end() -> None:
+    """At exit."""
+    _core.stop_watching_lists()
+    _core.shutdown()
 
 
 def _quiet_wait() -> None:

@@ -65,7 +65,8 @@ def array(obj: Any, dtype: Any = None, device: Any = None, ctx: Any = None, copy
     typed = hasattr(obj, "dtype")
     host = _to_numpy(obj)
     name = dtype_name(dtype, _own_type(host) if typed else "float32")
-    return placed(_core.borrow(numpy.array(host, dtype=NUMPY_DTYPES[BY_NAME[name].code], order="C"), name), home)
+    own = numpy.array(host, dtype=NUMPY_DTYPES[BY_NAME[name].code], order="C")
+    return placed(_core.borrow(own, name, alone=True), home)
 
 
 def placed(x: Any, home: _device.Device) -> Any:

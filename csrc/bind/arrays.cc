@@ -21,8 +21,9 @@ Array& checked(py::handle x) {
   return array_of(x.ptr());
 }
 
-/// An array over NumPy's memory, which stays alive as long as the array does. `pinned`: it is pinned memory.
-py::object borrow(py::array source, const std::string& dtype, bool pinned) {
+/// An array over NumPy's memory, which stays alive as long as the array does. `pinned`: it is pinned memory. `alone`:
+/// nobody else uses it.
+py::object borrow(py::array source, const std::string& dtype, bool pinned, bool alone) {
   const DType type = dtype_code(py::str(dtype));
   Dims shape, strides;
   for (py::ssize_t i = 0; i < source.ndim(); ++i) {
@@ -35,7 +36,9 @@ py::object borrow(py::array source, const std::string& dtype, bool pinned) {
   }
   void* first = const_cast<void*>(source.data());
   const bool read_only = !source.writeable();
-  return take(borrowed(first, type, shape, strides, {}, dropping(source.release().ptr()), read_only, pinned));
+  Array a = borrowed(first, type, shape, strides, {}, dropping(source.release().ptr()), read_only, pinned);
+  if (alone) a.storage->set_private();
+  return take(std::move(a));
 }
 
 /// kind: "cpu" or "gpu".
@@ -70,7 +73,7 @@ py::object empty(const std::vector<int64_t>& shape, const std::string& dtype) {
 }  // namespace
 
 void add_arrays(py::module_& m) {
-  m.def("borrow", borrow, py::arg("source"), py::arg("dtype"), py::arg("pinned") = false);
+  m.def("borrow", borrow, py::arg("source"), py::arg("dtype"), py::arg("pinned") = false, py::arg("alone") = false);
   m.def("is_pinned", [](py::handle x) { return concrete(x, "is_pinned").storage->pinned(); });
   m.def("device_bytes", device_bytes);
   m.def("empty", empty);

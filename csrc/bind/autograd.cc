@@ -7,6 +7,7 @@
 #include "bind/rules.h"
 #include "bind/submodules.h"
 #include "runtime/invoke.h"
+#include "runtime/repeats.h"
 #include "runtime/tape.h"
 #include "runtime/trace.h"
 
@@ -102,7 +103,10 @@ bool swap_flag(bool Mode::* flag, bool value) { return std::exchange(mode().*fla
 }  // namespace
 
 void add_autograd(py::module_& m) {
-  m.def("set_recording", [](bool v) { return swap_flag(&Mode::recording, v); });
+  m.def("set_recording", [](bool v) {
+    if (v && !mode().recording) Repeats::boundary();
+    return swap_flag(&Mode::recording, v);
+  });
   m.def("set_training", [](bool v) { return swap_flag(&Mode::training, v); });
   m.def("is_recording", [] { return mode().recording; });
   m.def("is_training", [] { return mode().training; });

@@ -57,23 +57,9 @@ void add_engine(py::module_& m) {
     return before;
   });
   py::class_<engine::SyncScope>(m, "SyncScope").def(py::init([] {
-    Deferred::get().run();  // what was called before does not raise in here
+    Deferred::get().run_own();  // what was called before does not raise in here
     return std::make_unique<engine::SyncScope>();
   }));
-  m.def("set_bulk_size", [](int n) {
-    Deferred::get().run();
-    mode().bulk = std::max(n, 0);
-    return engine::set_bulk_size(n);
-  });
-  m.def(
-      "deferred_counts",
-      [] {
-        const Deferred::Counts& c = Deferred::get().counts();
-        py::dict d;
-        d["calls"] = c.calls, d["lists"] = c.lists;
-        return d;
-      },
-      "Calls that were put off, and lists of them that ran.");
   m.def("set_num_threads", engine::set_num_threads);
   m.def("num_threads", engine::num_threads);
   m.def("renew_kernels", Plan::renew_kernels);

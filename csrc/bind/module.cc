@@ -59,6 +59,7 @@ PYBIND11_MODULE(_core, m) {
   add_trace(m);
   add_program(m);
   add_engine(m);
+  add_bulk(m);
   add_profile(m);
 }
 

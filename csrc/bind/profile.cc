@@ -5,6 +5,7 @@
 
 #include "bind/rules.h"
 #include "bind/submodules.h"
+#include "runtime/deferred.h"
 
 namespace minimx::bind {
 namespace {
@@ -41,7 +42,11 @@ void add(const std::string& kind, const std::string& name, const std::string& no
 void add_profile(py::module_& m) {
   const py::call_guard<py::gil_scoped_release> free;
   m.def("profile_start", profile::start, py::arg("limit"), py::arg("memory"), free);
-  m.def("profile_stop", profile::stop, free);
+  m.def("profile_stop", [] {
+    Deferred::get().run_own();
+    const py::gil_scoped_release release;
+    profile::stop();
+  });
   m.def("profile_running", profile::running);
   m.def("profile_clear", profile::clear, free);
   m.def("profile_dropped", profile::dropped, free);

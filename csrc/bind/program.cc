@@ -1,5 +1,5 @@
 // Programs and kernels for minimx/graph and minimx/rtc.
-#include "runtime/program.h"
+#include "bind/program.h"
 
 #include <pybind11/stl.h>
 
@@ -130,15 +130,19 @@ struct PyProgram {
     std::vector<Array> arrays = arrays_from(ins);
     const size_t bytes = program->total_arena_bytes();
     if (static_alloc && bytes) arena = arena_for(program->device, bytes, arena);
-    const Ref<Storage> place = static_alloc && arena ? *arena : Ref<Storage>();
+    Program::Options options;
+    if (static_alloc && arena) options.arena = *arena;
+    options.fixed = static_alloc && static_shape;
+    options.alone = alone;
     py::list out;
-    for (Array& a : program->run(std::move(arrays), place, name, static_alloc && static_shape, alone))
-      out.append(take(std::move(a)));
+    for (Array& a : program->run(std::move(arrays), name, std::move(options))) out.append(take(std::move(a)));
     return out;
   }
 };
 
 }  // namespace
+
+Ref<const Program> program_of(py::handle x) { return x.cast<PyProgram&>().program; }
 
 void add_program(py::module_& m) {
   py::class_<PyKernelHandle>(m, "Kernel")

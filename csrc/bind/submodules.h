@@ -9,5 +9,6 @@ void add_autograd(pybind11::module_& m);
 void add_trace(pybind11::module_& m);
 void add_program(pybind11::module_& m);
 void add_engine(pybind11::module_& m);
+void add_bulk(pybind11::module_& m);
 void add_profile(pybind11::module_& m);
 }  // namespace minimx::bind

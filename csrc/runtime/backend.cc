@@ -3,6 +3,7 @@
 #include "engine/core.h"
 #include "runtime/deferred.h"
 #include "runtime/profile.h"
+#include "runtime/repeats.h"
 
 namespace minimx {
 namespace {
@@ -70,6 +71,7 @@ Backend& backend_of(Device device) {
 void transfer(const Array& from, const Array& to) {
   if (to.size() == 0) return;
   if (to.device().kind == Device::Kind::kCpu) {
+    Repeats::boundary();
     engine::wait_to_read(from.var());
     engine::wait_to_write(to.var());
     engine::BlockingScope blocking;
@@ -106,6 +108,7 @@ Array on_device(const Array& a, Device device) {
 }
 
 void wait_for(const Array& a) {
+  Repeats::boundary();
   engine::wait_to_read(a.var());
   if (a.device().kind == Device::Kind::kCpu) return;
   a.storage->use_on(StreamKind::kCompute);
@@ -115,6 +118,7 @@ void wait_for(const Array& a) {
 }
 
 void wait_for_all() {
+  Repeats::boundary();
   Deferred::get().run();
   engine::wait_all();
   engine::BlockingScope blocking;

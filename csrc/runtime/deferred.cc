@@ -6,20 +6,11 @@
 #include "engine/core.h"
 #include "engine/trace.h"
 #include "runtime/backend.h"
+#include "runtime/known_lists.h"
 #include "runtime/launch.h"
+#include "runtime/repeats.h"
 
 namespace minimx {
-
-Array CallList::array(int value) const {
-  const Value& v = values[value];
-  Array a;
-  a.storage = slots[v.slot].storage;
-  a.offset = v.offset;
-  a.dtype = v.dtype;
-  a.shape = v.shape;
-  a.strides = v.strides;
-  return a;
-}
 
 Deferred& Deferred::get() {
   static auto* made = new Deferred;  // leaked: arrays may be freed after static destructors ran
@@ -29,6 +20,10 @@ Deferred& Deferred::get() {
 void Storage::settle() const {
   Deferred& deferred = Deferred::get();
   if (slot_ >= 0 && !deferred.runs_here()) deferred.run();
+}
+
+void Storage::make() const {
+  settle();
   if (slot_ != kUnmade) return;
   auto* self = const_cast<Storage*>(this);
   self->acquire(StreamKind::kCompute);
@@ -48,31 +43,26 @@ int Deferred::find(const Array& a) const {
 }
 
 /// True for a value of the list, and for an array that can become one: of memory that nobody else sees.
-bool Deferred::readable(const Array& a) const {
+bool Deferred::readable(const Array& a, bool strided) const {
   const Storage& s = *a.storage;
   if (find(a) >= 0) return true;
-  return s.slot_ == Storage::kNoSlot && a.contiguous() && !s.shared() && !s.pinned() && !s.read_only();
+  return s.slot_ == Storage::kNoSlot && (strided || a.contiguous()) && !s.shared() && !s.pinned() && !s.read_only();
 }
 
 bool Deferred::writable(const Array& a, const OutSpec& out) const {
-  return readable(a) && !a.storage->read_only() && a.dtype == out.dtype && a.shape == out.shape && a.contiguous() &&
-         a.covers_storage();
+  return readable(a, false) && a.dtype == out.dtype && a.shape == out.shape && a.contiguous() && a.covers_storage();
 }
 
-bool Deferred::joins(const Plan& plan, std::span<const Operand> ins, std::span<const Array> into) const {
-  if (!plan.pointwise && !plan.is_view) return false;
-  if (plan.host || plan.random || (plan.is_view && !into.empty())) return false;
+bool Deferred::joins(const Plan& plan, std::span<const Operand> ins, std::span<const Array> into, bool whole) const {
+  if (!whole && ((!plan.pointwise && !plan.is_view) || plan.random)) return false;
+  if (plan.host || (plan.is_view && !into.empty())) return false;
   for (const OutSpec& o : plan.outs)
     if (o.shape.product() == 0) return false;
   for (const Operand& x : ins)
-    if (x.is_array() && !readable(*x.array)) return false;
+    if (x.is_array() && !readable(*x.array, whole)) return false;
   for (size_t i = 0; i < into.size(); ++i) {
     if (!writable(into[i], plan.outs[i])) return false;
-    for (const Operand& x : ins)  // through another view of its memory, which may be written before it is read
-      if (x.is_array() && x.array->storage == into[i].storage &&
-          !(x.array->offset == into[i].offset && x.array->dtype == into[i].dtype && x.array->shape == into[i].shape &&
-            x.array->strides == into[i].strides))
-        return false;
+    if (overlaps(plan, into[i], ins)) return false;
   }
   return true;
 }
@@ -86,16 +76,18 @@ int Deferred::add_slot(const Ref<Storage>& storage, bool promised) {
   return storage->slot_;
 }
 
-int Deferred::add_value(const Array& a, int slot) {
+int Deferred::add_value(const Array& a, int slot, bool external) {
   const int id = static_cast<int>(list_.values.size());
-  list_.values.push_back({slot, list_.slots[slot].newest, a.dtype, a.offset, a.shape, a.strides});
-  list_.slots[slot].newest = id;
+  CallList::Slot& home = list_.slots[slot];
+  list_.values.push_back({slot, home.newest, external, a.dtype, a.offset, a.shape, a.strides});
+  home.newest = id;
+  if (home.first < 0) home.first = id;
   return id;
 }
 
 int Deferred::value_of(const Array& a) {
   int v = find(a);
-  if (v < 0) v = add_value(a, add_slot(a.storage, false));
+  if (v < 0) v = add_value(a, add_slot(a.storage, false), true);
   list_.slots[list_.values[v].slot].last_call = static_cast<int>(list_.calls.size());
   return v;
 }
@@ -144,30 +136,57 @@ void Deferred::add_outputs(CallList::Call& call, std::span<const Operand> ins, s
 }
 
 bool Deferred::call(Plan& plan, Device device, std::span<const Operand> ins, std::vector<Array>& outs,
-                    std::span<const Array> into, int most) {
+                    std::span<const Array> into, bool whole) {
   const auto here = std::this_thread::get_id();
-  if (running_ || engine::runs_at_once() || engine::tracing()) return false;
-  if (!plan.is_view) plan.kernel();  // may let other threads run, and may throw
+  if (running_ || engine::runs_at_once()) return false;
+  if (plan.is_view && ins[0].array->storage->slot_ < 0 && !whole) return false;  // nothing needs to run first
+  const bool known = plan.is_view || plan.kernel();  // may let other threads run, and may throw
   if (running_) return false;
-  const bool ours = list_.calls.empty() || (owner_ == here && list_.device == device);
-  if (!ours) run();
-  const bool view_of_others = plan.is_view && ins[0].array->storage->slot_ < 0;
-  if (view_of_others) return false;  // touches no memory: nothing needs to run first
-  if (!joins(plan, ins, into) || (!plan.is_view && !plan.kernel())) {
-    if (owner_ == here) run();
+  if (!list_.empty() && (owner_ != here || list_.device != device)) return false;
+  if (list_.whole != whole) run();
+  if (!known || !joins(plan, ins, into, whole)) {
+    run();
     return false;
   }
-  owner_ = here;
-  list_.device = device;
+  const int size = whole ? static_cast<int>(Repeats::kMost) : asked(mode());
+  const auto uses_list = [](const Operand& x) { return x.is_array() && x.array->storage->slot_ >= 0; };
+  if (size < 0 && !plan.is_view && !large(plan) && std::ranges::none_of(ins, uses_list)) return false;
+  if (list_.empty()) begin(here, device, whole);
   CallList::Call call;
   call.plan = Ref<Plan>(&plan);
+  call.in_place = !into.empty();
+  if (whole)
+    call.site = mode().repeats->site();
+  else if (!plan.is_view && rules().site)
+    call.site = rules().site();
   outs.clear();
   add_args(call, ins);
   add_outputs(call, ins, outs, into);
+  list_.kernels += !plan.is_view;
+  list_.random |= plan.random;
   list_.calls.push_back(std::move(call));
   ++counts_.calls;
-  if (list_.calls.size() >= static_cast<size_t>(most)) run();
+  if (list_.calls.size() >= static_cast<size_t>(size < 0 ? kDefaultSize : size))
+    run();
+  else if (!whole)
+    waiting_.store(lists_ << 16 | list_.calls.size(), std::memory_order_relaxed);
   return true;
+}
+
+bool Deferred::copy(const Array& from, const Array& to) {
+  if (!list_.whole || !from.storage->waits()) return false;
+  const Operand x(from);
+  const Ref<Plan> plan(&plan_for(*core_ops().copy, nullptr, {&x, 1}));
+  std::vector<Array> outs;
+  return call(*plan, from.device(), {&x, 1}, outs, {&to, 1}, true);
+}
+
+void Deferred::begin(std::thread::id owner, Device device, bool whole) {
+  owner_ = owner;
+  list_.device = device;
+  list_.whole = whole;
+  ++lists_;
+  if (begun_ && !whole) begun_();
 }
 
 // ---- running ------------------------------------------------------------------------------------------------------
@@ -178,20 +197,62 @@ void Deferred::wait_for_runner() {
   done_.wait(lock, [&] { return !running_.load(); });
 }
 
+/// Where a list is to change over to its Program with this run, that must be there. Others may run the list meanwhile.
+void Deferred::wait_for_compiler() {
+  for (uint64_t number = lists_; !running_ && list_.whole && number == lists_;) {
+    const std::shared_ptr<KnownList> known = KnownLists::get().awaited(list_);
+    if (!known) return;
+    known->wait();
+  }
+}
+
 void Deferred::run() {
   if (running_ && !runs_here()) wait_for_runner();
-  if (running_ || list_.slots.empty()) return;
+  wait_for_compiler();
+  if (running_ || list_.empty()) return;
   CallList list = std::exchange(list_, {});
+  waiting_.store(0, std::memory_order_relaxed);
   runner_ = std::this_thread::get_id();
   running_ = true;
   ++counts_.lists;
-  for (size_t i = 0; i < list.calls.size(); ++i) run_call(list, i);
+  if (!run_as_program(list))
+    for (size_t i = 0; i < list.calls.size(); ++i) run_call(list, i);
   for (CallList::Slot& slot : list.slots) leave(slot);
   {
     std::lock_guard lock(mutex_);
     running_ = false;
   }
   done_.notify_all();
+}
+
+void Deferred::run_list(uint64_t number) {
+  if (waiting() == number) run();
+}
+
+/// False, with nothing done, where there is no Program for the list, or no memory for its results all at once.
+bool Deferred::run_as_program(CallList& list) {
+  const std::vector<int> live = list.live();
+  KnownList* known = KnownLists::get().ready(list, live);
+  if (!known) return false;
+  try {
+    const Ref<const Program> program = known->program;
+    Program::Options options;
+    options.fixed = list.whole;
+    if (list.whole) options.arena = known->arena_for(*program);
+    options.site = list.calls.front().site;
+    std::vector<Array> ins, outs;
+    for (int v : list.externals()) ins.push_back(list.array(v));
+    allocating_operator = "bulk";
+    for (int v : live) {
+      outs.push_back(list.array(v));
+      outs.back().storage->acquire(StreamKind::kCompute);
+    }
+    options.outs = std::move(outs);
+    program->run(std::move(ins), "bulk", std::move(options));
+    return true;
+  } catch (const Error&) {  // before anything was queued: what fails later poisons its results
+    return false;
+  }
 }
 
 void Deferred::leave(CallList::Slot& slot) {
@@ -211,6 +272,7 @@ void Deferred::run_call(CallList& list, size_t i) {
       writes.push_back(list.slots[list.values[list.outs[call.first_out + k]].slot].storage.get());
     engine::PushInfo info;
     info.name = call.plan->op->name.c_str();
+    info.site = call.site;
     engine::push([error = std::current_exception()] { std::rethrow_exception(error); }, {}, writes, info);
   }
   const auto let_go = [&](int value) {
@@ -238,10 +300,9 @@ void Deferred::launch_call(CallList& list, const CallList::Call& call) {
   allocating_operator = plan.op->name.c_str();
   for (int k = 0; k < call.out_count; ++k) {
     outs.push_back(list.array(list.outs[call.first_out + k]));
-    Storage& s = *outs.back().storage;
-    if (!s.data_) s.acquire(StreamKind::kCompute);
+    if (Storage& s = *outs.back().storage; !s.data_) s.acquire(StreamKind::kCompute);
   }
-  launch(plan.kernel(), plan.op->name.c_str(), ins, plan.casts, outs);
+  launch_plan(plan, ins, outs, call.site);
 }
 
 }  // namespace minimx

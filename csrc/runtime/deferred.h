@@ -1,8 +1,8 @@
-// Deferred: operator calls that are put off into one list and run later, one by one, as if they had never been put off.
-// The list is what graph/bulk.py compiles; that it runs as one Program is not here yet.
+// Deferred: operator calls that are put off into one list and run later: as one Program if such a list is known
+// (known_lists.h), else one by one, as if they had never been put off.
 //
-// What is not here: which lists are worth compiling into what (minimx/graph/bulk.py), and the engine's own bulks, which
-// gather operators for its worker (engine/bulk.h). Essay: docs/engine.md, "Bulk fusion and replay".
+// What is not here: how a list becomes a Program (minimx/graph/bulk.py), and the engine's own bulks, which gather
+// operators for its worker (engine/bulk.h). Essay: docs/engine.md, "Bulk fusion".
 //
 // invariant: all of it happens under Python's lock. There is one list for the process, of calls of one thread on one
 // device. Other threads never add to it; they run it when they need what it makes.
@@ -19,47 +19,10 @@
 #include <thread>
 #include <vector>
 
+#include "runtime/call_list.h"
 #include "runtime/invoke.h"
-#include "runtime/plan.h"
 
 namespace minimx {
-
-/// Calls, and the values between them. A value is what an array of some type, shape and place in a storage shows: of
-/// one that was there before the list (external), or that a call made. Equal places are one value, whoever made the
-/// array. A call that writes in place writes to the value it is given.
-struct CallList {
-  struct Slot {
-    Ref<Storage> storage;   // null once a run has no more need of it
-    int newest = -1;        // the last value that lies in it; Value::older leads to the others
-    int last_call = -1;     // that uses it
-    bool promised = false;  // made by the list: its memory is not there yet
-  };
-  struct Value {
-    int slot, older;
-    DType dtype;
-    int64_t offset;
-    Dims shape, strides;
-  };
-  struct Arg {
-    Operand::Kind kind = Operand::Kind::kNone;
-    int value = -1;
-    Scalar scalar;
-  };
-  struct Call {
-    Ref<Plan> plan;
-    int first_arg, arg_count;  // in `args`
-    int first_out, out_count;
-  };
-  std::vector<Slot> slots;
-  std::vector<Value> values;
-  std::vector<Arg> args;
-  std::vector<int> outs;  // values
-  std::vector<Call> calls;
-  Device device;
-
-  /// The array that shows a value.
-  Array array(int value) const;
-};
 
 class Deferred {
  public:
@@ -67,31 +30,62 @@ class Deferred {
     uint64_t calls = 0;  // put off
     uint64_t lists = 0;  // run
   };
-  /// Calls that may be put off together, by default, on a GPU. On the CPU none are unless the user asks.
+  /// How many calls are put off together at most, where the user has not said.
   static constexpr int kDefaultSize = 32;
   static Deferred& get();
-  /// How many calls of this thread may be put off together on a device; below 2: none.
-  static int most(const Mode& m, Device device) {
-    return m.bulk ? m.bulk : device.kind == Device::Kind::kGpu ? kDefaultSize : 0;
+  /// Whether a call is one for call(). Where nobody has asked for it, only large pointwise operators of the CPU are put
+  /// off, and what comes after them is looked at. `m`: the mode of this thread.
+  bool considers(const Mode& m, Plan& plan, Device device) const {
+    if (const int size = asked(m); size >= 0) return size > 1;
+    if (!list_.empty()) return true;
+    return device.kind == Device::Kind::kCpu && plan.pointwise && large(plan);
   }
+  /// The number of a thread that has none of its own; -1: what is best.
+  int default_size() const { return default_size_; }
+  void set_default_size(int size) { default_size_ = size; }
 
   /// Puts a call off, if it is one that can be: then `outs` are arrays that it will write. Else what this thread has
   /// put off runs, for the call comes after that, and the answer is false. `into`: arrays to write to, checked.
+  /// `whole`: the call is part of a sequence that repeats itself, and of any kind.
   bool call(Plan& plan, Device device, std::span<const Operand> ins, std::vector<Array>& outs,
-            std::span<const Array> into, int most);
+            std::span<const Array> into, bool whole);
   /// Runs what is put off, if anything is. Waits for another thread that does.
   void run();
+  /// Runs what this thread has put off.
+  void run_own() {
+    if (!list_.empty() && owner_ == std::this_thread::get_id()) run();
+  }
+  /// Puts a copy off, if `from` is made by a sequence that repeats itself. It is not a call of the sequence.
+  bool copy(const Array& from, const Array& to);
+  /// Runs it first if it draws numbers: somebody else is about to.
+  void before_draw() {
+    if (list_.random) [[unlikely]]
+      run();
+  }
+  /// Runs it if it is what waiting() called `number`, or does nothing.
+  void run_list(uint64_t number);
+  /// Changes with every call of a list that should not wait for long; 0 where there is none. Any thread may ask.
+  uint64_t waiting() const { return waiting_.load(std::memory_order_relaxed); }
+  /// Called when a list begins: somebody may see to it that it does not wait for long.
+  void set_begun(void (*f)()) { begun_ = f; }
 
   const Counts& counts() const { return counts_; }
 
  private:
   friend class Storage;
 
-  bool joins(const Plan& plan, std::span<const Operand> ins, std::span<const Array> into) const;
-  bool readable(const Array& a) const;
+  static bool large(Plan& plan) {
+    const KernelPtr& kernel = plan.kernel();
+    return kernel && kernel->cost_ns() >= engine::inline_threshold_ns();
+  }
+  int asked(const Mode& m) const { return m.bulk >= 0 ? m.bulk : default_size_; }
+
+  bool joins(const Plan& plan, std::span<const Operand> ins, std::span<const Array> into, bool whole) const;
+  bool readable(const Array& a, bool strided) const;
   bool writable(const Array& a, const OutSpec& out) const;
+  void begin(std::thread::id owner, Device device, bool whole);
   int find(const Array& a) const;
-  int add_value(const Array& a, int slot);
+  int add_value(const Array& a, int slot, bool external = false);
   int add_slot(const Ref<Storage>& storage, bool promised);
   int value_of(const Array& a);
   void add_args(CallList::Call& call, std::span<const Operand> ins);
@@ -101,6 +95,8 @@ class Deferred {
   /// Waits while another thread runs a list.
   void wait_for_runner();
   bool runs_here() const { return running_ && runner_ == std::this_thread::get_id(); }
+  void wait_for_compiler();
+  bool run_as_program(CallList& list);
   void run_call(CallList& list, size_t i);
   void launch_call(CallList& list, const CallList::Call& call);
   static void leave(CallList::Slot& slot);
@@ -111,6 +107,10 @@ class Deferred {
   std::thread::id runner_;
   std::mutex mutex_;  // of running_ for those who wait, without Python's lock
   std::condition_variable done_;
+  int default_size_ = -1;
+  uint64_t lists_ = 0;  // begun so far
+  std::atomic<uint64_t> waiting_{0};
+  void (*begun_)() = nullptr;
   Counts counts_;
 };
 

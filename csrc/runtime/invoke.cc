@@ -7,6 +7,7 @@
 #include "runtime/backend.h"
 #include "runtime/deferred.h"
 #include "runtime/launch.h"
+#include "runtime/repeats.h"
 #include "runtime/tape.h"
 #include "runtime/trace.h"
 
@@ -21,35 +22,12 @@ std::atomic<int8_t> g_low{Mode::kOff};
                                      got.shape.str() + ". Pass an array of that shape, or none.");
 }
 
-/// True if writing `into` could change an operand before it is read.
-bool overlaps(const Plan& plan, const Array& into, std::span<const Operand> ins) {
-  for (const Operand& x : ins) {
-    if (!x.is_array() || x.array->storage.get() != into.storage.get()) continue;
-    bool same = x.array->offset == into.offset && x.array->dtype == into.dtype && x.array->shape == into.shape &&
-                x.array->strides == into.strides;
-    if (!same || !plan.pointwise) return true;
-  }
-  return false;
-}
-
 Array view_of(const Plan& plan, const Array& x) {
   Array v = x.detached();
   v.shape = plan.outs[0].shape;
   v.strides = plan.view_strides;
   v.offset += plan.view_offset;
   return v;
-}
-
-void run_plan(Plan& plan, std::span<const Operand> ins, std::vector<Array>& outs) {
-  const KernelPtr& kernel = plan.kernel();
-  bool nothing = std::ranges::all_of(outs, [](const Array& o) { return o.size() == 0; });
-  if (nothing || !kernel) return;
-  uint64_t state[4];
-  if (plan.random) {
-    RandomState& r = random_state();
-    state[0] = r.seed, state[1] = r.call++, state[2] = state[3] = 0;
-  }
-  launch(kernel, plan.op->name.c_str(), ins, plan.casts, outs, plan.random ? state : nullptr);
 }
 
 /// Results go to arrays of the caller: directly where the kernel can write there, else through a temporary.
@@ -69,7 +47,7 @@ void run_into(Plan& plan, std::span<const Operand> ins, std::vector<Array>& outs
   if (plan.is_view)
     outs[0] = view_of(plan, *ins[0].array);
   else
-    run_plan(plan, ins, outs);
+    launch_plan(plan, ins, outs);
   for (size_t i = 0; i < outs.size(); ++i) {
     if (!direct) {
       copy_into(outs[i], into[i]);
@@ -180,6 +158,7 @@ CoreOps& core_ops() {
 
 RandomState& random_state() {
   static RandomState state;
+  Deferred::get().before_draw();
   return state;
 }
 
@@ -199,6 +178,28 @@ Plan& plan_for(Op& op, const AttrSet* attrs, std::span<const Operand> ins) {
   Plan& p = *plan;
   op.insert(attrs, s, std::move(plan));
   return p;
+}
+
+bool overlaps(const Plan& plan, const Array& into, std::span<const Operand> ins) {
+  for (const Operand& x : ins) {
+    if (!x.is_array() || x.array->storage.get() != into.storage.get()) continue;
+    bool same = x.array->offset == into.offset && x.array->dtype == into.dtype && x.array->shape == into.shape &&
+                x.array->strides == into.strides;
+    if (!same || !plan.pointwise) return true;
+  }
+  return false;
+}
+
+void launch_plan(Plan& plan, std::span<const Operand> ins, std::vector<Array>& outs, const profile::Text& site) {
+  const KernelPtr& kernel = plan.kernel();
+  bool nothing = std::ranges::all_of(outs, [](const Array& o) { return o.size() == 0; });
+  if (nothing || !kernel) return;
+  uint64_t state[4];
+  if (plan.random) {
+    RandomState& r = random_state();
+    state[0] = r.seed, state[1] = r.call++, state[2] = state[3] = 0;
+  }
+  launch(kernel, plan.op->name.c_str(), ins, plan.casts, outs, plan.random ? state : nullptr, site);
 }
 
 void invoke(Op& op, const AttrSet* attrs, std::span<const Operand> ins, std::vector<Array>& outs,
@@ -228,9 +229,11 @@ void invoke(Op& op, const AttrSet* attrs, std::span<const Operand> ins, std::vec
     plan = &plan_for(op, attrs, used);
     hold = Ref<Plan>(plan);
   }
-  const int most = Deferred::most(m, device);
+  Deferred& deferred = Deferred::get();
+  const bool expected = m.repeats && m.repeats->next(plan);
+  const bool may_wait = expected || deferred.considers(m, *plan, device);
   if (into.empty()) {
-    if (most > 1 && Deferred::get().call(*plan, device, used, outs, into, most)) {
+    if (may_wait && deferred.call(*plan, device, used, outs, into, expected)) {
       if (m.recording) record(*plan, used, outs);
       return;
     }
@@ -240,7 +243,7 @@ void invoke(Op& op, const AttrSet* attrs, std::span<const Operand> ins, std::vec
       outs.push_back(view_of(*plan, *used[0].array));
     } else {
       for (const OutSpec& o : plan->outs) outs.push_back(Array::empty(o.shape, o.dtype, device));
-      run_plan(*plan, used, outs);
+      launch_plan(*plan, used, outs);
     }
   } else {
     if (into.size() != plan->outs.size())
@@ -259,7 +262,7 @@ void invoke(Op& op, const AttrSet* attrs, std::span<const Operand> ins, std::vec
                     op.name +
                         ": expected no in-place write to a variable while recording, got one to an array with "
                         "attach_grad(). Write outside autograd.record(), or to a copy.");
-    if (most < 2 || !Deferred::get().call(*plan, device, used, outs, into, most)) run_into(*plan, used, outs, into);
+    if (!may_wait || !deferred.call(*plan, device, used, outs, into, expected)) run_into(*plan, used, outs, into);
   }
   if (m.recording) record(*plan, used, outs);
 }

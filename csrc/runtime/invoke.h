@@ -5,18 +5,22 @@
 #include <span>
 
 #include "runtime/plan.h"
+#include "runtime/profile.h"
 
 namespace minimx {
+
+class Repeats;
 
 /// Per-thread modes, as set by mx.autograd and by tracing.
 struct Mode {
   bool recording = false;
   bool training = false;
-  Trace* trace = nullptr;   // borrowed; set while a graph is traced on this thread
-  Device device;            // where operators without array operands put their results
-  int8_t low = kInherited;  // mixed precision: the low DType, kOff, or what set_low_type() said for all threads
-  bool frees = false;       // inside a backward pass that frees what it has walked
-  int bulk = 0;             // calls that are put off together (deferred.h); 0: what the device has by default
+  Trace* trace = nullptr;      // borrowed; set while a graph is traced on this thread
+  Device device;               // where operators without array operands put their results
+  int8_t low = kInherited;     // mixed precision: the low DType, kOff, or what set_low_type() said for all threads
+  bool frees = false;          // inside a backward pass that frees what it has walked
+  int bulk = -1;               // calls that are put off together (deferred.h), or -1: by default
+  Repeats* repeats = nullptr;  // where the thread's repeated calls are put off (repeats.h)
 
   static constexpr int8_t kOff = -1, kInherited = -2;
 };
@@ -32,6 +36,12 @@ int8_t low_type();
 /// tape.
 void invoke(Op& op, const AttrSet* attrs, std::span<const Operand> ins, std::vector<Array>& outs,
             std::span<const Array> into = {});
+
+/// True if writing `into` could change an operand before it is read.
+bool overlaps(const Plan& plan, const Array& into, std::span<const Operand> ins);
+/// Runs a plan's kernel on operands and outputs as it wants them, or queues it. `site`: the user's line if that is
+/// known already, else null.
+void launch_plan(Plan& plan, std::span<const Operand> ins, std::vector<Array>& outs, const profile::Text& site = {});
 
 /// Single-output convenience.
 Array invoke1(Op& op, const AttrSet* attrs, std::initializer_list<Operand> ins);

@@ -87,7 +87,8 @@ void run_here(const Kernel& kernel, void* const* data, Device device, const char
 }
 
 void push_queued(const KernelPtr& kernel, const char* name, std::span<const Operand> ins,
-                 std::span<const int8_t> scalar_types, std::span<const Array> outs, const uint64_t* state) {
+                 std::span<const int8_t> scalar_types, std::span<const Array> outs, const uint64_t* state,
+                 const profile::Text& site) {
   auto q = std::make_unique<Queued>();
   q->kernel = kernel;
   q->name = name;
@@ -120,7 +121,7 @@ void push_queued(const KernelPtr& kernel, const char* name, std::span<const Oper
   info.name = name;
   info.cost_ns = kernel->cost_ns();
   info.bytes = bytes;
-  info.site = rules().site ? rules().site() : nullptr;
+  info.site = site ? site : rules().site ? rules().site() : nullptr;
   engine::push([q = std::move(q)] { run_here(*q->kernel, q->data.data(), q->device, q->name, q->keep); }, reads, writes,
                info);
 }
@@ -148,10 +149,11 @@ void* thread_workspace(size_t bytes) {
 }
 
 void launch(const KernelPtr& kernel, const char* name, std::span<const Operand> ins,
-            std::span<const int8_t> scalar_types, std::span<const Array> outs, const uint64_t* state) {
+            std::span<const int8_t> scalar_types, std::span<const Array> outs, const uint64_t* state,
+            const profile::Text& site) {
   bool fits = ins.size() + outs.size() + 1 <= kInlineOperands;
   if (!fits || kernel->cost_ns() >= engine::inline_threshold_ns())
-    return push_queued(kernel, name, ins, scalar_types, outs, state);
+    return push_queued(kernel, name, ins, scalar_types, outs, state, site);
   Operands a;
   if (state) a.data[a.n++] = const_cast<uint64_t*>(state);
   for (size_t i = 0; i < ins.size(); ++i) {
@@ -170,7 +172,7 @@ void launch(const KernelPtr& kernel, const char* name, std::span<const Operand> 
     a.uses[a.n_uses++] = o.storage.get();
   }
   auto run = engine::try_inline({a.reads, static_cast<size_t>(a.n_reads)}, {a.writes, static_cast<size_t>(a.n_writes)});
-  if (!run) return push_queued(kernel, name, ins, scalar_types, outs, state);
+  if (!run) return push_queued(kernel, name, ins, scalar_types, outs, state, site);
   run_here(*kernel, a.data, outs[0].device(), name, std::span(a.uses, static_cast<size_t>(a.n_uses)));
   // What it throws surfaces here and now: nothing needs to be poisoned.
 }

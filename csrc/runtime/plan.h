@@ -97,7 +97,7 @@ class Plan : public RefCounted {
   /// The bound kernel; null for views. Made on first use, as a traced plan never needs one, and anew when the number of
   /// threads has changed, for oneDNN's primitives keep the one they were made for, or after renew_kernels().
   const KernelPtr& kernel() {
-    const int64_t now = generation_.load(std::memory_order_relaxed) << 32 | engine::num_threads();
+    const int64_t now = kernel_epoch();
     if (made_at_ != now && make_kernel_) {
       KernelPtr made = make_kernel_();  // may let other threads run meanwhile
       if (made_at_ != now) kernel_ = std::move(made);
@@ -105,6 +105,8 @@ class Plan : public RefCounted {
     }
     return kernel_;
   }
+  /// Changes when kernels have to be made anew.
+  static int64_t kernel_epoch() { return generation_.load(std::memory_order_relaxed) << 32 | engine::num_threads(); }
   /// All plans make their kernels anew when they next need them: settings that kernels keep have changed.
   static void renew_kernels() { generation_.fetch_add(1, std::memory_order_relaxed); }
   void set_kernel(std::function<KernelPtr()> make) { make_kernel_ = std::move(make); }
@@ -114,7 +116,7 @@ class Plan : public RefCounted {
 
  private:
   KernelPtr kernel_;
-  int64_t made_at_ = 0;  // the generation and engine::num_threads() when it was made
+  int64_t made_at_ = 0;  // the epoch when it was made
   static inline std::atomic<int64_t> generation_{0};
   std::function<KernelPtr()> make_kernel_;
 };

@@ -9,6 +9,7 @@
 #include "runtime/fused.h"
 #include "runtime/invoke.h"
 #include "runtime/launch.h"
+#include "runtime/repeats.h"
 
 namespace minimx {
 namespace {
@@ -247,9 +248,10 @@ Ref<Storage> Program::tray_of(std::span<const Array> ins) const {
   return ins[tray->first].storage;
 }
 
-std::vector<Array> Program::run(std::vector<Array> ins, const Ref<Storage>& static_arena, const char* name, bool fixed,
-                                size_t alone) const {
+std::vector<Array> Program::run(std::vector<Array> ins, const char* name, Options options) const {
   check_inputs(ins);
+  const bool counted = options.outs.has_value();
+  if (!counted) Repeats::boundary();
   auto c = std::make_unique<Call>();
   std::vector<engine::Var*> reads, writes;
   const Device home = device.kind == Device::Kind::kCpu && !ins.empty() ? ins[0].device() : device;
@@ -267,24 +269,29 @@ std::vector<Array> Program::run(std::vector<Array> ins, const Ref<Storage>& stat
       a = contiguous(a);
     reads.push_back(a.var());
     if (written[i]) writes.push_back(a.var());
-    if (written[i]) a.storage->bump_version();
+    if (written[i] && !counted) a.storage->bump_version();
   }
   c->ins = std::move(ins);
   if (tray && !tray->made) c->tray = tray_of(c->ins);
   if (c->tray) writes.push_back(c->tray.get());
-  make_outputs(*c, home, fixed && device.kind == Device::Kind::kGpu ? alone : outputs.size());
+  if (options.outs)
+    c->outs = std::move(*options.outs);
+  else
+    make_outputs(*c, home, options.fixed && device.kind == Device::Kind::kGpu ? options.alone : outputs.size());
   for (const Array& o : c->outs) {
     if (writes.empty() || writes.back() != o.var()) writes.push_back(o.var());
     bytes += o.bytes();
   }
   const size_t scratch = total_arena_bytes();
-  c->arena = static_arena || !scratch ? static_arena : Storage::allocate(scratch, device);
-  c->fixed = fixed && (static_arena || !scratch);
-  if (static_arena) writes.push_back(static_arena.get());
-  RandomState& random = random_state();
-  c->seed = random.seed;
-  c->first_call = random.call;
-  random.call += random_steps_;
+  c->arena = options.arena || !scratch ? options.arena : Storage::allocate(scratch, device);
+  c->fixed = options.fixed && (options.arena || !scratch);
+  if (options.arena) writes.push_back(options.arena.get());
+  if (random_steps_) {
+    RandomState& random = random_state();
+    c->seed = random.seed;
+    c->first_call = random.call;
+    random.call += random_steps_;
+  }
   c->program = Ref<const Program>(this);
   std::vector<Array> outs = c->outs;
   engine::PushInfo info;
@@ -293,7 +300,7 @@ std::vector<Array> Program::run(std::vector<Array> ins, const Ref<Storage>& stat
   info.cost_ns = cost_ns_ < kInlineProgramNs ? largest_ns_ : cost_ns_;
   info.bytes = bytes;
   const bool sited = info.cost_ns >= engine::inline_threshold_ns() || engine::tracing();
-  info.site = sited && rules().site ? rules().site() : nullptr;
+  info.site = options.site ? options.site : sited && rules().site ? rules().site() : nullptr;
   engine::push(
       [c = std::move(c)] {
         profile::note_program();

@@ -60,11 +60,15 @@ class Program : public RefCounted {
   const std::vector<Step>& steps() const { return steps_; }
   double cost_ns() const { return cost_ns_; }
 
-  /// Queues a run, or runs at once if it is small and nothing is pending. `arena` is memory for intermediates to reuse
-  /// (static_alloc), or null. `name` must outlive the run. `fixed`: the run may be captured as a device graph, which
-  /// takes an arena to reuse; then outputs from number `alone` on are parts of one block, so that addresses repeat.
-  std::vector<Array> run(std::vector<Array> ins, const Ref<Storage>& arena, const char* name, bool fixed = false,
-                         size_t alone = 0) const;
+  struct Options {
+    Ref<Storage> arena{};  // memory for intermediates to reuse (static_alloc)
+    bool fixed = false;    // the run may be captured as a device graph, which takes an arena to reuse; then outputs
+    size_t alone = 0;      // from this number on are parts of one block, so that addresses repeat
+    std::optional<std::vector<Array>> outs{};  // to write to; who gives them has counted all writes (Storage::version)
+    profile::Text site{};                      // the user's line, if it is not the one that is running
+  };
+  /// Queues a run, or runs at once if it is small and nothing is pending. `name` must outlive the run.
+  std::vector<Array> run(std::vector<Array> ins, const char* name, Options options) const;
   /// Nanoseconds that each step takes: the middle one of `repeats` runs of all steps in order, after one that is not
   /// counted, on copies of the inputs that steps write to. Waits for all other work first; none should follow
   /// meanwhile.

@@ -44,15 +44,17 @@ class Storage : public engine::Var {
   /// has memory, so their threads, which are without Python's lock, never get into that.
   void* data() const {
     if (!data_) [[unlikely]]
-      settle();
+      make();
     return data_;
   }
   /// Runs the deferred calls first if they read or write the block. Asked for under Python's lock.
   engine::Var* var() {
-    if (slot_ != kNoSlot) [[unlikely]]
+    if (slot_ >= 0) [[unlikely]]
       settle();
     return this;
   }
+  /// Deferred calls read or write the block.
+  bool waits() const { return slot_ >= 0; }
   /// Owners other than the list of deferred calls.
   uint32_t holders() const { return use_count() - (slot_ >= 0 ? 1 : 0); }
   /// As asked for; the block may be larger.
@@ -68,7 +70,9 @@ class Storage : public engine::Var {
   uint32_t version() const { return version_.load(std::memory_order_relaxed); }
   void bump_version() { version_.fetch_add(1, std::memory_order_relaxed); }
   /// Others who see the memory may write to it without counting: it is theirs, or it is lent to them.
-  bool shared() const { return done_ || lent_.load(std::memory_order_relaxed) > 0; }
+  bool shared() const { return (done_ && !private_) || lent_.load(std::memory_order_relaxed) > 0; }
+  /// Borrowed memory that nobody else uses any more.
+  void set_private() { private_ = true; }
   void lend() {
     var();
     lent_.fetch_add(1, std::memory_order_relaxed);
@@ -93,13 +97,14 @@ class Storage : public engine::Var {
   Storage() = default;
   void acquire(StreamKind home);
   void settle() const;  // deferred.cc
+  void make() const;
   void follow(uint8_t streams, StreamKind stream);
   void give_back_borrowed() noexcept;
 
   void* data_ = nullptr;
   size_t bytes_ = 0, block_bytes_ = 0;
   Device device_;
-  bool read_only_ = false, pinned_ = false;
+  bool read_only_ = false, pinned_ = false, private_ = false;
   // Its place in the list of deferred calls that reads or writes it (deferred.h), or kNoSlot. kUnmade: the call that
   // should have written it failed before there was memory. Changed under Python's lock only.
   int slot_ = kNoSlot;

@@ -9,6 +9,7 @@
 #include <unordered_set>
 
 #include "runtime/backend.h"
+#include "runtime/deferred.h"
 #include "runtime/invoke.h"
 
 namespace minimx {
@@ -330,6 +331,7 @@ class Walk {
       if (create_) to = sum[0];
     } else if (create_) {
       to = g;
+    } else if (Deferred::get().copy(g, to)) {  // with the rest of the sequence, the same way every time
     } else if (g.storage->holders() == 2 && to.storage->holders() == 1 && g.contiguous() && g.dtype == to.dtype &&
                g.offset == 0 && g.shape == to.shape) {
       to.storage = g.storage;  // nobody else sees either block (the walk holds one reference): no copy

@@ -2,7 +2,7 @@
 
 The calls come from csrc/runtime/deferred.h, which says when they are put off, and goes on running equal lists one by
 one until their Program is there. Here they become a Graph, of values instead of memory that is written to, get the
-passes that a hybridized step gets (step.py), and are lowered. Essay: docs/engine.md, "Bulk fusion and replay".
+passes that a hybridized step gets (step.py), and are lowered. Essay: docs/engine.md, "Bulk fusion".
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from .. import rtc
 from ..errors import GraphError
+from ..ndarray import _core
 from ..ops.table import OPS, Spec
 from .compile import cleaned, finished
 from .ir import Graph, Node, Value
@@ -195,6 +197,7 @@ class Compiler:
 
     def work(self) -> None:
         """The thread."""
+        _core.set_bulk_size(0)
         while True:
             with self.changed:
                 self.busy = False
@@ -211,6 +214,7 @@ class Compiler:
         program = None
         try:
             program = program_of(externals, calls, live, gpu)
+            rtc.wait()
         except Exception as error:  # this thread has nobody to raise to
             if not self.closing:
                 warn(calls, error)

@@ -1,0 +1,77 @@
+#include "runtime/known_lists.h"
+
+#include <chrono>
+#include <thread>
+
+#include "engine/core.h"
+
+namespace minimx {
+
+KnownLists& KnownLists::get() {
+  static auto* made = new KnownLists;  // leaked: lists may run after static destructors ran
+  return *made;
+}
+
+KnownList& KnownLists::find(const CallList& list) {
+  std::vector<uint64_t> words = list.signature();
+  uint64_t hash = words.size();
+  for (uint64_t w : words) {
+    hash = (hash ^ w) * 0x9e3779b97f4a7c15ull;
+    hash ^= hash >> 29;
+  }
+  for (const auto& known : known_[hash])
+    if (known->words == words) return *known;
+  if (size_ >= kMaxLists) clear();
+  auto made = std::make_shared<KnownList>();
+  made->words = std::move(words);
+  for (const CallList::Call& c : list.calls) made->plans.push_back(c.plan);
+  ++size_;
+  return *known_[hash].emplace_back(std::move(made));
+}
+
+void KnownLists::clear() {
+  known_.clear();
+  size_ = 0;
+}
+
+KnownList* KnownLists::ready(const CallList& list, std::span<const int> live) {
+  if (!compiler_ || list.kernels < 2) return nullptr;
+  const std::shared_ptr<KnownList> known = find(list).shared_from_this();
+  if (++known->runs >= kAskAt && !known->asked) {
+    known->asked = true;
+    compiler_(list, live, known);
+  }
+  if (list.whole && known->runs < kChangeAt) return nullptr;
+  if (!known->program) return nullptr;
+  ++counts_.programs;
+  return known.get();
+}
+
+std::shared_ptr<KnownList> KnownLists::awaited(const CallList& list) {
+  if (!compiler_ || list.kernels < 2) return nullptr;
+  KnownList& known = find(list);
+  return known.asked && !known.answered && known.runs + 1 >= kChangeAt ? known.shared_from_this() : nullptr;
+}
+
+void KnownList::wait() {
+  for (int i = 0; !answered && i < 60'000; ++i) {
+    engine::BlockingScope blocking;
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  answered = true;
+}
+
+const Ref<Storage>& KnownList::arena_for(const Program& p) {
+  const size_t bytes = p.total_arena_bytes();
+  if (bytes && !arena_) arena_ = Storage::allocate(bytes, p.device);
+  return arena_;
+}
+
+void KnownLists::answer(KnownList& known, Ref<const Program> program) {
+  if (known.answered) return;  // too late
+  known.answered = true;
+  if (program) ++counts_.compiled;
+  known.program = std::move(program);
+}
+
+}  // namespace minimx

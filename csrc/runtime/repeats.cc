@@ -1,0 +1,89 @@
+#include "runtime/repeats.h"
+
+#include <algorithm>
+#include <atomic>
+#include <memory>
+
+#include "runtime/deferred.h"
+#include "runtime/invoke.h"
+
+namespace minimx {
+namespace {
+
+constexpr size_t kForerunners = 256;  // remembered before all are forgotten: a bound
+constexpr size_t kFollowers = 4;      // of one: the seldom ones go
+
+std::atomic<bool> g_by_default{false};
+thread_local std::unique_ptr<Repeats> t_repeats;
+thread_local bool t_asked = false;
+
+uint64_t mixed(uint64_t hash, const Plan* plan) {
+  hash = (hash ^ reinterpret_cast<uintptr_t>(plan)) * 0x9e3779b97f4a7c15ull;
+  return hash ^ hash >> 29;
+}
+
+}  // namespace
+
+Repeats* Repeats::enable(bool on) {
+  t_asked = true;
+  t_repeats = on ? std::make_unique<Repeats>() : nullptr;
+  return mode().repeats = t_repeats.get();
+}
+
+void Repeats::enable_by_default(bool on) { g_by_default.store(on, std::memory_order_relaxed); }
+
+bool Repeats::enabled() { return t_asked ? t_repeats != nullptr : g_by_default.load(std::memory_order_relaxed); }
+
+void Repeats::boundary() {
+  if (Repeats* r = mode().repeats) return r->end();
+  if (!t_asked && g_by_default.load(std::memory_order_relaxed)) enable(true);
+}
+
+void Repeats::end() {
+  if (now_.empty()) return;
+  if (after_.size() > kForerunners) after_.clear();
+  if (now_.size() <= kMost) {
+    std::vector<Sequence>& all = after_[before_];
+    auto same = std::ranges::find(all, hash_, &Sequence::hash);
+    if (same == all.end()) {
+      if (all.size() == kFollowers) all.erase(std::ranges::min_element(all, {}, &Sequence::seen));
+      same = all.insert(all.end(), Sequence{hash_, now_, {}});
+    }
+    ++same->seen;
+  }
+  before_ = hash_;
+  hash_ = 0;
+  expected_ = nullptr;
+  now_.clear();
+}
+
+Repeats::Sequence* Repeats::candidate() {
+  const auto found = after_.find(before_);
+  if (found == after_.end()) return nullptr;
+  for (Sequence& s : found->second)
+    if (s.likely() && s.plans.size() >= now_.size() && std::equal(now_.begin(), now_.end(), s.plans.begin())) return &s;
+  return nullptr;
+}
+
+bool Repeats::next(const Plan* plan) {
+  hash_ = mixed(hash_, plan);
+  if (now_.size() <= kMost) now_.push_back(plan);
+  if (now_.size() == 1) {
+    expected_ = candidate();
+  } else if (expected_ && (now_.size() > expected_->plans.size() || expected_->plans[now_.size() - 1] != plan)) {
+    ++expected_->missed;
+    expected_ = candidate();
+    if (!expected_) Deferred::get().run();
+  }
+  return expected_ != nullptr;
+}
+
+const profile::Text& Repeats::site() {
+  std::vector<profile::Text>& sites = expected_->sites;
+  sites.resize(expected_->plans.size());
+  profile::Text& site = sites[now_.size() - 1];
+  if (!site && rules().site) site = rules().site();
+  return site;
+}
+
+}  // namespace minimx

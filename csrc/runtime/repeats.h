@@ -1,0 +1,54 @@
+// Repeats: what a thread does again and again. Between boundaries (entering autograd.record(), waiting for a result, a
+// Program's run) it calls plans; a loop calls the same ones in the same order each time. What has come twice after the
+// same forerunner is expected to come again, and as long as it does, all calls are put off (deferred.h), to be compiled
+// together: forward and backward of an imperative training loop become one Program. At the first difference what was
+// put off runs, and the rest of the sequence is called as ever.
+//
+// This decides only what is put off, never what is computed. Essay: docs/engine.md, "Replay".
+#pragma once
+#include <unordered_map>
+#include <vector>
+
+#include "runtime/plan.h"
+#include "runtime/profile.h"
+
+namespace minimx {
+
+class Repeats {
+ public:
+  /// Sequences longer than this are not looked at.
+  static constexpr size_t kMost = 8192;
+
+  /// This thread's, or null where it does not repeat. mode().repeats is the same.
+  static Repeats* enable(bool on);
+  /// Whether threads that were not asked repeat, from their next boundary on.
+  static void enable_by_default(bool on);
+  static bool enabled();
+  /// Something that ends a sequence happens on this thread.
+  static void boundary();
+
+  /// The thread calls a plan. True if that was expected.
+  bool next(const Plan* plan);
+  /// The user's line of the expected call; it is asked for once.
+  const profile::Text& site();
+
+ private:
+  struct Sequence {
+    uint64_t hash = 0;
+    std::vector<const Plan*> plans;  // to compare with: they may be gone
+    std::vector<profile::Text> sites;
+    int seen = 0, missed = 0;
+    /// It came often, and mostly to its end.
+    bool likely() const { return seen >= 2 && (missed < 4 || missed * 4 < seen); }
+  };
+
+  void end();
+  Sequence* candidate();
+
+  std::unordered_map<uint64_t, std::vector<Sequence>> after_;  // by the hash of the sequence before
+  std::vector<const Plan*> now_;
+  uint64_t hash_ = 0, before_ = 0;
+  Sequence* expected_ = nullptr;  // one that begins with now_
+};
+
+}  // namespace minimx
