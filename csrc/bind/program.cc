@@ -25,23 +25,6 @@ std::vector<Array> arrays_from(const py::sequence& xs) {
   return out;
 }
 
-/// (shape, dtype, element strides, layout, is a number of the host) -> Spec; empty strides without a layout mean C
-/// order.
-Spec spec_from(py::handle h) {
-  py::sequence t = py::reinterpret_borrow<py::sequence>(h);
-  Spec s{dtype_code(t[1]), Dims(t[0].cast<std::vector<int64_t>>()), {}, t.size() > 3 ? t[3].cast<std::string>() : ""};
-  if (t.size() > 2) s.strides = Dims(t[2].cast<std::vector<int64_t>>());
-  if (t.size() > 4) s.scalar = t[4].cast<bool>();
-  if (s.layout.empty() && s.strides.size() != s.shape.size()) s.strides = s.shape.contiguous_strides();
-  return s;
-}
-
-std::vector<Spec> specs_from(const py::sequence& xs) {
-  std::vector<Spec> out;
-  for (py::handle x : xs) out.push_back(spec_from(x));
-  return out;
-}
-
 std::vector<OutSpec> types_from(const py::sequence& xs) {
   std::vector<OutSpec> out;
   for (py::handle x : xs) {

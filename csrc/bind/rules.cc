@@ -24,57 +24,33 @@ std::unordered_map<std::string, Ref<PyOp>>& registry() {
   return *map;
 }
 
-py::tuple shape_tuple(const Dims& d) {
-  py::tuple t(d.size());
-  for (int i = 0; i < d.size(); ++i) t[i] = py::int_(d[i]);
-  return t;
-}
-
-Dims dims_from(py::handle h) {
-  Dims d;
-  for (py::handle x : py::reinterpret_borrow<py::sequence>(h)) d.push_back(x.cast<int64_t>());
-  return d;
+/// The type of a number of Python's that has none from its row.
+DType dtype_of(const Scalar& x) {
+  return x.kind == 'f' ? DType::kFloat64 : x.kind == 'i' ? DType::kInt64 : DType::kBool;
 }
 
 Spec spec_of(const Array& a) { return {a.dtype, a.shape, a.strides, ""}; }
 
 /// Operands as the rules see them: table.Spec, or None.
 py::list rule_specs(std::span<const Operand> ins) {
-  static py::object* make = new py::object(py::module_::import("minimx.ops.table").attr("Spec"));
   py::list specs;
   for (const Operand& x : ins) {
     if (x.is_array())
-      specs.append(
-          (*make)(shape_tuple(x.array->shape), dtype_name(x.array->dtype), shape_tuple(x.array->strides), false));
+      specs.append(rule_spec(x.array->shape, dtype_name(x.array->dtype), x.array->strides, false));
     else if (x.kind == Operand::Kind::kScalar)
-      specs.append((*make)(py::tuple(),
-                           x.scalar.kind == 'f'   ? "float64"
-                           : x.scalar.kind == 'i' ? "int64"
-                                                  : "bool",
-                           py::tuple(), true));
+      specs.append(rule_spec({}, dtype_name(dtype_of(x.scalar)), {}, true));
     else
       specs.append(py::none());
   }
   return specs;
 }
 
-/// Kernel operands as minimx/rtc/cuda sees them: table.Spec, weak for a number of the host.
-py::list device_specs(std::span<const Spec> specs) {
-  static py::object* make = new py::object(py::module_::import("minimx.ops.table").attr("Spec"));
-  py::list out;
-  for (const Spec& s : specs)
-    out.append((*make)(shape_tuple(s.shape), dtype_name(s.dtype), shape_tuple(s.strides), s.scalar));
-  return out;
-}
-
 KernelPtr ask_device_kernel(const std::string& name, std::span<const Spec> ins, std::span<const Spec> outs,
                             const Attrs& attrs, Device device) {
   KernelPtr kernel;
   with_gil([&] {
-    py::dict named;
-    for (const auto& [key, value] : attrs.values) std::visit([&](const auto& v) { named[key.c_str()] = v; }, value);
     py::object made = py::reinterpret_borrow<py::object>(g_hooks.device_kernel)(
-        name, device_specs(ins), device_specs(outs), named, static_cast<int>(device.id));
+        name, specs_to(ins), specs_to(outs), attrs_to(attrs), static_cast<int>(device.id));
     kernel = made.cast<PyKernelHandle&>().kernel;
   });
   return kernel;
@@ -98,9 +74,7 @@ Ref<Plan> ask_plan(Op& op, const AttrSet* attrs, std::span<const Operand> ins) {
   plan->casts.resize(ins.size(), -1);
   for (size_t i = 0; i < ins.size(); ++i)  // a scalar without a type of its own is stored as float64, int64 or bool
     if (ins[i].kind == Operand::Kind::kScalar && plan->casts[i] < 0)
-      plan->casts[i] = static_cast<int8_t>(ins[i].scalar.kind == 'f'   ? DType::kFloat64
-                                           : ins[i].scalar.kind == 'i' ? DType::kInt64
-                                                                       : DType::kBool);
+      plan->casts[i] = static_cast<int8_t>(dtype_of(ins[i].scalar));
   plan->contiguous = answer.attr("contiguous").cast<bool>();
   plan->random = answer.attr("random").cast<bool>();
   py::object view = answer.attr("view");
@@ -131,8 +105,7 @@ Ref<Plan> ask_plan(Op& op, const AttrSet* attrs, std::span<const Operand> ins) {
     for (const Operand& x : ins) present.append(py::bool_(x.kind != Operand::Kind::kNone));
     if (device.kind == Device::Kind::kGpu) {
       py::object call = py::reinterpret_borrow<py::object>(g_hooks.device_host_call)(
-          row, attributes_dict(attrs), present, device_specs(in_specs), device_specs(out_specs),
-          static_cast<int>(device.id));
+          row, attributes_dict(attrs), present, specs_to(in_specs), specs_to(out_specs), static_cast<int>(device.id));
       const size_t operands = in_specs.size() + out_specs.size();
       plan->set_kernel([=]() -> KernelPtr { return std::make_shared<CallbackKernel>(call, operands); });
       return plan;
@@ -215,11 +188,7 @@ Ref<GradProgram> ask_gradient(Plan& plan, std::span<const Operand> ins, uint64_t
     if (ins[i].is_array())
       operands.append(input(ins[i].array->shape, ins[i].array->dtype, false, arg));
     else if (ins[i].kind == Operand::Kind::kScalar)
-      operands.append(input({},
-                            ins[i].scalar.kind == 'f'   ? DType::kFloat64
-                            : ins[i].scalar.kind == 'i' ? DType::kInt64
-                                                        : DType::kBool,
-                            true, arg));
+      operands.append(input({}, dtype_of(ins[i].scalar), true, arg));
     else
       operands.append(py::none());
     needs.append(py::bool_(ins[i].is_array() && ins[i].array->edge && (mask >> std::min<size_t>(i, 63) & 1)));
@@ -308,39 +277,8 @@ PyAttrs::~PyAttrs() {
   named.release();
 }
 
-DType dtype_code(py::handle name) {
-  static auto* codes = [] {
-    auto* m = new std::unordered_map<std::string, DType>;
-#define MINIMX_DTYPE(id, text, type, size) (*m)[text] = DType::id;
-#include "generated/dtypes.inc"
-#undef MINIMX_DTYPE
-    return m;
-  }();
-  auto it = codes->find(name.cast<std::string>());
-  if (it == codes->end())
-    throw Error(ErrorKind::kType,
-                "dtype: expected a type minimx has, got '" + name.cast<std::string>() + "'. See minimx/ops/dtypes.py.");
-  return it->second;
-}
-
 py::dtype dtype_object(DType t) {
   return py::reinterpret_borrow<py::dtype>(PyTuple_GET_ITEM(g_hooks.dtypes, static_cast<int>(t)));
-}
-
-Attrs attrs_from(const py::dict& d) {
-  Attrs out;
-  for (auto [k, v] : d) {
-    std::string name = k.cast<std::string>();
-    if (py::isinstance<py::str>(v))
-      out.values[name] = v.cast<std::string>();
-    else if (py::isinstance<py::bool_>(v) || py::isinstance<py::int_>(v))
-      out.values[name] = v.cast<int64_t>();
-    else if (py::isinstance<py::float_>(v))
-      out.values[name] = v.cast<double>();
-    else
-      out.values[name] = v.cast<std::vector<int64_t>>();
-  }
-  return out;
 }
 
 py::dict attributes_dict(const AttrSet* attrs) {
@@ -409,10 +347,7 @@ void set_python_error() noexcept {
   } catch (const engine::Poisoned& p) {
     raise_failure(*p.failure);
   } catch (const Error& e) {
-    static const char* const kClasses[] = {"EngineError",      "ArgumentError", "ShapeError",  "DTypeError",
-                                           "IndexOutOfBounds", "OutOfMemory",   "DeviceError", "AutogradError",
-                                           "GraphError",       "NotSupported"};
-    raise(kClasses[static_cast<int>(e.kind())], e.what());
+    raise(error_class(e.kind()), e.what());
   } catch (const std::bad_alloc&) {
     raise("OutOfMemory", "expected free memory, got none. Free arrays or use a smaller batch.");
   } catch (const std::exception& e) {

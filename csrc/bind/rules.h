@@ -5,12 +5,13 @@
 
 #include "bind/object.h"
 #include "engine/engine.h"
+#include "python/convert.h"
 
 namespace minimx::bind {
 
-DType dtype_code(py::handle name);
+using namespace python;
+
 py::dtype dtype_object(DType t);
-Attrs attrs_from(const py::dict& d);
 py::dict attributes_dict(const AttrSet* attrs);
 /// Raises an operator's failure in its own class, with the operator and the user's line as a note.
 void raise_failure(const engine::Failure& failure);

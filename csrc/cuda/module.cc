@@ -1,7 +1,5 @@
 // The module minimx._cuda: hands the Backend to minimx._core, and kernels as capsules that _core adopts.
 #include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
 
 #include "cuda/backend.h"
 #include "cuda/collectives.h"
@@ -11,11 +9,12 @@
 #include "cuda/libraries.h"
 #include "cuda/library_kernels.h"
 #include "cuda/pinned.h"
+#include "python/convert.h"
 
 namespace minimx::cuda {
 namespace {
 
-namespace py = pybind11;
+using namespace python;
 
 /// The kernel as a minimx._core.Kernel.
 py::object handed_over(KernelPtr kernel) {
@@ -82,58 +81,12 @@ py::object make_kernel(const py::sequence& launches, size_t workspace_bytes) {
 
 // ---- kernels of the libraries --------------------------------------------------------------------------------------
 
-DType dtype_code(const std::string& name) {
-#define MINIMX_DTYPE(id, text, type, size) \
-  if (name == text) return DType::id;
-#include "generated/dtypes.inc"
-#undef MINIMX_DTYPE
-  throw Error(ErrorKind::kInternal, "kernel: expected a type minimx has, got '" + name + "'.");
-}
-
-/// (shape, dtype, element strides, is a number of the host)
-std::vector<Spec> specs_from(const py::sequence& list) {
-  std::vector<Spec> out;
-  for (py::handle h : list) {
-    py::sequence t = py::reinterpret_borrow<py::sequence>(h);
-    out.push_back({dtype_code(t[1].cast<std::string>()), Dims(t[0].cast<std::vector<int64_t>>()),
-                   Dims(t[2].cast<std::vector<int64_t>>()), "", t[3].cast<bool>()});
-  }
-  return out;
-}
-
-py::list specs_to(std::span<const Spec> specs) {
-  const py::object make = py::module_::import("minimx.ops.table").attr("Spec");
-  py::list out;
-  for (const Spec& s : specs)
-    out.append(make(py::tuple(py::cast(std::vector<int64_t>(s.shape.begin(), s.shape.end()))), dtype_name(s.dtype),
-                    py::tuple(py::cast(std::vector<int64_t>(s.strides.begin(), s.strides.end()))), s.scalar));
-  return out;
-}
-
-Attrs attrs_from(const py::dict& d) {
-  Attrs out;
-  for (auto [key, v] : d) {
-    const std::string name = key.cast<std::string>();
-    if (py::isinstance<py::str>(v))
-      out.values[name] = v.cast<std::string>();
-    else if (py::isinstance<py::int_>(v))  // bool too
-      out.values[name] = v.cast<int64_t>();
-    else if (py::isinstance<py::float_>(v))
-      out.values[name] = v.cast<double>();
-    else
-      out.values[name] = v.cast<std::vector<int64_t>>();
-  }
-  return out;
-}
-
 /// The way back to Python, for what the libraries leave to generated kernels.
 KernelPtr ask_kernel(const std::string& name, std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs,
                      int device) {
   py::gil_scoped_acquire gil;
-  py::dict named;
-  for (const auto& [key, value] : attrs.values) std::visit([&](const auto& v) { named[key.c_str()] = v; }, value);
-  py::object kernel =
-      py::module_::import("minimx.rtc.cuda").attr("kernel_for")(name, specs_to(ins), specs_to(outs), named, device);
+  py::object kernel = py::module_::import("minimx.rtc.cuda")
+                          .attr("kernel_for")(name, specs_to(ins), specs_to(outs), attrs_to(attrs), device);
   return *kernel.attr("capsule")().cast<py::capsule>().get_pointer<KernelPtr>();
 }
 
@@ -166,7 +119,7 @@ void sum_over_devices(const std::vector<int>& devices, const py::sequence& array
   std::vector<Copies> copies;
   for (py::handle h : arrays) {
     using Places = std::vector<uintptr_t>;
-    auto [dtype, count, from, to] = h.cast<std::tuple<std::string, size_t, Places, Places>>();
+    auto [dtype, count, from, to] = h.cast<std::tuple<py::str, size_t, Places, Places>>();
     Copies c{dtype_code(dtype), count, {}, {}};
     for (uintptr_t a : from) c.data.push_back(reinterpret_cast<void*>(a));
     for (uintptr_t a : to) c.sums.push_back(reinterpret_cast<void*>(a));
@@ -217,12 +170,7 @@ PYBIND11_MODULE(_cuda, m) {
     try {
       if (p) std::rethrow_exception(p);
     } catch (const Error& e) {
-      const char* name = e.kind() == ErrorKind::kMemory     ? "OutOfMemory"
-                         : e.kind() == ErrorKind::kDevice   ? "DeviceError"
-                         : e.kind() == ErrorKind::kValue    ? "ArgumentError"
-                         : e.kind() == ErrorKind::kInternal ? "EngineError"
-                                                            : "NotSupported";
-      PyErr_SetString(py::object(errors.attr(name)).ptr(), e.what());
+      PyErr_SetString(py::object(errors.attr(error_class(e.kind()))).ptr(), e.what());
     }
   });
   m.def("backend", [] { return py::capsule(backend(), [](void*) {}); });

@@ -93,7 +93,7 @@ def cost_ns(group: Any) -> float:
 
 def on_cpu(name: str, ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Any:
     """A member's kernel."""
-    return _core.make_kernel(name, [_core_spec(x) for x in ins], [_core_spec(x) for x in outs], attrs)
+    return _core.make_kernel(name, ins, outs, attrs)
 
 
 def bind(
@@ -146,10 +146,6 @@ def bind(
 def last_uses(body: Body) -> dict[Any, int]:
     """The last member that reads each value, by the value whose memory it shows."""
     return {body.source(x): at for at, m in enumerate(body.members) for x, dtype in m.operands() if dtype is None}
-
-
-def _core_spec(x: Spec) -> tuple:
-    return (x.shape, x.dtype, x.strides, "", x.weak)
 
 
 def _bytes(x: Spec) -> int:
