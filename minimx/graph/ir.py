@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import GraphError
+from ..ops.arguments import c_strides, number_spec
 from ..ops.dtypes import BY_NAME
-from ..ops.table import OPS
+from ..ops.table import OPS, Spec
 
 _ids = itertools.count()
 
@@ -172,6 +173,13 @@ class Graph:
         from .svg import save_svg
 
         save_svg(self, path)
+
+
+def spec_of(x: Arg, strides: tuple[int, ...] | None = None) -> Spec | None:
+    """What a rule sees of a node's input; an array lies in C order if no ``strides`` are given."""
+    if isinstance(x, Value):
+        return Spec(x.shape, x.dtype, c_strides(x.shape) if strides is None else strides)
+    return None if x is None else number_spec(x)
 
 
 def shown(v: Value, producers: dict[Value, Node]) -> Value:

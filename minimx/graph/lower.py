@@ -11,11 +11,11 @@ from dataclasses import astuple, dataclass, field
 from typing import Any
 
 from ..ndarray import _core, _device_host_call, _host_call
-from ..ops.arguments import c_strides
+from ..ops.arguments import NUMBER_TYPES, c_strides
 from ..ops.dtypes import BY_NAME
 from ..ops.table import OPS, Plan, Spec
 from . import memory
-from .ir import Graph, Node, Value, shown
+from .ir import Graph, Node, Value, shown, spec_of
 from .passes.cleanup import array_bytes
 
 RESHAPES = frozenset({"reshape", "expand_dims", "squeeze", "stop_gradient"})
@@ -165,9 +165,7 @@ class Lowering:
 
     def operand_spec(self, x: Any) -> Spec | None:
         """What a rule sees of a node's input."""
-        if isinstance(x, Value):
-            return Spec(x.shape, x.dtype, c_strides(x.shape) if x.layout else self.places[x].strides)
-        return None if x is None else Spec((), {bool: "bool", int: "int64", float: "float64"}[type(x)], (), True)
+        return spec_of(x, self.places[x].strides if isinstance(x, Value) and not x.layout else None)
 
     def prepared(self, v: Value, plan: Plan) -> Value:
         """The value itself, or a contiguous copy where the plan wants that."""
@@ -194,7 +192,7 @@ class Lowering:
                 ins.append(spec(x))
                 operands.append(self.operand(x))
             elif x is not None:
-                dtype = cast or {bool: "bool", int: "int64", float: "float64"}[type(x)]
+                dtype = cast or NUMBER_TYPES[type(x)]
                 ins.append(((), dtype, (), "", True))
                 operands.append((self.number(x, dtype), 0))
         outs = [spec(v) for v in n.outputs]

@@ -17,8 +17,8 @@ from typing import Any
 from ..device import cpu, gpu
 from ..ndarray import _core, ndarray
 from ..ops.arguments import c_strides
-from ..ops.table import OPS, Spec
-from .ir import Graph, Node, Value
+from ..ops.table import OPS
+from .ir import Graph, Node, Value, spec_of
 from .lower import is_dense, lower, outer_type
 from .passes.cleanup import array_bytes, dead_code
 
@@ -94,7 +94,7 @@ def _with_views(late: list[Node], early: list[Node]) -> list[Node]:
         if n is None or not n.is_view or v.layout:
             return v
         source = remade(n.inputs[0])  # type: ignore[arg-type]
-        plan = OPS[n.op].plan([_spec(x, strides.get(source, ())) for x in [source, *n.inputs[1:]]], n.attrs)
+        plan = OPS[n.op].plan([spec_of(x, strides.get(source, ())) for x in [source, *n.inputs[1:]]], n.attrs)
         if plan.view is None or (plan.contiguous and not is_dense(source.shape, strides[source])):
             return v
         again[v] = v.like()
@@ -109,12 +109,6 @@ def _with_views(late: list[Node], early: list[Node]) -> list[Node]:
         return x if n.op in PACKED and not is_dense(look.shape, strides[look]) else look
 
     return added + [replace(n, inputs=[seen(n, x) for x in n.inputs]) for n in late]
-
-
-def _spec(x: Any, strides: tuple[int, ...]) -> Spec | None:
-    if isinstance(x, Value):
-        return Spec(x.shape, x.dtype, strides)
-    return None if x is None else Spec((), {bool: "bool", int: "int64", float: "float64"}[type(x)], (), True)
 
 
 class Prepared:

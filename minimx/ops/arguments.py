@@ -14,6 +14,7 @@ from ..errors import ArgumentError, ArgumentTypeError, DTypeError, IndexOutOfBou
 from .dtypes import BY_NAME, FLOATS
 from .table import Spec
 
+NUMBER_TYPES = {bool: "bool", int: "int64", float: "float64"}  # of numbers whose row gives no type
 PYTHON_TYPES = {float: "float32", int: "int64", bool: "bool"}
 
 
@@ -87,6 +88,11 @@ def c_strides(shape: Sequence[int]) -> tuple[int, ...]:
     for i in range(len(shape) - 2, -1, -1):
         out[i] = out[i + 1] * max(shape[i + 1], 1)
     return tuple(out)
+
+
+def number_spec(x: float) -> Spec:
+    """What a rule sees of a number of the code."""
+    return Spec((), NUMBER_TYPES[type(x)], (), True)
 
 
 def strides_of(x: Spec) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from ..errors import GraphError
+from ..ops.arguments import c_strides, number_spec
 from ..ops.dtypes import BY_NAME
 from ..ops.table import OPS, Plan, Spec
 
@@ -106,15 +107,6 @@ class Group:
         return o.strides == c_strides(self.shape)
 
 
-def c_strides(shape: Sequence[int]) -> tuple[int, ...]:
-    """Strides in elements of a C-contiguous array."""
-    out, step = [], 1
-    for d in reversed(shape):
-        out.append(step)
-        step *= d
-    return tuple(reversed(out))
-
-
 def collapse(shape: Sequence[int], strides: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
     """Drops axes of extent 1 and merges neighbours along which every operand runs on; keeps at least one axis."""
     axes: list[tuple[int, list[int]]] = []
@@ -189,7 +181,7 @@ class Body:
         if x is None:
             return None
         if isinstance(x, (bool, int, float)):
-            return Spec((), {bool: "bool", int: "int64", float: "float64"}[type(x)], (), True)
+            return number_spec(x)
         return self.types[x]
 
     def source(self, v: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...ops.arguments import c_strides
 from ...ops.table import OPS, Spec
-from ..ir import Node, Value
+from ..ir import Node, spec_of
 
 
 def answered(question: str, nodes: Sequence[Node], gpu: int) -> Sequence[bool]:
@@ -20,7 +20,7 @@ def answered(question: str, nodes: Sequence[Node], gpu: int) -> Sequence[bool]:
 
     calls = []
     for n in nodes:
-        given = [Spec(x.shape, x.dtype, c_strides(x.shape)) if isinstance(x, Value) else None for x in n.inputs]
+        given = [spec_of(x) for x in n.inputs]
         plan = OPS[n.op].plan(given, n.attrs)
         outs = [Spec(tuple(shape), dtype, c_strides(tuple(shape))) for shape, dtype in plan.outs]
         ins = [s for s in given if s is not None]

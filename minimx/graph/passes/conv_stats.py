@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 from ..ir import Graph, Node, Value
 from .asking import answered
+from .reading import rewritten
 
 NORMS = ("batch_norm_train", "batch_norm_relu")
 ATTRIBUTES = ("stride", "dilate", "pad", "num_group", "layout")
@@ -33,8 +34,7 @@ def absorb_statistics(g: Graph, pay: Callable[[Sequence[Node], int], Sequence[bo
         if paid[conv]:
             swapped[conv] = made[conv]
             swapped[norm] = _norm(norm, made[conv].outputs[1:])
-    g.nodes = [swapped.get(n, n) for n in g.nodes]
-    return g
+    return rewritten(g, swapped)
 
 
 def sites_of(g: Graph) -> Sites:

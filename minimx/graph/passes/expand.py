@@ -15,11 +15,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ...ops.arguments import c_strides
 from ...ops.dtypes import FLOATS
 from ...ops.kinds.reduce import accumulate_dtype
-from ...ops.table import OPS, Spec
-from ..ir import Arg, Graph, Node, Value
+from ...ops.table import OPS
+from ..ir import Arg, Graph, Node, Value, spec_of
 from .domains import folds_take, fuses_reductions, rows_take
 from .spaces import VIEWS, Reduction, space_of, without_ones
 
@@ -55,13 +54,6 @@ class Writer:
         if x.shape != out.shape:
             self("reshape", x, shape=out.shape)
         self.nodes[-1].outputs = [out]
-
-
-def spec_of(x: Arg) -> Spec | None:
-    """What a rule sees of an input."""
-    if isinstance(x, Value):
-        return Spec(x.shape, x.dtype, c_strides(x.shape))
-    return None if x is None else Spec((), {bool: "bool", int: "int64", float: "float64"}[type(x)], (), True)
 
 
 def wide(x: Value) -> str:

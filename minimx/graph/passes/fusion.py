@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ...errors import GraphError
 from ..ir import Graph, Node, Value
 from .domains import by_folds, by_rows, pointwise
 from .grouping import MAX_OPERANDS, MAX_PRIMITIVES, groups_of, is_random
+from .reading import in_order
 from .spaces import VIEWS, space_of, without_ones
 
 __all__ = ["MAX_OPERANDS", "MAX_PRIMITIVES", "fuse", "rebuilt", "space_of"]
@@ -51,7 +51,7 @@ def rebuilt(g: Graph, group_at: dict[Node, list[Node]], attrs: dict[str, str] | 
             units.append(Unit([n], n.values))
         elif last[id(group)] is n:
             units.append(fused(group, uses, results, attrs or {}))
-    return Graph(g.name, g.inputs, in_order(units), g.outputs, g.writes, g.constants, g.gpu)
+    return Graph(g.name, g.inputs, sorted_units(units), g.outputs, g.writes, g.constants, g.gpu)
 
 
 def fused(group: list[Node], uses: dict[Value, list[Node]], results: set[Value], attrs: dict[str, str]) -> Unit:
@@ -114,28 +114,13 @@ def needed(group: list[Node], outputs: Iterable[Value]) -> list[Node]:
     return kept[::-1]
 
 
-def in_order(units: list[Unit]) -> list[Node]:
-    """The units' nodes with producers first, otherwise in the order given; random nodes draw in that order too."""
+def sorted_units(units: list[Unit]) -> list[Node]:
+    """The units' nodes in an order that runs; random nodes draw in the order given."""
     unit_of = {v: u for u in units for n in u.nodes for v in n.outputs}
     random = [u for u in units if any(map(is_random, u.nodes))]
     after = dict(zip(random[1:], random, strict=False))
-    done: set[Unit] = set()
-    opened: set[Unit] = set()  # whose producers have been asked for
-    order: list[Node] = []
-    for root in units:
-        stack = [root]
-        while stack:
-            u = stack[-1]
-            first = {unit_of[v]: None for v in u.values if v in unit_of} | ({after[u]: None} if u in after else {})
-            waiting = [w for w in first if w is not u and w not in done] if u not in done else []
-            if waiting and u in opened:
-                raise GraphError("fusion", "groups without a cycle", f"one through {u.nodes[0].op}", "A stage is wrong")
-            opened.add(u)
-            if waiting:
-                stack.extend(waiting)
-                continue
-            stack.pop()
-            if u not in done:
-                done.add(u)
-                order.extend(u.nodes)
-    return order
+
+    def before(u: Unit) -> list[Unit]:
+        return [unit_of[v] for v in u.values if v in unit_of] + ([after[u]] if u in after else [])
+
+    return [n for u in in_order(units, before) for n in u.nodes]

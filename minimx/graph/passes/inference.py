@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from ..ir import Arg, Graph, Node, Value
 from ..prepare import lasting_values
 from .asking import answered
-from .reading import Reading
+from .reading import Reading, rewritten
 
 FLOATS = ("float32", "float16", "bfloat16")
 IMAGE_CHANNELS = 4  # up to so many cuDNN has engines in 16 bits that are several times as fast, and take nothing in
@@ -105,8 +105,7 @@ def absorb_into_convolutions(g: Graph) -> Graph:
     fuse = engines_fuse([made for _, made in found], g.gpu) if g.gpu >= 0 and found else [True] * len(found)
     merged = {path[-1]: made for (path, made), yes in zip(found, fuse, strict=True) if yes}
     gone = {n for (path, _), yes in zip(found, fuse, strict=True) if yes for n in path[:-1] if n is not None}
-    g.nodes = [merged.get(n, n) for n in g.nodes if n not in gone]
-    return g
+    return rewritten(g, merged, gone)
 
 
 def engines_fuse(nodes: Sequence[Node], gpu: int) -> Sequence[bool]:

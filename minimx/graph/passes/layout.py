@@ -8,11 +8,9 @@ own, made at most once for a value and a layout.
 
 from __future__ import annotations
 
-from typing import Any
-
 from ...ndarray import _core
 from ...ops.table import OPS
-from ..ir import Graph, Node, Value
+from ..ir import Graph, Node, Value, spec_of
 from ..prepare import lasting_values
 from .assignment import Assignment
 
@@ -76,7 +74,7 @@ class _Blocked(Assignment):
     def place_convolution(self, n: Node) -> None:
         row = OPS[n.op]
         direction = CONVOLUTIONS[n.op]
-        plan = row.plan([None if x is None else _spec(x) for x in n.inputs], n.attrs)
+        plan = row.plan([spec_of(x) for x in n.inputs], n.attrs)
         ins = [(x.shape, x.dtype) for x in n.inputs[:3] if isinstance(x, Value)]
         absorbed = ("relu", "residual")  # or neighbours would like different layouts
         attrs = {k: v for k, v in plan.attrs.items() if k not in absorbed}
@@ -128,10 +126,3 @@ class _Blocked(Assignment):
 def _block(layout: str) -> int:
     digits = "".join(c for c in layout if c.isdigit())
     return int(digits) if digits else 1
-
-
-def _spec(x: Any) -> Any:
-    from ...ops.arguments import c_strides
-    from ...ops.table import Spec
-
-    return Spec(x.shape, x.dtype, c_strides(x.shape))

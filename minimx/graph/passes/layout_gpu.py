@@ -17,8 +17,8 @@ from ...config import settings
 from ...device import library_settings
 from ...ops.dtypes import BY_NAME
 from ...ops.rows.shape import inverse
-from ...ops.table import OPS, Spec
-from ..ir import Graph, Node, Value
+from ...ops.table import OPS
+from ..ir import Graph, Node, Value, spec_of
 from .assignment import Assignment
 from .channels_last import FIRST, LAST, RESHAPES, Moved, moved, order, permuted
 
@@ -110,7 +110,7 @@ class _ChannelsLast(Assignment):
         x = n.inputs[0]
         assert isinstance(x, Value)
         rank = len(x.shape)
-        axes = OPS[n.op].plan([Spec(x.shape, x.dtype, tuple(range(rank)))], n.attrs).view[0]  # type: ignore[index]
+        axes = OPS[n.op].plan([spec_of(x, tuple(range(rank)))], n.attrs).view[0]  # type: ignore[index]
         (out,) = n.outputs
         if rank >= 3 and tuple(axes) == order(rank) and LAST in self.forms[x]:
             self.forms[out], self.main[out] = {FIRST: self.forms[x][LAST]}, FIRST

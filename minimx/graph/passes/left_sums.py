@@ -11,7 +11,7 @@ from __future__ import annotations
 from ...ops.table import normal_axes
 from ..ir import Graph, Node, Value
 from . import products
-from .reading import in_order
+from .reading import rewritten
 
 PLAIN = ("reshape", "expand_dims", "squeeze", "stop_gradient")  # views that keep the order of the elements
 
@@ -43,10 +43,7 @@ def absorb_left_sums(g: Graph) -> Graph:
     fuse = products.algorithms_fuse(made, g.gpu) if made else []
     swapped = {product: m for (_, product), m, yes in zip(pairs, made, fuse, strict=True) if yes}
     gone = {n for (n, _), yes in zip(pairs, fuse, strict=True) if yes}
-    if gone:
-        g.nodes = [swapped.get(n, n) for n in g.nodes if n not in gone]
-        g = in_order(g)
-    return g
+    return rewritten(g, swapped, gone)
 
 
 def _adds_rows(n: Node, product: Node) -> bool:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from ...ndarray import _core
 from ...ops.table import OPS
 from ..ir import Graph, Node, Value
-from .reading import Reading, in_order
+from .reading import Reading, rewritten
 
 
 @dataclass
@@ -68,9 +68,8 @@ def absorb_relu(g: Graph) -> Graph:
             gone.add(relu_grad)
             if site.residual:
                 new[relu_grad.outputs[0]] = backward.outputs[3]
-    g.nodes = [swapped.get(n, n) for n in g.nodes if n not in gone]
-    g.replace(new)
-    return absorb_sums(in_order(g)) if g.gpu >= 0 else in_order(g)
+    g = rewritten(g, swapped, gone, new=new)
+    return absorb_sums(g) if g.gpu >= 0 else g
 
 
 def site_at(norm: Node, reading: Reading) -> Site | None:

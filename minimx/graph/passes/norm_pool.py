@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from ..ir import Graph, Node, Value
 from .pairs import HALVES, with_sums
-from .reading import Reading, in_order
+from .reading import Reading, rewritten
 
 WINDOW = ("kernel", "stride", "pad", "convention", "layout")
 
@@ -48,10 +48,7 @@ def absorb_pools(g: Graph) -> Graph:
             swapped[of_norm] = gradient_of(of_pool, of_norm)
             if swapped[of_norm].op != "batch_norm_grad":
                 gone.add(of_pool)
-    if not gone:
-        return g
-    g.nodes = [swapped.get(n, n) for n in g.nodes if n not in gone] + sums
-    return in_order(g)
+    return rewritten(g, swapped, gone, sums)
 
 
 def site_at(n: Node, reading: Reading) -> Site | None:

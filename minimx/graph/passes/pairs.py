@@ -12,7 +12,7 @@ are always exact enough. Runs behind conv_stats.py.
 from __future__ import annotations
 
 from ..ir import Arg, Graph, Node, Value
-from .reading import Reading, in_order
+from .reading import Reading, rewritten
 
 HALVES = ("float16", "bfloat16")
 
@@ -40,8 +40,7 @@ def forward(g: Graph) -> Graph:
         attrs = _attrs(n, other) | {"mask_bytes": n.attrs["mask_bytes"]}
         swapped[n] = Node("batch_norm_pair", inputs, [y, mask, mean, var, *other.outputs[1:]], attrs, n.site)
         gone.add(other)
-    g.nodes += sums
-    return _rewritten(g, swapped, gone)
+    return rewritten(g, swapped, gone, sums)
 
 
 def residual_of(n: Node) -> Value | None:
@@ -85,7 +84,7 @@ def gradients(g: Graph) -> Graph:
             outs = [*n.outputs[:3], *other.outputs]
             swapped[n] = Node("batch_norm_pair_grad", inputs, outs, _attrs(n, other), n.site)
             gone.add(other)
-    return _rewritten(g, swapped, gone)
+    return rewritten(g, swapped, gone)
 
 
 def _alike(norm: Node, other: Node) -> bool:
@@ -98,8 +97,3 @@ def _alike(norm: Node, other: Node) -> bool:
 
 def _attrs(norm: Node, other: Node) -> dict:
     return {"eps": norm.attrs["eps"], "eps2": other.attrs["eps"], "axis": norm.attrs["axis"]}
-
-
-def _rewritten(g: Graph, swapped: dict[Node, Node], gone: set[Node]) -> Graph:
-    g.nodes = [swapped.get(n, n) for n in g.nodes if n not in gone]
-    return in_order(g) if gone else g

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from ...ops.table import OPS
 from ..ir import Graph, Node, Value
 from .asking import answered
-from .reading import Reading, in_order
+from .reading import Reading, rewritten
 
 ACTIVATIONS = ("relu", "gelu_tanh")
 FLOATS = ("float32", "float16", "bfloat16")
@@ -34,8 +34,7 @@ def absorb_into_products(g: Graph) -> Graph:
     fuse = algorithms_fuse([made for _, made in found], g.gpu) if g.gpu >= 0 else [True] * len(found)
     swapped = {path[-1]: made for (path, made), yes in zip(found, fuse, strict=True) if yes}
     gone = {n for (path, _), yes in zip(found, fuse, strict=True) if yes for n in path[:-1]}
-    g.nodes = [swapped.get(n, n) for n in g.nodes if n not in gone]
-    return in_order(g)
+    return rewritten(g, swapped, gone)
 
 
 def algorithms_fuse(nodes: Sequence[Node], gpu: int) -> Sequence[bool]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import TypeVar
+
+from ...errors import GraphError
 from ..ir import Graph, Node, Value
 
 
@@ -38,23 +42,47 @@ class Reading:
         return True
 
 
-def in_order(g: Graph) -> Graph:
-    """Nodes sorted so that producers come first; stable, so programs keep the order of the code."""
-    known = {*g.inputs, *g.constants}
+def rewritten(
+    g: Graph,
+    swapped: dict[Node, Node],
+    gone: Collection[Node] = (),
+    added: Sequence[Node] = (),
+    new: dict[Value, Value] | None = None,
+) -> Graph:
+    """The graph with nodes in the places of others, without those that are ``gone``, in an order that runs.
+
+    new: what is read in place of a value.
+    """
+    if not (swapped or gone or added):
+        return g
+    g.nodes = [*(swapped.get(n, n) for n in g.nodes if n not in gone), *added]
+    g.replace(new or {})
     producers = g.producers()
-    done: set[Node] = set()
-    order: list[Node] = []
-    for root in g.nodes:
+    g.nodes = in_order(g.nodes, lambda n: [producers[v] for v in n.values if v in producers])
+    return g
+
+
+T = TypeVar("T")
+
+
+def in_order(items: Sequence[T], before: Callable[[T], Iterable[T]]) -> list[T]:
+    """The items, each behind those that are ``before`` it, and else in the order given: programs keep the code's."""
+    done: set[T] = set()
+    opened: set[T] = set()  # what is before them has been asked for
+    order: list[T] = []
+    for root in items:
         stack = [root]
         while stack:
-            n = stack[-1]
-            waiting = [producers[v] for v in n.values if v not in known and producers[v] not in done]
-            if waiting and n not in done:
-                stack.extend(waiting)
+            x = stack[-1]
+            waiting = [y for y in dict.fromkeys(before(x)) if y is not x and y not in done] if x not in done else []
+            if waiting and x in opened:
+                raise GraphError("passes", "nodes without a cycle", f"one through {x}", "A pass is wrong")
+            opened.add(x)
+            stack.extend(waiting)
+            if waiting:
                 continue
             stack.pop()
-            if n not in done:
-                done.add(n)
-                order.append(n)
-    g.nodes = order
-    return g
+            if x not in done:
+                done.add(x)
+                order.append(x)
+    return order

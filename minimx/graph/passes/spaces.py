@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ...ops.table import OPS, normal_axes
+from ...rtc.group import without_ones
 from ..ir import Node, Value
 
 # Where they only change axes of extent 1.
@@ -79,8 +80,3 @@ def places(shape: tuple[int, ...], to: tuple[int, ...]) -> tuple[int, ...]:
     wide = [i for i, d in enumerate(to) if d != 1]
     missing = len(to) - len(shape)
     return tuple(at for at, i in enumerate(wide) if i >= missing and shape[i - missing] != 1)
-
-
-def without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape without its axes of extent 1: what tells iteration spaces apart."""
-    return tuple(d for d in shape if d != 1)
