@@ -9,7 +9,6 @@
 
 #include "convert_scalar.h"
 #include "scalar.h"
-#include "scalar_limits.h"
 
 namespace minimx {
 

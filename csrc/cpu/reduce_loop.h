@@ -6,7 +6,7 @@
 #include <string>
 
 #include "common/dtype.h"
-#include "cpu/scalar_limits.h"
+#include "cpu/scalar.h"
 
 namespace minimx {
 

@@ -135,12 +135,6 @@ inline float tanh(float x) {
 }
 inline double tanh(double x) { return std::tanh(x); }
 
-template <class T>
-T sigmoid(T x) {
-  const T z = exp(-std::fabs(x));
-  return (x < T(0) ? z : T(1)) / (T(1) + z);
-}
-
 inline float sinh(float x) {
   const float a = std::fabs(x);
   const float t = expm1(a < 1.0f ? a : 1.0f), h = exp_scaled(a, -1);
@@ -230,47 +224,9 @@ inline float tan(float x) {
 }
 inline double tan(double x) { return std::tan(x); }
 
-// Not vectorised: the C library's.
-
-template <class T>
-T sqrt(T x) {
-  return std::sqrt(x);
-}
 template <class T>
 T rsqrt(T x) {
   return T(1) / std::sqrt(x);
-}
-template <class T>
-T cbrt(T x) {
-  return std::cbrt(x);
-}
-template <class T>
-T arcsin(T x) {
-  return std::asin(x);
-}
-template <class T>
-T arccos(T x) {
-  return std::acos(x);
-}
-template <class T>
-T arctan(T x) {
-  return std::atan(x);
-}
-template <class T>
-T arctan2(T a, T b) {
-  return std::atan2(a, b);
-}
-template <class T>
-T arcsinh(T x) {
-  return std::asinh(x);
-}
-template <class T>
-T arccosh(T x) {
-  return std::acosh(x);
-}
-template <class T>
-T arctanh(T x) {
-  return std::atanh(x);
 }
 
 }  // namespace scalar

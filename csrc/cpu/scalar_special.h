@@ -21,27 +21,6 @@ T gamma(T x) {
   return static_cast<T>(std::tgamma(static_cast<double>(x)));
 }
 
-/// d/dx ln Gamma(x): recurrence up to x >= 10, then the asymptotic series (Abramowitz and Stegun 6.3.18); reflection
-/// (6.3.7) below zero; NaN at 0, -1, -2, ... except for the signed infinities at the two zeros.
-inline double digamma_positive(double x) {
-  double below = 0;
-  for (; x < 10; x += 1) below += 1 / x;
-  const double s = 1 / (x * x);
-  const double series =
-      s * (1.0 / 12 - s * (1.0 / 120 - s * (1.0 / 252 - s * (1.0 / 240 - s * (1.0 / 132 - s * 691.0 / 32760)))));
-  return std::log(x) - 0.5 / x - series - below;
-}
-template <class T>
-T digamma(T value) {
-  const double x = value, inf = std::numeric_limits<double>::infinity();
-  if (x == 0) return static_cast<T>(std::copysign(inf, -x));
-  if (x == inf || x != x) return value;
-  if (x > 0) return static_cast<T>(digamma_positive(x));
-  if (x == std::floor(x)) return std::numeric_limits<T>::quiet_NaN();
-  const double pi = 3.14159265358979323846;
-  return static_cast<T>(digamma_positive(1 - x) - pi / std::tan(pi * (x - std::floor(x))));
-}
-
 /// erfinv: Giles's approximation (2010, "Approximating the erfinv function"), then two of Halley's steps.
 template <class T>
 T erfinv(T value) {

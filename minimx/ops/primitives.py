@@ -1,6 +1,7 @@
 """The primitives of the scalar language, one row each: NumPy's twin and the derivative. ``e.tanh(x)`` calls them.
 
-The C++ and CUDA functions of the same names are in csrc/cpu/scalar.h and minimx/rtc/cuda/prelude.h. Which of them users
+The C++ and CUDA functions of the same names are in csrc/cpu/scalar.h and minimx/rtc/cuda/prelude.h, most of them
+in one text for both, csrc/cpu/primitives.h. Which of them users
 see, and for which types, is said in ``rows/elemwise.py``.
 """
 

@@ -18,8 +18,8 @@ FLAGS: tuple[str, ...] = (
     *("-std=c++20", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-fwrapv"),
     *("-w", "-shared", "-fPIC"),
 )
-HEADERS = ("common/float16.h", "cpu/fused.h", "cpu/convert_scalar.h", "cpu/scalar.h", "cpu/scalar_limits.h",
-           "cpu/scalar_math.h", "cpu/scalar_special.h")  # fmt: skip
+HEADERS = ("common/float16.h", "cpu/fused.h", "cpu/convert_scalar.h", "cpu/primitives.h",
+           "cpu/scalar.h", "cpu/scalar_math.h", "cpu/scalar_special.h")  # fmt: skip
 if platform.machine() == "x86_64":  # gcc and clang prefer 256 bits where 512 are there; long chains gain a quarter
     FLAGS += ("-mprefer-vector-width=512",)
 CANDIDATES = ("c++", "g++", "clang++")

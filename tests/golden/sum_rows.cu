@@ -3,20 +3,6 @@
 #include "fold.h"
 
 using Index = int;
-template <class T>
-T lowest() {
-  if constexpr (is_float<T>)
-    return -INFINITY;
-  else
-    return static_cast<T>(INT64_MIN);
-}
-template <class T>
-T highest() {
-  if constexpr (is_float<T>)
-    return INFINITY;
-  else
-    return static_cast<T>(-1 - INT64_MIN);
-}
 /// sum: Sum over the axes, pairwise in blocks; of integers and bools in int64, of 16-bit floats in float32.
 struct sum_ {
   template <class T>

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from minimx.rtc.compiler import find_compiler
 from minimx.rtc.cuda import recipe as recipes
+from minimx.rtc.cuda.compile import prelude
 
 HERE = Path(__file__).parent
-PRELUDE = Path(recipes.__file__).with_name("prelude.h")
 FOLDER = Path(tempfile.gettempdir()) / f"minimx-emulator-{os.getuid()}"
 FLAGS = ("-std=c++20", "-O1", "-w", "-shared", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-fwrapv",
          "-fno-strict-aliasing", "-U_FORTIFY_SOURCE", "-fsanitize=alignment,bounds",
@@ -49,8 +49,8 @@ def prepare(made: Iterable[recipes.Recipe]) -> None:
 @functools.cache
 def _identity() -> str:
     """What a library depends on beside the codes."""
-    texts = [PRELUDE, Path(__file__), HERE / "emulator.h", *sorted((HERE / "include").iterdir())]
-    return "".join([*(p.read_text() for p in texts), *FLAGS, find_compiler().version])
+    texts = [Path(__file__), HERE / "emulator.h", *sorted((HERE / "include").iterdir())]
+    return "".join([prelude(), *(p.read_text() for p in texts), *FLAGS, find_compiler().version])
 
 
 def _link(code: recipes.Code) -> Path:
@@ -74,7 +74,7 @@ def _names(library: ctypes.CDLL) -> list[str]:
 
 def source(codes: Sequence[recipes.Code]) -> str:
     """One file with several codes, each in a namespace of its own and with its own section of shared memory."""
-    parts = ['#include "emulator.h"', f'namespace {{\n#include "{PRELUDE}"\n}}']
+    parts = ['#include "emulator.h"', f'namespace {{\n#line 1 "prelude.h"\n{prelude()}\n}}']
     for i, c in enumerate(codes):
         parts.append(f"""\
 #undef __shared__

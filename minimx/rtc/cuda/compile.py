@@ -23,6 +23,7 @@ from ...config import settings
 from ...errors import CompileError, MissingExtra
 from ...libraries import cuda_include_folders
 from ..cache import Cache, digest
+from ..compiler import include_folder
 from .recipe import Code
 
 BATCH = 16  # kernels of one program
@@ -33,8 +34,9 @@ EXTRA = 'pip install "minimx[cuda13]"'
 
 @functools.cache
 def prelude() -> str:
-    """The text before every kernel."""
-    return Path(__file__).with_name("prelude.h").read_text()
+    """The text before every kernel: prelude.h, and what the host has in common with CUDA."""
+    primitives = (include_folder() / "cpu/primitives.h").read_text()
+    return Path(__file__).with_name("prelude.h").read_text() + primitives.replace("#pragma once\n", "", 1)
 
 
 def source(codes: Sequence[Code]) -> str:

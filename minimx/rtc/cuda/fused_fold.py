@@ -22,7 +22,6 @@ from .fold import FOLD, Cut, join_cut
 from .fold_walk import FoldWalk, Lane
 from .pointwise import PARAMETER_BYTES
 from .recipe import Argument, Launch, Recipe, Scratch, Value
-from .reduce import LIMITS
 
 
 class FoldText(FoldWalk):
@@ -183,7 +182,7 @@ struct Rule {{
                 f"const Arrays arrays{{{', '.join(['place', *(n for _, n, _ in pointers)])}}};",
                 f"fold_{pass_}<{THREADS}, {self.pack}, {self.at_once}>(rule, place, {sink}, arrays, results, elements,"
                 " segment);"]  # fmt: skip
-        parts = [title, _functions(part), self.place("Place", structs), self.operands(),
+        parts = [title, text.functions([part]), self.place("Place", structs), self.operands(),
                  self.rule(finishes)]  # fmt: skip
         return self._launch("fused_fold", parts, [*pointers, *members, *kept, *numbers], body, self.cut)
 
@@ -204,7 +203,7 @@ struct Rule {{
                 f"fold_columns<{THREADS}, 1, 8>(join, place, Finished<Rule, Place>{{rule, place}}, operands, results,"
                 " elements, segment);"]  # fmt: skip
         title = f"// Joins the segments of {', '.join(part.rows)}"
-        parts = [title, _functions(part), place, JOIN_PLACE, self.rule(True)]
+        parts = [title, text.functions([part]), place, JOIN_PLACE, self.rule(True)]
         pointers = [("const Accumulators*", "partial", partial), *members]
         cut = join_cut(self.kept.size, self.cut.segments)
         return self._launch("fused_fold_join", parts, [*pointers, *numbers], body, cut, cut.segment)
@@ -255,12 +254,6 @@ struct Place {
 def fused(group: FoldGroup) -> Recipe:
     """The recipe of a group; data: its arrays, then its outputs. Raises NotSupported beyond 4 KB of arguments."""
     return FoldText(group).recipe()
-
-
-def _functions(part: FoldGroup) -> str:
-    """The functions of all rows."""
-    functions = text.functions([part])
-    return (LIMITS if "est<T>()" in functions else "") + functions
 
 
 def _lines(group: FoldGroup, part: str) -> list[str]:

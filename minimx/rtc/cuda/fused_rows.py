@@ -22,7 +22,6 @@ from . import recipe
 from .collective import SMS, ceil, power_of_two
 from .pointwise import PARAMETER_BYTES, index_type
 from .recipe import Launch, Recipe, Value, blocks_for
-from .reduce import LIMITS
 from .row import ROW
 
 THREADS = 128  # of a block whose rows have fewer
@@ -112,9 +111,8 @@ class RowText:
         block = max(self.threads, THREADS)
         declared = ", ".join(f"{t} {name}".replace(" ", "~") for t, name, _ in self.parameters)  # not torn apart
         head = f'extern "C" __global__ void __launch_bounds__(kThreads) KERNEL({declared}) {{'
-        functions = text.functions([self.group])
         return "\n".join([
-            ROW, LIMITS if "lowest<" in functions or "highest<" in functions else "", functions,
+            ROW, text.functions([self.group]),
             *textwrap.wrap(self._title(), 116, initial_indent="// ", subsequent_indent="// "),
             f"using Index = {self.index};",
             f"constexpr int kThreads = {block}, kPack = {self.pack};  // of a block; elements of an access",

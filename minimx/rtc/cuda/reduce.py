@@ -15,23 +15,6 @@ from ...ops.table import OPS, Spec
 from .fold import Rule, count, fold, split_axes
 from .recipe import Factory, Operand, Recipe, Value
 
-LIMITS = """\
-template <class T>
-T lowest() {
-  if constexpr (is_float<T>)
-    return -INFINITY;
-  else
-    return static_cast<T>(INT64_MIN);
-}
-template <class T>
-T highest() {
-  if constexpr (is_float<T>)
-    return INFINITY;
-  else
-    return static_cast<T>(-1 - INT64_MIN);
-}
-"""
-
 RULE = """\
 struct Rule {{
   using A = {a};
@@ -51,7 +34,7 @@ def reduce(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> 
     kept, folded = split_axes(x, y, attrs["axes"])
     text = RULE.format(row=row, a=dtype.ctype, x=BY_NAME[x.dtype].ctype, y=BY_NAME[y.dtype].ctype)
     members = [(f"{BY_NAME[y.dtype].ctype}*", "y", Operand(1)), ("int64_t", "n", Value(count(folded)))]
-    rule = Rule(LIMITS + struct(OPS[row]) + text, dtype.size, members)  # type: ignore[arg-type]
+    rule = Rule(struct(OPS[row]) + text, dtype.size, members)  # type: ignore[arg-type]
     return fold(f"reduce_{row}", rule, [(Operand(0), x.dtype)], kept, folded)
 
 
