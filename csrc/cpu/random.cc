@@ -6,6 +6,7 @@
 //
 // Parameters are of the output's type, or float32 for 16-bit ones and integers; for randint they are int64. Elements
 // are drawn in groups of four from the words of one counter; distributions by rejection draw each element on its own.
+#include <array>
 #include <cmath>
 #include <map>
 #include <string>
@@ -17,6 +18,47 @@
 
 namespace minimx {
 namespace {
+
+constexpr int kPhiloxGroups = 16;  // groups whose words are made at once
+
+/// Four words for each of kPhiloxGroups groups: words[k][g] is word k of group g. Laid out so that compilers vectorise.
+using WordBlock = std::array<std::array<uint32_t, kPhiloxGroups>, 4>;
+
+/// The stream of one call of a random operator: four words for each group of four elements and each iteration.
+class Stream {
+ public:
+  /// `state` is what the runtime passes: {seed, call number, 0, 0}.
+  explicit Stream(const void* state) {
+    const uint64_t* s = static_cast<const uint64_t*>(state);
+    key_ = {static_cast<uint32_t>(s[0]), static_cast<uint32_t>(s[0] >> 32)};
+    call_ = {static_cast<uint32_t>(s[1]), static_cast<uint32_t>(s[1] >> 32)};
+  }
+  Words words(int64_t group, uint32_t iteration) const {
+    return philox({{static_cast<uint32_t>(group), iteration, call_[0], call_[1]}}, key_[0], key_[1]);
+  }
+  /// The words of kPhiloxGroups groups from `first` on: philox() of each, all rounds side by side.
+  void block(int64_t first, uint32_t iteration, WordBlock& c) const {
+    for (int g = 0; g < kPhiloxGroups; ++g) {
+      c[0][g] = static_cast<uint32_t>(first) + static_cast<uint32_t>(g);
+      c[1][g] = iteration;
+      c[2][g] = call_[0];
+      c[3][g] = call_[1];
+    }
+    uint32_t k0 = key_[0], k1 = key_[1];
+    for (int round = 0; round < 10; ++round, k0 += 0x9E3779B9, k1 += 0xBB67AE85) {
+      for (int g = 0; g < kPhiloxGroups; ++g) {
+        const uint64_t p0 = uint64_t{0xD2511F53} * c[0][g], p1 = uint64_t{0xCD9E8D57} * c[2][g];
+        c[0][g] = static_cast<uint32_t>(p1 >> 32) ^ c[1][g] ^ k0;
+        c[1][g] = static_cast<uint32_t>(p1);
+        c[2][g] = static_cast<uint32_t>(p0 >> 32) ^ c[3][g] ^ k1;
+        c[3][g] = static_cast<uint32_t>(p0);
+      }
+    }
+  }
+
+ private:
+  std::array<uint32_t, 2> key_, call_;
+};
 
 /// The parameters of a draw: an element's values, read through strides (bytes) that broadcast.
 template <class P>
@@ -120,42 +162,10 @@ KernelPtr one_by_one(std::span<const Spec> ins, const Spec& y, Value value) {
     const Stream stream(data[0]);
     T* out = static_cast<T*>(data[1 + p.count()]);
     for (int64_t i = begin; i < end; ++i) {
-      Draws draws(stream, i);
+      Draws<Stream> draws{stream, i};
       out[i] = static_cast<T>(value(draws, p.at(data, i)));
     }
   });
-}
-
-/// Gamma with shape a, scale 1: Marsaglia and Tsang 2000; for a < 1 by a draw of a + 1 and a power.
-double gamma_draw(Draws& draws, double a) {
-  if (!(a > 0)) return a == 0 ? 0 : std::nan("");
-  const double boost = a < 1 ? std::pow(draws.next(), 1 / a) : 1, d = (a < 1 ? a + 1 : a) - 1.0 / 3,
-               c = 1 / std::sqrt(9 * d);
-  while (true) {
-    const double x = draws.normal(), t = 1 + c * x, v = t * t * t;
-    if (t > 0 && std::log(draws.next()) < 0.5 * x * x + d - d * v + d * std::log(v)) return boost * d * v;
-  }
-}
-
-/// Poisson with rate l: products of uniforms (Knuth) for small l, transformed rejection (Hoermann 1993, PTRS) for
-/// large.
-double poisson_draw(Draws& draws, double l) {
-  if (!(l >= 0)) return std::nan("");
-  if (l < 10) {
-    const double limit = std::exp(-l);
-    double k = 0;
-    for (double p = draws.next(); p > limit; p *= draws.next()) ++k;
-    return k;
-  }
-  const double b = 0.931 + 2.53 * std::sqrt(l), a = -0.059 + 0.02483 * b, r = 0.9277 - 3.6224 / (b - 2);
-  while (true) {
-    const double u = draws.next() - 0.5, v = draws.next(), s = 0.5 - std::abs(u),
-                 k = std::floor((2 * a / s + b) * u + l + 0.43);
-    if (s >= 0.07 && v <= r) return k;
-    if (k < 0 || (s < 0.013 && v > s)) continue;
-    if (std::log(v * (1.1239 + 1.1328 / (b - 3.4)) / (a / (s * s) + b)) <= k * std::log(l) - l - std::lgamma(k + 1))
-      return k;
-  }
 }
 
 template <class T>
@@ -180,13 +190,9 @@ KernelPtr draw_of(const std::string& kind, std::span<const Spec> ins, const Spec
   if (kind == "weibull") return uniform([=](C u, const P& p) { return std::pow(-log1m(u), 1 / p[0]); });
   if (kind == "pareto") return uniform([=](C u, const P& p) { return std::expm1(-log1m(u) / p[0]); });
   if (kind == "power") return uniform([](C u, const P& p) { return std::pow(u, 1 / p[0]); });
-  if (kind == "gamma") return rejected([](Draws& d, const P& p) { return gamma_draw(d, p[0]) * p[1]; });
-  if (kind == "beta")
-    return rejected([](Draws& d, const P& p) {
-      const double a = gamma_draw(d, p[0]), b = gamma_draw(d, p[1]);
-      return a / (a + b);
-    });
-  if (kind == "poisson") return rejected([](Draws& d, const P& p) { return poisson_draw(d, p[0]); });
+  if (kind == "gamma") return rejected([](auto& d, const P& p) { return gamma_draw(d, p[0]) * p[1]; });
+  if (kind == "beta") return rejected([](auto& d, const P& p) { return beta_draw(d, p[0], p[1]); });
+  if (kind == "poisson") return rejected([](auto& d, const P& p) { return poisson_draw(d, p[0]); });
   throw Error(ErrorKind::kInternal, "draw: expected the name of a distribution, got '" + kind + "'.");
 }
 
@@ -270,8 +276,8 @@ KernelPtr philox_words(std::span<const Spec> ins, std::span<const Spec>, const A
     for (int64_t i = begin; i < end; ++i) {
       const int64_t* in = static_cast<const int64_t*>(data[0]) + 6 * i;
       auto w = [&](int k) { return static_cast<uint32_t>(in[k]); };
-      const Words out = philox({w(0), w(1), w(2), w(3)}, {w(4), w(5)});
-      for (int k = 0; k < 4; ++k) static_cast<int64_t*>(data[1])[4 * i + k] = out[k];
+      const Words out = philox({{w(0), w(1), w(2), w(3)}}, w(4), w(5));
+      for (int k = 0; k < 4; ++k) static_cast<int64_t*>(data[1])[4 * i + k] = out.at[k];
     }
   });
 }

@@ -38,6 +38,12 @@ def headers() -> str:
     return "".join((root / name).read_text() for name in HEADERS)
 
 
+def shared_header(name: str) -> str:
+    """The text of a header that the host and CUDA share (csrc/), without its namespaces and what it includes."""
+    lines = (include_folder() / name).read_text().partition("#pragma once\n")[2].splitlines(keepends=True)
+    return "".join(x for x in lines if not x.startswith(("#include", "namespace", "}  // namespace")))
+
+
 @dataclass(frozen=True)
 class Compiler:
     """A compiler command and what identifies it."""

@@ -1,18 +1,5 @@
 // grid (24, 1, 1), block (256, 1, 1), 0 bytes shared
-struct Words {
-  uint32_t at[4];
-};
-
-// Ten rounds over the counter c under the key (k0, k1).
-Words philox(Words c, uint32_t k0, uint32_t k1) {
-#pragma unroll
-  for (int round = 0; round < 10; ++round, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
-    const uint64_t p0 = uint64_t(0xD2511F53u) * c.at[0], p1 = uint64_t(0xCD9E8D57u) * c.at[2];
-    c = {{static_cast<uint32_t>(p1 >> 32) ^ c.at[1] ^ k0, static_cast<uint32_t>(p1),
-          static_cast<uint32_t>(p0 >> 32) ^ c.at[3] ^ k1, static_cast<uint32_t>(p0)}};
-  }
-  return c;
-}
+#include "philox.h"
 // The numbers of one call of a random operator.
 struct Stream {
   uint64_t seed, call;
@@ -25,10 +12,6 @@ struct Stream {
     return philox(counter, static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32));
   }
 };
-
-// A number in [0, 1) with 24 or 53 bits.
-float unit(uint32_t word) { return static_cast<float>(word >> 8) * 0x1p-24f; }
-double unit(uint32_t high, uint32_t low) { return static_cast<double>((uint64_t(high) << 32 | low) >> 11) * 0x1p-53; }
 // True if all of the pointers are those of a Word.
 template <class Word, class... Pointers>
 bool aligned(Pointers... p) {

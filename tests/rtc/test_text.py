@@ -13,10 +13,12 @@ import pytest
 from rtc.emulator import made, numpy_type
 
 from minimx.ops.table import OPS, Spec
+from minimx.rtc.compiler import shared_header
 from minimx.rtc.cuda import recipe
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-HEADERS = sorted(Path(recipe.__file__).parent.glob("*.h"))
+HEADERS = {p.name: p.read_text() for p in sorted(Path(recipe.__file__).parent.glob("*.h"))}
+HEADERS["philox.h"] = shared_header("cpu/philox.h")
 # Name of the file: (row, its operands, its attributes). Layers of ResNet-50 and of a transformer in half precision.
 CALLS = {
     "sum_rows": ("sum", [((32, 1000), "float32")], {"axis": 1}),
@@ -47,8 +49,8 @@ def text(row: str, operands: list, attrs: dict) -> str:
 def told(launch: recipe.Launch) -> str:
     """A launch's text, with headers in place of what is in files of its own, and how it is launched."""
     code = launch.code.text.replace(launch.code.name, "KERNEL")
-    for header in HEADERS:
-        code = code.replace(header.read_text(), f'#include "{header.name}"\n')
+    for name, header in HEADERS.items():
+        code = code.replace(header, f'#include "{name}"\n')
     return f"// grid {launch.grid}, block {launch.block}, {launch.shared} bytes shared\n{code.strip()}\n"
 
 

@@ -23,7 +23,7 @@ from ...config import settings
 from ...errors import CompileError, MissingExtra
 from ...libraries import cuda_include_folders
 from ..cache import Cache, digest
-from ..compiler import include_folder
+from ..compiler import shared_header
 from .recipe import Code
 
 BATCH = 16  # kernels of one program
@@ -35,8 +35,8 @@ EXTRA = 'pip install "minimx[cuda13]"'
 @functools.cache
 def prelude() -> str:
     """The text before every kernel: prelude.h, and what the host has in common with CUDA."""
-    primitives = (include_folder() / "cpu/primitives.h").read_text()
-    return Path(__file__).with_name("prelude.h").read_text() + primitives.replace("#pragma once\n", "", 1)
+    own, primitives = Path(__file__).with_name("prelude.h").read_text(), shared_header("cpu/primitives.h")
+    return "\n".join([own, "namespace minimx {", "namespace scalar {", primitives, "}", "}", ""])
 
 
 def source(codes: Sequence[Code]) -> str:

@@ -14,26 +14,12 @@ from typing import Any
 from ...errors import MXError
 from ...ops.dtypes import BY_NAME
 from ...ops.table import Spec
+from ..compiler import shared_header
 from ..group import broadcast_strides
 from .moving import ALIGNED, THREADS, collapsed
 from .recipe import Argument, Launch, Operand, Recipe, State, Value, blocks_for, code
 
-PHILOX = """\
-struct Words {
-  uint32_t at[4];
-};
-
-// Ten rounds over the counter c under the key (k0, k1).
-Words philox(Words c, uint32_t k0, uint32_t k1) {
-#pragma unroll
-  for (int round = 0; round < 10; ++round, k0 += 0x9E3779B9u, k1 += 0xBB67AE85u) {
-    const uint64_t p0 = uint64_t(0xD2511F53u) * c.at[0], p1 = uint64_t(0xCD9E8D57u) * c.at[2];
-    c = {{static_cast<uint32_t>(p1 >> 32) ^ c.at[1] ^ k0, static_cast<uint32_t>(p1),
-          static_cast<uint32_t>(p0 >> 32) ^ c.at[3] ^ k1, static_cast<uint32_t>(p0)}};
-  }
-  return c;
-}
-"""
+PHILOX = shared_header("cpu/philox.h")
 
 STREAM = """\
 // The numbers of one call of a random operator.
@@ -48,10 +34,6 @@ struct Stream {
     return philox(counter, static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32));
   }
 };
-
-// A number in [0, 1) with 24 or 53 bits.
-float unit(uint32_t word) { return static_cast<float>(word >> 8) * 0x1p-24f; }
-double unit(uint32_t high, uint32_t low) { return static_cast<double>((uint64_t(high) << 32 | low) >> 11) * 0x1p-53; }
 """
 
 STATE = "uint64_t seed, uint64_t call, const uint64_t* state"  # the parameters of a State
@@ -162,65 +144,6 @@ VALUES = {
 
 # ---- by rejection ---------------------------------------------------------------------------------------------------
 
-DRAWS = """\
-// The uniform numbers of one element, as many as it takes.
-struct Draws {
-  const Stream& stream;
-  int64_t element;
-  uint32_t iteration;
-  uint32_t word() {
-    const Words words = stream.words(element / 4, iteration++);
-    const int k = element % 4;
-    return k < 2 ? (k == 0 ? words.at[0] : words.at[1]) : (k == 2 ? words.at[2] : words.at[3]);
-  }
-  // The next number in (0, 1), 53 bits.
-  double next() {
-    const uint32_t high = word(), low = word();
-    return unit(high, low) + 0x1p-54;
-  }
-  // Standard normal: Box and Muller 1958.
-  double normal() {
-    const double radius = ::sqrt(-2 * ::log(next()));
-    return radius * ::cos(6.283185307179586 * next());
-  }
-};
-
-// Gamma with shape a, scale 1: Marsaglia and Tsang 2000; for a < 1 by a draw of a + 1 and a power.
-double gamma_draw(Draws& draws, double a) {
-  if (!(a > 0)) return a == 0 ? 0.0 : double(NAN);
-  const double boost = a < 1 ? ::pow(draws.next(), 1 / a) : 1.0, d = (a < 1 ? a + 1 : a) - 1.0 / 3,
-               c = 1 / ::sqrt(9 * d);
-  while (true) {
-    const double x = draws.normal(), t = 1 + c * x, v = t * t * t;
-    if (t > 0 && ::log(draws.next()) < 0.5 * x * x + d - d * v + d * ::log(v)) return boost * d * v;
-  }
-}
-
-// Poisson with rate l: products of uniforms (Knuth) for small l, transformed rejection (Hoermann 1993, PTRS) for large.
-double poisson_draw(Draws& draws, double l) {
-  if (!(l >= 0)) return double(NAN);
-  if (l < 10) {
-    const double limit = ::exp(-l);
-    double k = 0;
-    for (double p = draws.next(); p > limit; p *= draws.next()) ++k;
-    return k;
-  }
-  const double b = 0.931 + 2.53 * ::sqrt(l), a = -0.059 + 0.02483 * b, r = 0.9277 - 3.6224 / (b - 2);
-  while (true) {
-    const double u = draws.next() - 0.5, v = draws.next(), s = 0.5 - ::fabs(u),
-                 k = ::floor((2 * a / s + b) * u + l + 0.43);
-    if (s >= 0.07 && v <= r) return k;
-    if (k < 0 || (s < 0.013 && v > s)) continue;
-    if (::log(v * (1.1239 + 1.1328 / (b - 3.4)) / (a / (s * s) + b)) <= k * ::log(l) - l - ::lgamma(k + 1)) return k;
-  }
-}
-
-double beta_draw(Draws& draws, double a, double b) {
-  const double x = gamma_draw(draws, a), y = gamma_draw(draws, b);
-  return x / (x + y);
-}
-"""
-
 # An element from its draws.
 REJECTED = {
     "gamma": "gamma_draw(draws, p.at[0]) * p.at[1]",
@@ -236,7 +159,7 @@ uint64_t high_product(uint64_t a, uint64_t b) {
   return a1 * b1 + (middle >> 32) + (other >> 32);
 }
 
-int64_t integer_draw(Draws& draws, int64_t low, int64_t high) {
+int64_t integer_draw(Draws<Stream>& draws, int64_t low, int64_t high) {
   const uint64_t first = draws.word(), word = first << 32 | draws.word();
   return low + static_cast<int64_t>(high_product(word, static_cast<uint64_t>(high - low)));
 }
@@ -249,7 +172,7 @@ extern "C" __global__ void __launch_bounds__(256)
   %(reader)s
   const int64_t step = int64_t(gridDim.x) * blockDim.x;
   for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < elements; i += step) {
-    Draws draws{stream, i, 0};
+    Draws<Stream> draws{stream, i};
     const Values p = values_at(i);
     y[i] = %(made)s;
   }
@@ -272,9 +195,9 @@ def draw(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Re
         parts |= {"value": VALUES[kind], "units": UNITS[ctype], "normal": str(kind == "normal").lower()}
         text += ALIGNED + BY_GROUPS % parts
     elif kind == "randint":
-        text += DRAWS + INTEGERS + ONE_BY_ONE % (parts | {"made": "to<T>(integer_draw(draws, p.at[0], p.at[1]))"})
+        text += INTEGERS + ONE_BY_ONE % (parts | {"made": "to<T>(integer_draw(draws, p.at[0], p.at[1]))"})
     elif kind in REJECTED:
-        text += DRAWS + ONE_BY_ONE % (parts | {"made": f"to<T>({REJECTED[kind]})"})
+        text += ONE_BY_ONE % (parts | {"made": f"to<T>({REJECTED[kind]})"})
     else:
         raise MXError(f"draw: expected the name of a distribution, got {kind!r}. Add it to random.py.")
     operands: list[Argument] = [Operand(k) for k in range(len(ins))]
