@@ -20,7 +20,9 @@ from ...errors import ArgumentError, ShapeError
 from ...ops.dtypes import BY_NAME
 from ...ops.table import Spec
 from . import batch_norm_text as text
-from .recipe import Argument, Code, Launch, Operand, Recipe, Scratch, Value, blocks_for, code
+from .copy import cast
+from .join import ZERO, paste_launch
+from .recipe import Argument, Code, Launch, Operand, Recipe, Scratch, Value, blocks_for, code, placed
 
 THREADS = 256
 SUM_BLOCKS = 396  # of a pass over the data for sums: three on each multiprocessor of a large GPU; each leaves one part
@@ -164,13 +166,8 @@ def zeros(ins: Sequence[Spec], outs: Sequence[Spec]) -> Recipe | None:
     """What there is to do where an operand has no elements: zeros in the vectors of channels; None elsewhere."""
     if all(prod(s.shape) for s in ins):
         return None
-    launches = []
-    for i, s in enumerate(outs):
-        if n := prod(s.shape):
-            kernel = code("zero", f"using T = {BY_NAME[s.dtype].ctype};\n{text.ZERO}")
-            args = (Operand(len(ins) + i), Value(n), Value(s.strides[-1]))
-            launches.append(Launch(kernel, (blocks_for(n, THREADS), 1, 1), (THREADS, 1, 1), args))
-    return Recipe(tuple(launches))
+    made = [paste_launch(s, Operand(len(ins) + i), ZERO) for i, s in enumerate(outs) if prod(s.shape)]
+    return Recipe(tuple(made))
 
 
 class Builder:
@@ -236,7 +233,7 @@ class Builder:
         if spec.dtype == self.dtype and self.dense(spec):
             return Operand(i)
         twin = self.data()
-        self.launches.append(self.move(Operand(i), twin, spec, (spec.dtype, self.dtype), True))
+        self.launches += placed(cast([spec], [self.dense_spec(spec)], {}), Operand(i), twin)
         return twin
 
     def write(self, i: int) -> Argument:
@@ -245,7 +242,7 @@ class Builder:
         if spec.dtype == self.dtype and self.dense(spec):
             return Operand(i)
         twin = self.data()
-        self.after.append(self.move(twin, Operand(i), spec, (self.dtype, spec.dtype), False))
+        self.after += placed(cast([self.dense_spec(spec)], [spec], {}), twin, Operand(i))
         return twin
 
     def mask(self, i: int) -> Argument:
@@ -261,23 +258,10 @@ class Builder:
             )
         return Operand(i)
 
-    def move(self, source: Argument, to: Argument, spec: Spec, types: tuple[str, str], gather: bool) -> Launch:
-        """Copies between ``spec``'s own memory and the dense twin; neighbours of the twin by neighbouring threads."""
-        dense, n, axes = self.strides(spec), prod(spec.shape), range(len(self.order))
-        columns = {
-            "EXTENTS": ("n", [spec.shape[d] for d in self.order]),
-            "FROM": ("a", [spec.strides[d] if gather else dense[d] for d in self.order]),
-            "TO": ("b", [dense[d] if gather else spec.strides[d] for d in self.order]),
-        }
-        body, args = text.MOVE, [source, to, Value(n)]
-        for column, (letter, values) in columns.items():
-            body = body.replace(column, ", ".join(f"{letter}{d}" for d in axes))
-            args += map(Value, values)
-        named = ", ".join(f"int64_t {letter}{d}" for letter, _ in columns.values() for d in axes)
-        head = f"using From = {BY_NAME[types[0]].ctype};\nusing To = {BY_NAME[types[1]].ctype};\n"
-        head += f"constexpr int kAxes = {len(axes)};\n"
-        kernel = code("batch_norm_move", head + body.replace("PARAMETERS", f", {named}"))
-        return Launch(kernel, (blocks_for(n, THREADS, 1 << 16), 1, 1), (THREADS, 1, 1), tuple(args))
+    def dense_spec(self, spec: Spec) -> Spec:
+        """Of the dense twin."""
+        strides = self.strides(spec)
+        return Spec(spec.shape, self.dtype, tuple(strides[d] for d in range(len(spec.shape))))
 
     # ---- kernels ----------------------------------------------------------------------------------------------------
 

@@ -527,28 +527,3 @@ extern "C" __global__ void KERNEL(const Mean* mean, const Var* var, const Gamma*
   coefficients[2 * padded + c] = static_cast<Real>(kGlobal ? 0 : -a * s / n - b * to<double>(mean[c * mean_stride]));
 }
 """
-
-# Elements of an operand that is not dense to or from a dense twin; extents and strides of kAxes axes as arguments.
-MOVE = """
-extern "C" __global__ void __launch_bounds__(256) KERNEL(const From* from, To* twin, int64_t nPARAMETERS) {
-  const int64_t extent[] = {EXTENTS}, from_stride[] = {FROM}, to_stride[] = {TO};
-  for (int64_t i = int64_t(blockIdx.x) * 256 + threadIdx.x; i < n; i += int64_t(gridDim.x) * 256) {
-    int64_t rest = i, a = 0, b = 0;
-#pragma unroll
-    for (int d = kAxes - 1; d >= 0; --d) {
-      const int64_t k = rest % extent[d];
-      rest /= extent[d];
-      a += k * from_stride[d];
-      b += k * to_stride[d];
-    }
-    twin[b] = to<To>(from[a]);
-  }
-}
-"""
-
-ZERO = """
-extern "C" __global__ void KERNEL(T* p, int64_t n, int64_t stride) {
-  for (int64_t i = int64_t(blockIdx.x) * 256 + threadIdx.x; i < n; i += int64_t(gridDim.x) * 256)
-    p[i * stride] = to<T>(0);
-}
-"""

@@ -7,6 +7,7 @@ serve many shapes. Read next: pointwise.py for the simplest recipes, compile.py 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -87,6 +88,12 @@ def code(name: str, text: str) -> Code:
     """
     full = f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     return Code(full, text.replace("KERNEL", full))
+
+
+def placed(r: Recipe, *places: Argument) -> list[Launch]:
+    """The launches of a recipe without a workspace over other places: ``places[i]`` in place of operand i."""
+    there = [tuple(places[a.index] if isinstance(a, Operand) else a for a in x.args) for x in r.launches]
+    return [dataclasses.replace(x, args=args) for x, args in zip(r.launches, there, strict=True)]
 
 
 def blocks_for(elements: int, each: int, most: int = 1 << 20) -> int:
