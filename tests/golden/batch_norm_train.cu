@@ -40,8 +40,6 @@ struct Shift {
   Real of[kPair ? 2 : 1];
 };
 
-inline bool aligned(const void* p) { return (reinterpret_cast<size_t>(p) & 15) == 0; }
-
 /// Eight neighbours: in accesses of 16 bytes (kWide), else the first `count` one by one and zeros. kOnce: nobody reads
 /// them again soon, so they are the first to leave the L2 cache, and what others will read stays there longer.
 template <bool kWide, bool kOnce>
@@ -168,7 +166,7 @@ KERNEL(const T* x, const T* dy, const uint8_t* mask, const Mean* mean, const T* 
   const Data d{x, dy, const_cast<uint8_t*>(mask), nullptr, sum, more, x2, nullptr, mean, mean2,
                Index(mean_stride), Index(mean2_stride), Index(rows), Index(channels), Index(length)};
   Real sums[Step::kSums][8] = {};
-  const bool whole = aligned(x) && aligned(dy) && aligned(more) && aligned(sum) && aligned(x2);
+  const bool whole = aligned<Eight>(x, dy, more, sum, x2);
   if ((!kLanes || channels % 8 == 0) && whole)
     add_up<true>(d, sums);
   else
@@ -277,8 +275,6 @@ struct Shift {
   Real of[kPair ? 2 : 1];
 };
 
-inline bool aligned(const void* p) { return (reinterpret_cast<size_t>(p) & 15) == 0; }
-
 /// Eight neighbours: in accesses of 16 bytes (kWide), else the first `count` one by one and zeros. kOnce: nobody reads
 /// them again soon, so they are the first to leave the L2 cache, and what others will read stays there longer.
 template <bool kWide, bool kOnce>
@@ -373,7 +369,7 @@ KERNEL(const T* x, const T* other, uint8_t* mask, T* out, T* residual, const T* 
        int64_t rows, int64_t channels, int64_t length) {
   const Data d{x, other, mask, out, residual, nullptr, x2, out2, nullptr, nullptr, 0, 0,
                Index(rows), Index(channels), Index(length)};
-  const bool whole = aligned(x) && aligned(other) && aligned(out) && aligned(residual) && aligned(x2) && aligned(out2);
+  const bool whole = aligned<Eight>(x, other, out, residual, x2, out2);
   if ((!kLanes || channels % 8 == 0) && whole)
     apply<true>(d, coefficients);
   else

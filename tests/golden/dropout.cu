@@ -12,11 +12,6 @@ struct Stream {
     return philox(counter, static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32));
   }
 };
-// True if all of the pointers are those of a Word.
-template <class Word, class... Pointers>
-bool aligned(Pointers... p) {
-  return ((... | reinterpret_cast<size_t>(p)) & (sizeof(Word) - 1)) == 0;
-}
 using T = Half;
 using C = float;
 constexpr int kWide = 8;  // elements of a thread: whole groups of four

@@ -45,30 +45,6 @@ struct View {
   }
 };
 
-/// kWidth neighbours, at once where pointers are aligned (kWide).
-template <bool kWide, class V, class E>
-V load(const E* p) {
-  V v;
-  if constexpr (kWide) {
-    v = *reinterpret_cast<const V*>(p);
-  } else {
-    for (int j = 0; j < kWidth; ++j) v.at[j] = p[j];
-  }
-  return v;
-}
-template <bool kWide, class V, class E>
-void store(E* p, const V& v) {
-  if constexpr (kWide) {
-    *reinterpret_cast<V*>(p) = v;
-  } else {
-    for (int j = 0; j < kWidth; ++j) p[j] = v.at[j];
-  }
-}
-template <class V>
-bool aligned(const void* p) {
-  return (reinterpret_cast<size_t>(p) & (alignof(V) - 1)) == 0;
-}
-
 inline Index lesser(Index a, Index b) { return a < b ? a : b; }
 inline Index greater(Index a, Index b) { return a > b ? a : b; }
 
@@ -106,7 +82,7 @@ void pool(const T* x, T* y, Tap* taps, const View& vx, const View& vy, const Vie
       for (int c = 0; c < K2; ++c) {
         const Index d0 = i0 + a, d1 = i1 + b, d2 = i2 + c;
         const bool there = d0 >= 0 && d0 < vx.d0 && d1 >= 0 && d1 < vx.d1 && d2 >= 0 && d2 < vx.d2;
-        const Values v = load<kWide, Values>(from + (there ? d0 * vx.s0 + d1 * vx.s1 + d2 * vx.s2 : 0));
+        const Values v = load<kWidth>(from + (there ? d0 * vx.s0 + d1 * vx.s1 + d2 * vx.s2 : 0), kWide);
 #pragma unroll
         for (int j = 0; j < kWidth; ++j) {
           Real value = wide(v.at[j]);
@@ -122,13 +98,13 @@ void pool(const T* x, T* y, Tap* taps, const View& vx, const View& vy, const Vie
   Places places;
 #pragma unroll
   for (int j = 0; j < kWidth; ++j) out.at[j] = to<T>(top[j] * scale), places.at[j] = static_cast<Tap>(best[j]);
-  store<kWide>(y + vy.at(o), out);
-  if constexpr (kTaps) store<kWide>(taps + vt.at(o), places);
+  store(y + vy.at(o), out, kWide);
+  if constexpr (kTaps) store(taps + vt.at(o), places, kWide);
 }
 
 extern "C" __global__ void __launch_bounds__(256) KERNEL(const T* in, T* out, Tap* taps, int64_t i0, int64_t i1, int64_t i2, int64_t i3, int64_t i4, int64_t i5, int64_t i6, int64_t i7, int64_t i8, int64_t i9, int64_t o0, int64_t o1, int64_t o2, int64_t o3, int64_t o4, int64_t o5, int64_t o6, int64_t o7, int64_t o8, int64_t o9, int64_t t0, int64_t t1, int64_t t2, int64_t t3, int64_t t4, int64_t t5, int64_t t6, int64_t t7, int64_t t8, int64_t t9) {
   const View vi{Index(i0), Index(i1), Index(i2), Index(i3), Index(i4), Index(i5), Index(i6), Index(i7), Index(i8), Index(i9)}, vo{Index(o0), Index(o1), Index(o2), Index(o3), Index(o4), Index(o5), Index(o6), Index(o7), Index(o8), Index(o9)}, vt{Index(t0), Index(t1), Index(t2), Index(t3), Index(t4), Index(t5), Index(t6), Index(t7), Index(t8), Index(t9)};
-  const bool wide = kWidth > 1 && aligned<Values>(in) && aligned<Values>(out) && aligned<Places>(taps);
+  const bool wide = kWidth > 1 && aligned<Values>(in, out) && aligned<Places>(taps);
   const View threads = work(vo);
   const Index n = threads.threads(), step = Index(gridDim.x) * 256;
   for (Index i = Index(blockIdx.x) * 256 + threadIdx.x; i < n; i += step) {

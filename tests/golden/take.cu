@@ -1,10 +1,5 @@
 // grid (1, 2048, 1), block (128, 2, 1), 0 bytes shared
 using Index = int;
-// True if all of the pointers are those of a Word.
-template <class Word, class... Pointers>
-bool aligned(Pointers... p) {
-  return ((... | reinterpret_cast<size_t>(p)) & (sizeof(Word) - 1)) == 0;
-}
 // The rows and the columns that a thread begins with and steps by.
 struct Walk {
   Index row = Index(blockIdx.y) * Index(blockDim.y) + Index(threadIdx.y), rows = Index(gridDim.y) * Index(blockDim.y);

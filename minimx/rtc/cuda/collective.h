@@ -1,32 +1,7 @@
-// What several kernels begin with: elements in packs of 16 bytes, and what the threads of a row find together.
+// What the threads of a row find together.
 //
 // A block has threads (x, y): the x of one y work on one row (their number is a power of two, so that a warp holds
 // whole rows or a row whole warps); each y has a row of its own. Follows prelude.h, inside namespace minimx::scalar.
-
-/// kCount elements from p on; `aligned` says that they may be read at once.
-template <int kCount, class T>
-Pack<T, kCount> load(const T* p, bool aligned) {
-  if constexpr (kCount > 1)
-    if (aligned) return *reinterpret_cast<const Pack<T, kCount>*>(p);
-  Pack<T, kCount> pack;
-#pragma unroll
-  for (int j = 0; j < kCount; ++j) pack.at[j] = p[j];
-  return pack;
-}
-template <class T, int kCount>
-void store(T* p, const Pack<T, kCount>& pack, bool aligned) {
-  if (kCount > 1 && aligned) {
-    *reinterpret_cast<Pack<T, kCount>*>(p) = pack;
-  } else {
-#pragma unroll
-    for (int j = 0; j < kCount; ++j) p[j] = pack.at[j];
-  }
-}
-/// May kCount elements from p on be read at once?
-template <int kCount, class T>
-bool is_aligned(const T* p) {
-  return reinterpret_cast<size_t>(p) % alignof(Pack<T, kCount>) == 0;
-}
 
 /// `x` of the thread whose lane differs in the bits of `mask`. T may be any type that can be copied byte by byte.
 template <class T>

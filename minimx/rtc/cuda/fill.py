@@ -10,7 +10,7 @@ from ...ops.dtypes import BY_NAME
 from ...ops.table import Spec
 from .gather import index_parameter
 from .join import Source, number, paste_launch, seen
-from .moving import ALIGNED, ROWS, WIDEST, grid_for, index_for
+from .moving import ROWS, WIDEST, grid_for, index_for
 from .recipe import Argument, Launch, Operand, Recipe, Value, code
 
 
@@ -90,7 +90,7 @@ def made(name: str, y: Spec, to: int, shape: tuple[int, int], element: str, para
     wide = WIDEST // t.size
     grid, block = grid_for(rows, columns // wide if columns % wide == 0 else columns)
     args = (Operand(to), *index.values(rows, columns), *(a for _, a in parameters))
-    return Recipe((Launch(code(name, index.text + ALIGNED + ROWS + text), grid, block, args),))
+    return Recipe((Launch(code(name, index.text + ROWS + text), grid, block, args),))
 
 
 def iota(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Recipe:

@@ -13,7 +13,7 @@ from ...errors import ShapeError
 from ...ops.dtypes import BY_NAME
 from ...ops.table import Spec
 from ..group import broadcast_strides
-from .moving import ALIGNED, RESOLVE, ROWS, THREADS, WORDS, collapsed, grid_for, index_for, word_bytes
+from .moving import RESOLVE, ROWS, THREADS, WORDS, collapsed, grid_for, index_for, word_bytes
 from .recipe import Argument, Launch, Operand, Recipe, Scratch, Value, blocks_for, code
 
 # Row r of y is row (r / count) * n + index[r % count] of x.
@@ -59,7 +59,7 @@ def gather_launch(dtype: str, attrs: dict[str, Any], index: Argument, weak: bool
     wide = max(wide, item)
     places = index_for([rows * inner, outer * n * inner])
     parts = {"wide": WORDS[wide], "item": WORDS[item]} | index_parameter(weak)
-    text = places.text + ALIGNED + ROWS + RESOLVE % attrs.get("mode", 0) + GATHER % parts
+    text = places.text + ROWS + RESOLVE % attrs.get("mode", 0) + GATHER % parts
     grid, block = grid_for(rows, words)
     args = (Operand(0), index, Operand(y), *places.values(rows, count, n, words))
     return [Launch(code("gather", text), grid, block, args)]

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from ...ops.dtypes import BY_NAME
 from ...ops.table import Spec
 from ..group import broadcast_strides, c_strides
-from .moving import ALIGNED, ROWS, WIDEST, WORDS, dense, grid_for, index_for, reach, word_bytes
+from .moving import ROWS, WIDEST, WORDS, dense, grid_for, index_for, reach, word_bytes
 from .recipe import Argument, Launch, Operand, Recipe, Value, code
 
 # ---- numbers --------------------------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ def paste_launch(
     parts |= _reads("v", v, "from + k") | _reads("base", base, "under + c")
     t = BY_NAME[y.dtype]
     wide = WIDEST // t.size
-    text = f"using T = {t.ctype if typed else WORDS[t.size]};\n" + index.text + ALIGNED + ROWS + PASTE % parts
+    text = f"using T = {t.ctype if typed else WORDS[t.size]};\n" + index.text + ROWS + PASTE % parts
     columns = axes[-1].length
     rows = math.prod(a.length for a in axes[:-1])
     grid, block = grid_for(rows, max(1, columns // wide) if axes[-1].y == 1 else columns)
@@ -295,7 +295,7 @@ def concat(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> 
     for i in range(0, len(parts), MOST):
         some = parts[i : i + MOST]
         widths = [n * item // wide for k in some for n in (lengths[k], ats[k])]
-        text = index.text + ALIGNED + ROWS + _concat_text(len(some), wide, item)
+        text = index.text + ROWS + _concat_text(len(some), wide, item)
         grid, block = grid_for(rows, max(widths[::2]), len(some))
         operands: list[Argument] = [Operand(k) for k in (*some, len(ins))]
         counts = index.values(rows, sum(lengths) * item // wide, *widths)

@@ -20,14 +20,6 @@ WIDEST = 16  # bytes that a thread reads or writes at once
 MOST_ROWS = 65535  # blocks along y and z
 WORDS = {1: "uint8_t", 2: "int16_t", 4: "int32_t", 8: "int64_t", 16: "Pack<int64_t, 2>"}
 
-ALIGNED = """\
-// True if all of the pointers are those of a Word.
-template <class Word, class... Pointers>
-bool aligned(Pointers... p) {
-  return ((... | reinterpret_cast<size_t>(p)) & (sizeof(Word) - 1)) == 0;
-}
-"""
-
 ROWS = """\
 // The rows and the columns that a thread begins with and steps by.
 struct Walk {

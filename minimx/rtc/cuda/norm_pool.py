@@ -36,7 +36,7 @@ void add_up(const T* dy, const T* x, const Tap* taps, const View& vy, const View
   for (int e = 0; e < kElements; ++e) {
     const View at = block.at(e);
     if (!lies_in(at, vx)) continue;
-    const Values v = load<kWide, Values>(x + vx.at(at));
+    const Values v = load<kWidth>(x + vx.at(at), kWide);
 #pragma unroll
     for (int j = 0; j < kWidth; ++j) {
       const Real g = wide(to<T>(sum[e][j]));
@@ -50,7 +50,7 @@ KERNEL(const T* in, const T* x, const Tap* taps, const MEAN* mean, Real* partial
        int64_t padded) {
   __shared__ Real shared[2 * kWidth][256];
   const View vi{FIELDS_I}, vo{FIELDS_O}, vt{FIELDS_T};
-  const bool wide = kWidth > 1 && aligned<Values>(in) && aligned<Values>(x) && aligned<Places>(taps);
+  const bool wide = kWidth > 1 && aligned<Values>(in, x) && aligned<Places>(taps);
   const View threads = work(vo);
   const Index n = threads.threads(), step = Index(gridDim.x) * 256;
   const int lanes = static_cast<int>(vo.c) / kWidth, lane = threadIdx.x % lanes;

@@ -54,30 +54,6 @@ struct View {
   }
 };
 
-/// kWidth neighbours, at once where pointers are aligned (kWide).
-template <bool kWide, class V, class E>
-V load(const E* p) {
-  V v;
-  if constexpr (kWide) {
-    v = *reinterpret_cast<const V*>(p);
-  } else {
-    for (int j = 0; j < kWidth; ++j) v.at[j] = p[j];
-  }
-  return v;
-}
-template <bool kWide, class V, class E>
-void store(E* p, const V& v) {
-  if constexpr (kWide) {
-    *reinterpret_cast<V*>(p) = v;
-  } else {
-    for (int j = 0; j < kWidth; ++j) p[j] = v.at[j];
-  }
-}
-template <class V>
-bool aligned(const void* p) {
-  return (reinterpret_cast<size_t>(p) & (alignof(V) - 1)) == 0;
-}
-
 inline Index lesser(Index a, Index b) { return a < b ? a : b; }
 inline Index greater(Index a, Index b) { return a > b ? a : b; }
 
@@ -119,7 +95,7 @@ void pool(const T* x, T* y, Tap* taps, const View& vx, const View& vy, const Vie
       for (int c = 0; c < K2; ++c) {
         const Index d0 = i0 + a, d1 = i1 + b, d2 = i2 + c;
         const bool there = d0 >= 0 && d0 < vx.d0 && d1 >= 0 && d1 < vx.d1 && d2 >= 0 && d2 < vx.d2;
-        const Values v = load<kWide, Values>(from + (there ? d0 * vx.s0 + d1 * vx.s1 + d2 * vx.s2 : 0));
+        const Values v = load<kWidth>(from + (there ? d0 * vx.s0 + d1 * vx.s1 + d2 * vx.s2 : 0), kWide);
 #pragma unroll
         for (int j = 0; j < kWidth; ++j) {
           Real value = wide(v.at[j]);
@@ -135,8 +111,8 @@ void pool(const T* x, T* y, Tap* taps, const View& vx, const View& vy, const Vie
   Places places;
 #pragma unroll
   for (int j = 0; j < kWidth; ++j) out.at[j] = to<T>(top[j] * scale), places.at[j] = static_cast<Tap>(best[j]);
-  store<kWide>(y + vy.at(o), out);
-  if constexpr (kTaps) store<kWide>(taps + vt.at(o), places);
+  store(y + vy.at(o), out, kWide);
+  if constexpr (kTaps) store(taps + vt.at(o), places, kWide);
 }
 """
 
@@ -196,8 +172,8 @@ void gradient(const T* dy, const Tap* taps, const View& vy, const View& vx, cons
         o.d0 = block.a0.block - t0, o.d1 = block.a1.block - t1, o.d2 = block.a2.block - t2;
         const bool there = lies_in(o, vy);
         if (!there) o.d0 = o.d1 = o.d2 = 0;
-        const Values g = load<kWide, Values>(dy + vy.at(o));
-        const Places places = kMax ? load<kWide, Places>(taps + vt.at(o)) : Places{};
+        const Values g = load<kWidth>(dy + vy.at(o), kWide);
+        const Places places = kMax ? load<kWidth>(taps + vt.at(o), kWide) : Places{};
         const Real scale = kMax ? Real(1) : share(vx, o);
 #pragma unroll
         for (int e = 0; e < kElements; ++e) {
@@ -225,7 +201,7 @@ void pool(const T* dy, T* dx, const Tap* taps, const View& vy, const View& vx, c
     if (!lies_in(at, vx)) continue;
     Values out;
     if constexpr (kNorm) {
-      const Values v = load<kWide, Values>(x + vx.at(at));
+      const Values v = load<kWidth>(x + vx.at(at), kWide);
 #pragma unroll
       for (int j = 0; j < kWidth; ++j) {
         const Real* c = norm + i.c + j;
@@ -235,7 +211,7 @@ void pool(const T* dy, T* dx, const Tap* taps, const View& vy, const View& vx, c
 #pragma unroll
       for (int j = 0; j < kWidth; ++j) out.at[j] = to<T>(sum[e][j]);
     }
-    store<kWide>(dx + vx.at(at), out);
+    store(dx + vx.at(at), out, kWide);
   }
 }
 """
@@ -245,7 +221,7 @@ inline View work(const View& vy) { return vy; }
 
 template <bool kWide>
 void pool(const T* x, T* y, const Tap* taps, const View& vx, const View& vy, const View& vt, const View& o) {
-  const Places places = load<kWide, Places>(taps + vt.at(o));
+  const Places places = load<kWidth>(taps + vt.at(o), kWide);
   const T* from = x + o.n * vx.sn + o.c * vx.sc;
   Values out;
 #pragma unroll
@@ -256,14 +232,14 @@ void pool(const T* x, T* y, const Tap* taps, const View& vx, const View& vy, con
     const bool there = tap >= 0 && d0 >= 0 && d0 < vx.d0 && d1 >= 0 && d1 < vx.d1 && d2 >= 0 && d2 < vx.d2;
     out.at[j] = there ? from[j * vx.sc + d0 * vx.s0 + d1 * vx.s1 + d2 * vx.s2] : to<T>(Real(0));
   }
-  store<kWide>(y + vy.at(o), out);
+  store(y + vy.at(o), out, kWide);
 }
 """
 
 KERNEL = """
 extern "C" __global__ void __launch_bounds__(256) KERNEL(const T* in, T* out, TAPS taps, PARAMETERSNORM) {
   const View vi{FIELDS_I}, vo{FIELDS_O}, vt{FIELDS_T};
-  const bool wide = kWidth > 1 && aligned<Values>(in) && aligned<Values>(out) && aligned<Places>(taps)ALSO;
+  const bool wide = kWidth > 1 && aligned<Values>(in, outALSO) && aligned<Places>(taps);
   const View threads = work(vo);
   const Index n = threads.threads(), step = Index(gridDim.x) * 256;
   for (Index i = Index(blockIdx.x) * 256 + threadIdx.x; i < n; i += step) {
@@ -279,7 +255,7 @@ extern "C" __global__ void __launch_bounds__(256) KERNEL(const T* in, T* out, TA
 # By how many arguments of kNorm there are: parameters behind the others, what the kernel passes on, what it checks.
 NORM = {0: "", 2: ", const Real* norm, int64_t padded", 3: ", const Real* norm, int64_t padded, const T* x"}
 MORE = {0: "", 2: ", norm, Index(padded)", 3: ", norm, Index(padded), x"}
-ALSO = {0: "", 2: "", 3: " && aligned<Values>(x)"}
+ALSO = {0: "", 2: "", 3: ", x"}
 
 
 def pool_fwd(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Recipe:

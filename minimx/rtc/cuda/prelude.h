@@ -121,13 +121,34 @@ template <class T, int kCount>
 struct alignas(access(sizeof(T) * kCount)) Pack {
   T at[kCount];
 };
+/// kCount elements from p on; `aligned` says that they may be read (or written) at once.
 template <int kCount, class T>
-Pack<T, kCount> load(const T* p) {
-  return *reinterpret_cast<const Pack<T, kCount>*>(p);
+Pack<T, kCount> load(const T* p, bool aligned = true) {
+  if constexpr (kCount > 1)
+    if (aligned) return *reinterpret_cast<const Pack<T, kCount>*>(p);
+  Pack<T, kCount> pack;
+#pragma unroll
+  for (int j = 0; j < kCount; ++j) pack.at[j] = p[j];
+  return pack;
 }
+template <class T, int kCount>
+void store(T* p, const Pack<T, kCount>& pack, bool aligned = true) {
+  if (kCount > 1 && aligned) {
+    *reinterpret_cast<Pack<T, kCount>*>(p) = pack;
+  } else {
+#pragma unroll
+    for (int j = 0; j < kCount; ++j) p[j] = pack.at[j];
+  }
+}
+/// True if all of the pointers are those of a V.
+template <class V, class... Pointers>
+bool aligned(Pointers... p) {
+  return ((... | reinterpret_cast<size_t>(p)) & (alignof(V) - 1)) == 0;
+}
+/// May kCount elements from p on be read at once?
 template <int kCount, class T>
-void store(T* p, const Pack<T, kCount>& x) {
-  *reinterpret_cast<Pack<T, kCount>*>(p) = x;
+bool is_aligned(const T* p) {
+  return aligned<Pack<T, kCount>>(p);
 }
 
 /// A number as a type: what a generic lambda takes in place of a template argument.

@@ -16,7 +16,7 @@ from ...ops.table import Spec
 from .gather import expand, index_parameter
 from .join import ZERO, paste_launch, seen
 from .lists import LONG, Lists
-from .moving import ALIGNED, MOST_ROWS, RESOLVE, ROWS, THREADS, WIDEST, Index, grid_for, index_for
+from .moving import MOST_ROWS, RESOLVE, ROWS, THREADS, WIDEST, Index, grid_for, index_for
 from .recipe import Argument, Launch, Operand, Recipe, Scratch, blocks_for, code
 
 FEW = 32  # indices that every row looks through; additions that a thread does one after the other
@@ -215,7 +215,7 @@ class Sums:
         return (Operand(0), *found, *((self.base,) if self.base else ()), self.y)
 
     def _text(self, kernel: str) -> str:
-        return self.places.text + ALIGNED + ROWS + SUM % self.parts + kernel
+        return self.places.text + ROWS + SUM % self.parts + kernel
 
     def _rows(self, name: str, text: str, found: tuple[Argument, ...], values: int) -> Launch:
         grid, block = grid_for(self.outer * self.n, self.columns)

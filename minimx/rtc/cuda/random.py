@@ -16,7 +16,7 @@ from ...ops.dtypes import BY_NAME
 from ...ops.table import Spec
 from ..compiler import shared_header
 from ..group import broadcast_strides
-from .moving import ALIGNED, THREADS, collapsed
+from .moving import THREADS, collapsed
 from .recipe import Argument, Launch, Operand, Recipe, State, Value, blocks_for, code
 
 PHILOX = shared_header("cpu/philox.h")
@@ -193,7 +193,7 @@ def draw(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Re
     groups = kind in VALUES
     if groups:
         parts |= {"value": VALUES[kind], "units": UNITS[ctype], "normal": str(kind == "normal").lower()}
-        text += ALIGNED + BY_GROUPS % parts
+        text += BY_GROUPS % parts
     elif kind == "randint":
         text += INTEGERS + ONE_BY_ONE % (parts | {"made": "to<T>(integer_draw(draws, p.at[0], p.at[1]))"})
     elif kind in REJECTED:
@@ -272,14 +272,14 @@ def dropout(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) ->
         return Recipe(())
     threshold = Value(math.floor(p * (1 << 24) + 0.5))  # as lround
     if not ins:
-        text = PHILOX + STREAM + ALIGNED + DROPOUT_MASK % {"state": STATE, "keep": KEEP}
+        text = PHILOX + STREAM + DROPOUT_MASK % {"state": STATE, "keep": KEEP}
         args: tuple[Argument, ...] = (State(), Operand(0), Value(elements), threshold)
         grid = (blocks_for(elements, THREADS * 16), 1, 1)
         return Recipe((Launch(code("dropout", text), grid, (THREADS, 1, 1), args),))
     t = BY_NAME[ins[0].dtype]
     wide = max(4, 16 // t.size)
     parts = {"ctype": t.ctype, "compute": t.compute, "wide": wide, "state": STATE, "keep": KEEP}
-    text = PHILOX + STREAM + ALIGNED + DROPOUT % parts
+    text = PHILOX + STREAM + DROPOUT % parts
     scale = Value(1 / (1 - p) if p < 1 else 0.0, "float64" if t.name == "float64" else "float32")
     args = (State(), Operand(0), Operand(1), Operand(2), Value(elements), threshold, scale)
     grid = (blocks_for(elements, THREADS * wide), 1, 1)
