@@ -186,6 +186,8 @@ using Var = float;
 [[maybe_unused]] constexpr int kGroups = 1;
 [[maybe_unused]] constexpr int kBlocks = 3;
 [[maybe_unused]] constexpr bool kGlobal = false;
+[[maybe_unused]] constexpr bool kSecond = false;
+[[maybe_unused]] constexpr bool kTotals = true;
 [[maybe_unused]] constexpr bool kLanes = true;
 
 /// The sums number 0 and `which` of the block's channel threadIdx.x over all parts, in the threads of threadIdx.y = 0.
@@ -216,16 +218,19 @@ inline void set_scale(Real* coefficients, int64_t padded, int64_t c, double gamm
   coefficients[padded + c] = static_cast<Real>(beta - mean * scale);
 }
 
-extern "C" __global__ void KERNEL(const T* x, const Gamma* gamma, const Beta* beta, Mean* mean, Var* var,
-                                  const Real* partial, Real* coefficients, int64_t parts, int64_t rows,
-                                  int64_t channels, int64_t length, int64_t gamma_stride, int64_t beta_stride,
-                                  int64_t mean_stride, int64_t var_stride, double eps) {
-  double s, q;
-  const int64_t padded = (channels + 7) / 8 * 8, c = blockIdx.x * 8 + threadIdx.x;
-  totals(partial, parts, padded, s, q);
+extern "C" __global__ void KERNEL(const T* x, const Real* partial, Real* coefficients, int64_t parts, int64_t rows,
+                                  int64_t channels, int64_t length, double eps,
+                                  Gamma* gamma, int64_t gamma_stride,
+                                  Beta* beta, int64_t beta_stride,
+                                  Mean* mean, int64_t mean_stride,
+                                  Var* var, int64_t var_stride) {
+  const int64_t padded = (channels + 7) / 8 * 8;
+  [[maybe_unused]] const double n = static_cast<double>(rows) * static_cast<double>(length);
+  const int64_t c = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  double s = 0, q = 0;
+  if constexpr (kTotals) totals(partial, parts, padded, s, q, kSecond ? 2 : 1);
   if (threadIdx.y > 0 || c >= channels) return;
-  const double n = static_cast<double>(rows) * static_cast<double>(length), shifted = s / n;
-  const double center = wide(x[c * length]) + shifted, square = q / n - shifted * shifted;
+  const double shifted = s / n, center = wide(x[c * length]) + shifted, square = q / n - shifted * shifted;
   const double variance = square < 0 ? 0 : square;
   mean[c * mean_stride] = to<Mean>(center);
   var[c * var_stride] = to<Var>(variance);

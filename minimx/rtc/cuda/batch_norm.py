@@ -41,14 +41,7 @@ def batch_norm_fwd_train(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[
     shared = {"relu": b.flag("relu"), "residual": z is not None, "mask": len(outs) > 3}
     partial, parts = b.sums(text.FORWARD, (x, x, Operand(y), Operand(mean)))
     coefficients = b.coefficients(2)
-    types = {"Gamma": 1, "Beta": 2, "Mean": mean, "Var": var}
-    b.finish(
-        text.TOTALS + text.SCALE + text.FINISH_TRAIN,
-        types,
-        (x, Operand(1), Operand(2), Operand(mean), Operand(var), partial, coefficients),
-        (parts, b.rows, b.channels, b.length, *map(b.stride, types.values())),
-        parts,
-    )
+    b.finish(text.TRAIN, {"gamma": 1, "beta": 2, "mean": mean, "var": var}, coefficients, (x, partial, parts))
     mask = b.mask(y + 3) if shared["mask"] else Operand(y)
     b.apply(text.FORWARD, (x, z or x, mask, b.write(y), x), coefficients, shared)
     return b.recipe()
@@ -61,7 +54,7 @@ def batch_norm_fwd_sums(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[s
     b = Builder(ins, outs, attrs)
     x, z, y = b.read(0), b.read(5) if len(ins) > 5 else None, len(ins)
     coefficients = b.coefficients(2)
-    b.finish_sums((1, 2, 3, 4, y + 1, y + 2), coefficients, "eps")
+    b.finish_sums((1, 2, 3, 4, y + 1, y + 2), coefficients)
     shared = {"relu": b.flag("relu"), "residual": z is not None, "mask": len(outs) > 3}
     mask = b.mask(y + 3) if shared["mask"] else Operand(y)
     b.apply(text.FORWARD, (x, z or x, mask, b.write(y), x), coefficients, shared)
@@ -75,8 +68,8 @@ def batch_norm_fwd_pair(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[s
     b = Builder(ins, outs, attrs)
     x, x2, y = b.read(0), b.read(5), len(ins)
     coefficients = b.coefficients(3)
-    b.finish_sums((1, 2, 3, 4, y + 2, y + 3), coefficients, "eps")
-    b.finish_sums((6, 7, 8, 9, y + 4, y + 5), coefficients, "eps2", second=True)
+    b.finish_sums((1, 2, 3, 4, y + 2, y + 3), coefficients)
+    b.finish_sums((6, 7, 8, 9, y + 4, y + 5), coefficients, second=True)
     flags = dict.fromkeys(("relu", "residual", "pair", "mask"), True)
     b.apply(text.FORWARD, (x, x2, b.mask(y + 1), b.write(y), x), coefficients, flags)
     return b.recipe()
@@ -89,9 +82,7 @@ def channel_sums(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any
     b = Builder(ins, outs, attrs)
     x = b.read(0)
     partial, parts = b.sums(text.FORWARD, (x, x, x, Operand(1)))
-    types = {"Sum": 1, "Squares": 2}
-    sizes = (parts, b.rows, b.channels, b.length, *map(b.stride, types.values()))
-    b.finish(text.TOTALS + text.CHANNEL_SUMS, types, (x, Operand(1), Operand(2), partial), sizes, parts)
+    b.finish(text.CHANNEL_SUMS, {"sum": 1, "squares": 2}, x, (x, partial, parts))
     return b.recipe()
 
 
@@ -102,13 +93,7 @@ def batch_norm_infer(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str,
     b = Builder(ins, outs, attrs)
     x, z = b.read(0), b.read(5) if len(ins) > 5 else None
     coefficients = b.coefficients(2)
-    types = {"Gamma": 1, "Beta": 2, "Mean": 3, "Var": 4}
-    b.finish(
-        text.SCALE + text.FINISH_INFER,
-        types,
-        (*map(Operand, types.values()), coefficients),
-        (b.channels, *map(b.stride, types.values())),
-    )
+    b.finish(text.INFER, {"gamma": 1, "beta": 2, "mean": 3, "var": 4}, coefficients)
     b.apply(
         text.FORWARD,
         (x, z or x, Operand(len(ins)), b.write(len(ins)), x),
@@ -148,15 +133,7 @@ def batch_norm_bwd(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, A
     coefficients = b.coefficients(6 if pair else 3)
     operands = [(2, 3, 4, dgamma, dbeta)] + [(pair + 1, pair + 2, pair + 3, dx + 4, dx + 5)] * bool(pair)
     for k, vectors in enumerate(operands):
-        b.finish(
-            text.TOTALS + text.FINISH_BACKWARD,
-            dict(zip(("Mean", "Var", "Gamma", "DGamma", "DBeta"), vectors, strict=True)),
-            (*map(Operand, vectors), partial, coefficients),
-            (parts, b.rows, b.channels, b.length, *map(b.stride, vectors)),
-            parts,
-            "eps2" if k else "eps",
-            second=bool(k),
-        )
+        b.gradient(vectors, coefficients, (x, partial, parts), second=bool(k))
     pointers = (x, dy, mask, out, residual if shared["residual"] else out)
     b.apply(text.BACKWARD, pointers, coefficients, shared | {"pair": bool(pair)}, (x2, out2))
     return b.recipe()
@@ -331,31 +308,47 @@ class Builder:
     def finish(
         self,
         body: str,
-        types: dict[str, int],
-        pointers: tuple[Argument, ...],
-        sizes: tuple[int, ...],
-        parts: int = 0,
-        eps: str = "eps",
-        **flags: bool,
+        vectors: dict[str, int],
+        coefficients: Argument,
+        found: tuple[Argument, Argument, int] | None = None,
+        second: bool = False,
     ) -> None:
-        """What is done once a channel, with the totals over ``parts`` if there are any. eps: the attribute, if any."""
-        kernel = self.code("finish", body, types, **{"global": self.flag("global_stats")}, **flags)
-        args = (*pointers, *map(Value, sizes))
-        if eps in self.attrs:
-            args = (*args, Value(self.attrs[eps], "float64"))
-        if parts:
-            block = (8, min(64, 1 << (parts - 1).bit_length()), 1)
-            grid = (self.padded // 8, 1, 1)
+        """What is done once a channel. vectors: operands by the name that ``body`` has for them. found: the data, the
+        partial sums and how many parts these have, where the body wants totals. second: of a pair, with eps2.
+        """
+        x, partial, parts = found or (coefficients, coefficients, 0)
+        types = {name.title() if name[0] != "d" else f"D{name[1:].title()}": i for name, i in vectors.items()}
+        pairs = [f"{t}* {name}, int64_t {name}_stride" for t, name in zip(types, vectors, strict=True)]
+        declared = f",\n{' ' * 34}".join(pairs)
+        source = text.TOTALS + text.SCALE + text.FINISH.replace("VECTORS", declared).replace("BODY", body)
+        flags = {"global": self.flag("global_stats"), "second": second, "totals": found is not None}
+        kernel = self.code("finish", source, types, **flags)
+        sizes = map(Value, (parts, self.rows, self.channels, self.length))
+        eps = Value(self.attrs.get("eps2" if second else "eps", 0.0), "float64")
+        args = [x, partial, coefficients, *sizes, eps]
+        for i in vectors.values():
+            args += [Operand(i), Value(self.stride(i))]
+        if found:
+            block, grid = (8, min(64, 1 << (parts - 1).bit_length()), 1), (self.padded // 8, 1, 1)
         else:
             block, grid = (THREADS, 1, 1), (blocks_for(self.channels, THREADS), 1, 1)
-        self.launches.append(Launch(kernel, grid, block, args))
+        self.launches.append(Launch(kernel, grid, block, tuple(args)))
 
-    def finish_sums(self, vectors: tuple[int, ...], coefficients: Scratch, eps: str, second: bool = False) -> None:
+    def finish_sums(self, vectors: tuple[int, ...], coefficients: Scratch, second: bool = False) -> None:
         """Mean, variance and coefficients from sums; vectors: gamma, beta, sum, squares, mean and var."""
-        types = dict(zip(("Gamma", "Beta", "Sum", "Squares", "Mean", "Var"), vectors, strict=True))
-        pointers: tuple[Argument, ...] = (*map(Operand, vectors), coefficients)
-        sizes = (self.rows, self.channels, self.length, *map(self.stride, vectors))
-        self.finish(text.SCALE + text.FINISH_SUMS, types, pointers, sizes, eps=eps, second=second)
+        named = dict(zip(("gamma", "beta", "sum", "squares", "mean", "var"), vectors, strict=True))
+        self.finish(text.SUMS, named, coefficients, second=second)
+
+    def gradient(
+        self,
+        vectors: tuple[int, ...],
+        coefficients: Scratch,
+        found: tuple[Argument, Argument, int],
+        second: bool = False,
+    ) -> None:
+        """Gradients of the parameters, and coefficients; vectors: mean, var, gamma, dgamma and dbeta."""
+        named = dict(zip(("mean", "var", "gamma", "dgamma", "dbeta"), vectors, strict=True))
+        self.finish(text.GRADIENT, named, coefficients, found, second)
 
     def apply(
         self,

@@ -430,42 +430,39 @@ inline void set_scale(Real* coefficients, int64_t padded, int64_t c, double gamm
 }
 """
 
-# var = E[d d] - E[d]^2 with d = x - the channel's first element, which is near enough to the mean to lose no digits.
-FINISH_TRAIN = """
-extern "C" __global__ void KERNEL(const T* x, const Gamma* gamma, const Beta* beta, Mean* mean, Var* var,
-                                  const Real* partial, Real* coefficients, int64_t parts, int64_t rows,
-                                  int64_t channels, int64_t length, int64_t gamma_stride, int64_t beta_stride,
-                                  int64_t mean_stride, int64_t var_stride, double eps) {
-  double s, q;
-  const int64_t padded = (channels + 7) / 8 * 8, c = blockIdx.x * 8 + threadIdx.x;
-  totals(partial, parts, padded, s, q);
+# The kernel around the bodies below, which say what is done for channel c. VECTORS: pointers to vectors of channels, and
+# their strides. kTotals: s and q are totals of partial sums, for kSecond of x2; n is how many elements they take in.
+FINISH = """
+extern "C" __global__ void KERNEL(const T* x, const Real* partial, Real* coefficients, int64_t parts, int64_t rows,
+                                  int64_t channels, int64_t length, double eps,
+                                  VECTORS) {
+  const int64_t padded = (channels + 7) / 8 * 8;
+  [[maybe_unused]] const double n = static_cast<double>(rows) * static_cast<double>(length);
+  const int64_t c = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  double s = 0, q = 0;
+  if constexpr (kTotals) totals(partial, parts, padded, s, q, kSecond ? 2 : 1);
   if (threadIdx.y > 0 || c >= channels) return;
-  const double n = static_cast<double>(rows) * static_cast<double>(length), shifted = s / n;
-  const double center = wide(x[c * length]) + shifted, square = q / n - shifted * shifted;
+BODY}
+"""
+
+# var = E[d d] - E[d]^2 with d = x - the channel's first element, which is near enough to the mean to lose no digits.
+TRAIN = """\
+  const double shifted = s / n, center = wide(x[c * length]) + shifted, square = q / n - shifted * shifted;
   const double variance = square < 0 ? 0 : square;
   mean[c * mean_stride] = to<Mean>(center);
   var[c * var_stride] = to<Var>(variance);
   set_scale(coefficients, padded, c, to<double>(gamma[c * gamma_stride]), to<double>(beta[c * beta_stride]), center,
             variance, eps);
-}
 """
 
 # From sums around zero: var = E[x x] - E[x]^2 loses as many digits as the mean's square has more than the variance.
 # kSecond: of the second norm of a pair, whose offset joins that of the first.
-FINISH_SUMS = """
-extern "C" __global__ void KERNEL(const Gamma* gamma, const Beta* beta, const Sum* sum, const Squares* squares,
-                                  Mean* mean, Var* var, Real* coefficients, int64_t rows, int64_t channels,
-                                  int64_t length, int64_t gamma_stride, int64_t beta_stride, int64_t sum_stride,
-                                  int64_t squares_stride, int64_t mean_stride, int64_t var_stride, double eps) {
-  const int64_t c = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (c >= channels) return;
-  const double n = static_cast<double>(rows) * static_cast<double>(length);
+SUMS = """\
   const double center = to<double>(sum[c * sum_stride]) / n;
   const double variance = to<double>(squares[c * squares_stride]) / n - center * center;
   const double kept = variance < 0 ? 0 : variance;
   mean[c * mean_stride] = to<Mean>(center);
   var[c * var_stride] = to<Var>(kept);
-  const int64_t padded = (channels + 7) / 8 * 8;
   const double weight = to<double>(gamma[c * gamma_stride]), bias = to<double>(beta[c * beta_stride]);
   if constexpr (kSecond) {
     const double scale = weight / sqrt(kept + eps);
@@ -474,48 +471,24 @@ extern "C" __global__ void KERNEL(const Gamma* gamma, const Beta* beta, const Su
   } else {
     set_scale(coefficients, padded, c, weight, bias, center, kept, eps);
   }
-}
 """
 
 # The sums around zero from those around each channel's first element.
-CHANNEL_SUMS = """
-extern "C" __global__ void KERNEL(const T* x, Sum* sum, Squares* squares, const Real* partial, int64_t parts,
-                                  int64_t rows, int64_t channels, int64_t length, int64_t sum_stride,
-                                  int64_t squares_stride) {
-  double s, q;
-  const int64_t padded = (channels + 7) / 8 * 8, c = blockIdx.x * 8 + threadIdx.x;
-  totals(partial, parts, padded, s, q);
-  if (threadIdx.y > 0 || c >= channels) return;
-  const double n = static_cast<double>(rows) * static_cast<double>(length), shift = wide(x[c * length]);
+CHANNEL_SUMS = """\
+  const double shift = wide(x[c * length]);
   sum[c * sum_stride] = to<Sum>(s + n * shift);
   squares[c * squares_stride] = to<Squares>(q + shift * (2 * s + n * shift));
-}
 """
 
-FINISH_INFER = """
-extern "C" __global__ void KERNEL(const Gamma* gamma, const Beta* beta, const Mean* mean, const Var* var,
-                                  Real* coefficients, int64_t channels, int64_t gamma_stride, int64_t beta_stride,
-                                  int64_t mean_stride, int64_t var_stride, double eps) {
-  const int64_t c = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (c >= channels) return;
-  set_scale(coefficients, (channels + 7) / 8 * 8, c, to<double>(gamma[c * gamma_stride]),
-            to<double>(beta[c * beta_stride]), to<double>(mean[c * mean_stride]), to<double>(var[c * var_stride]), eps);
-}
+INFER = """\
+  set_scale(coefficients, padded, c, to<double>(gamma[c * gamma_stride]), to<double>(beta[c * beta_stride]),
+            to<double>(mean[c * mean_stride]), to<double>(var[c * var_stride]), eps);
 """
 
 # From s = sum of g and q = sum of g * (x - mean): dx = r gamma (g - s / n - (x - mean) r^2 q / n), r = 1/sqrt(var+eps).
 # kSecond: of x2.
-FINISH_BACKWARD = """
-extern "C" __global__ void KERNEL(const Mean* mean, const Var* var, const Gamma* gamma, DGamma* dgamma, DBeta* dbeta,
-                                  const Real* partial, Real* coefficients, int64_t parts, int64_t rows,
-                                  int64_t channels, int64_t length, int64_t mean_stride, int64_t var_stride,
-                                  int64_t gamma_stride, int64_t dgamma_stride, int64_t dbeta_stride, double eps) {
-  double s, q;
-  const int64_t padded = (channels + 7) / 8 * 8, c = blockIdx.x * 8 + threadIdx.x;
-  totals(partial, parts, padded, s, q, kSecond ? 2 : 1);
-  if (threadIdx.y > 0 || c >= channels) return;
+GRADIENT = """\
   if constexpr (kSecond) coefficients += 3 * padded;
-  const double n = static_cast<double>(rows) * static_cast<double>(length);
   const double r = 1 / sqrt(to<double>(var[c * var_stride]) + eps), a = to<double>(gamma[c * gamma_stride]) * r;
   const double b = kGlobal ? 0 : -a * r * r * q / n;
   dgamma[c * dgamma_stride] = to<DGamma>(q * r);
@@ -523,5 +496,4 @@ extern "C" __global__ void KERNEL(const Mean* mean, const Var* var, const Gamma*
   coefficients[c] = static_cast<Real>(a);
   coefficients[padded + c] = static_cast<Real>(b);
   coefficients[2 * padded + c] = static_cast<Real>(kGlobal ? 0 : -a * s / n - b * to<double>(mean[c * mean_stride]));
-}
 """

@@ -19,7 +19,6 @@ from ...errors import ShapeError
 from ...ops.dtypes import BY_NAME
 from ...ops.table import Spec
 from . import batch_norm, pool
-from . import batch_norm_text as text
 from .recipe import Argument, Launch, Operand, Recipe, Value, blocks_for
 
 SUM_BLOCKS = 792
@@ -82,7 +81,7 @@ def batch_norm_pool(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, 
         return empty
     b = batch_norm.Builder(ins, outs, attrs)
     coefficients = b.coefficients(2)
-    b.finish_sums((1, 2, 3, 4, 7, 8), coefficients, "eps")
+    b.finish_sums((1, 2, 3, 4, 7, 8), coefficients)
     norm = coefficients, Value(b.padded)
     pooled = pool.one_pass(pool.FORWARD, "forward", [*ins, *outs], attrs, (Operand(0), Operand(5)), Operand(6), norm)
     return Recipe((*b.launches, *pooled.launches), b.workspace)
@@ -121,11 +120,7 @@ def batch_norm_bwd_pool(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[s
         Value(b.padded),
     )
     b.launches.append(Launch(kernel, (parts, 1, 1), (pool.THREADS, 1, 1), args))
-    vectors = (3, 4, 5, 7, 8)
-    types = dict(zip(("Mean", "Var", "Gamma", "DGamma", "DBeta"), vectors, strict=True))
-    sizes = (parts, b.rows, b.channels, b.length, *map(b.stride, vectors))
-    b.finish(text.TOTALS + text.FINISH_BACKWARD, types, (*map(Operand, vectors), partial, coefficients), sizes, parts,
-             second=False)  # fmt: skip
+    b.gradient((3, 4, 5, 7, 8), coefficients, (Operand(0), partial, parts))
     norm = coefficients, Value(b.padded), Operand(0)
     written = pool.one_pass(pool.BACKWARD + pool.WRITE, "backward", specs, attrs, data, Operand(2), norm)
     return Recipe((*b.launches, *written.launches), b.workspace)
