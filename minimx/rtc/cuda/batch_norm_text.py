@@ -430,8 +430,8 @@ inline void set_scale(Real* coefficients, int64_t padded, int64_t c, double gamm
 }
 """
 
-# The kernel around the bodies below, which say what is done for channel c. VECTORS: pointers to vectors of channels, and
-# their strides. kTotals: s and q are totals of partial sums, for kSecond of x2; n is how many elements they take in.
+# The kernel around the bodies below, which say what is done for channel c. VECTORS: pointers to vectors of channels and
+# their strides. kTotals: s and q are totals of partial sums, for kSecond of x2; n: how many elements they take in.
 FINISH = """
 extern "C" __global__ void KERNEL(const T* x, const Real* partial, Real* coefficients, int64_t parts, int64_t rows,
                                   int64_t channels, int64_t length, double eps,
