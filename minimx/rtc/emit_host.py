@@ -6,10 +6,10 @@ for the compiler to vectorise. Scalar functions: csrc/cpu/fused.h. The twin on t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from . import text
+from . import host_folds, host_rows, text
 from .group import Group
 
 HEADER = """\
@@ -35,22 +35,20 @@ def source(groups: Sequence[Any]) -> str:
 
 def kernel(g: Any) -> str:
     """The function of one group."""
-    if g.form == "rows":
-        from . import host_rows
-
-        return host_rows.kernel(g)
-    if g.form == "fold":
-        from . import host_folds
-
-        return host_folds.kernel(g)
-    body = _one_run(g) if len(g.shape) == 1 else _rows(g)
     lines = [f"// {g.title()}",
              f'extern "C" void {text.kernel_name(g)}(void* const* data, int64_t begin, int64_t end) {{']  # fmt: skip
     for k, o in enumerate(g.inputs):
         lines.append(f"  const auto* p{k} = static_cast<const {text.ctype(o.dtype)}*>(data[{o.slot}]);")
     for k, r in enumerate(g.outputs):
         lines.append(f"  auto* q{k} = static_cast<{text.ctype(r.dtype)}*>(data[{g.arrays + k}]);")
-    return "\n".join([*lines, *body, "}"]) + "\n"
+    bodies: dict[str, Callable[[Any], list[str]]]
+    bodies = {"": pointwise, "rows": host_rows.body, "fold": host_folds.body}
+    return "\n".join([*lines, *bodies[g.form](g), "}"]) + "\n"
+
+
+def pointwise(g: Group) -> list[str]:
+    """The body of a function over elements."""
+    return _one_run(g) if len(g.shape) == 1 else _rows(g)
 
 
 def _one_run(g: Group) -> list[str]:

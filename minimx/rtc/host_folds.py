@@ -21,9 +21,9 @@ LEAF = 64  # elements that one accumulator takes before it is emptied
 MOST_LEVELS = 3  # of accumulators
 
 
-def kernel(g: FoldGroup) -> str:
-    """The function of one group."""
-    return _Loops(g).kernel()
+def body(g: FoldGroup) -> list[str]:
+    """The body of the function of one group (emit_host.py has its head)."""
+    return _Loops(g).body()
 
 
 class _Loops:
@@ -50,17 +50,9 @@ class _Loops:
 
     # ---- the whole --------------------------------------------------------------------------------------------------
 
-    def kernel(self) -> str:
-        """Its text."""
+    def body(self) -> list[str]:
+        """Its lines."""
         g = self.group
-        self.depth = 0
-        self.put(f"// {g.title()}")
-        self.put(f'extern "C" void {text.kernel_name(g)}(void* const* data, int64_t begin, int64_t end) {{')
-        self.depth = 1
-        for k, o in enumerate(g.inputs):
-            self.put(f"const auto* p{k} = static_cast<const {text.ctype(o.dtype)}*>(data[{o.slot}]);")
-        for k, r in enumerate(g.outputs):
-            self.put(f"auto* q{k} = static_cast<{text.ctype(r.dtype)}*>(data[{g.arrays + k}]);")
         self.put(f"constexpr int64_t kWidth = {self.width};")
         for k, f in enumerate(g.folds):
             self.put(f"alignas(64) {text.ctype(f.compute)} a{k}[{self.levels}][kWidth];  // of {f.row}")
@@ -68,9 +60,7 @@ class _Loops:
             self.rows()
         else:
             self.columns()
-        self.depth = 0
-        self.put("}")
-        return "\n".join(self.lines) + "\n"
+        return self.lines
 
     def put(self, *lines: str) -> None:
         """Appends lines at the present depth."""

@@ -17,9 +17,9 @@ from .rows import Phase, Phases, RowGroup, RowOperand
 LANE_BYTES = 128  # of the accumulators of a reduction, for rows that have as many elements
 
 
-def kernel(g: RowGroup) -> str:
-    """The function of one group."""
-    return RowLoops(g).kernel()
+def body(g: RowGroup) -> list[str]:
+    """The body of the function of one group (emit_host.py has its head)."""
+    return RowLoops(g).body()
 
 
 class RowLoops:
@@ -32,15 +32,9 @@ class RowLoops:
         most = LANE_BYTES // max(4, *(BY_NAME[s.compute].size for s in folds))
         self.lanes = min(most, 1 << max(0, group.n.bit_length() - 2))
 
-    def kernel(self) -> str:
+    def body(self) -> list[str]:
         """All of it."""
-        g = self.group
-        lines = [f"// {g.title()}"]
-        lines.append(f'extern "C" void {text.kernel_name(g)}(void* const* data, int64_t begin, int64_t end) {{')
-        for k, o in enumerate(g.inputs):
-            lines.append(f"  const auto* p{k} = static_cast<const {text.ctype(o.dtype)}*>(data[{o.slot}]);")
-        for k, r in enumerate(g.outputs):
-            lines.append(f"  auto* q{k} = static_cast<{text.ctype(r.dtype)}*>(data[{g.arrays + k}]);")
+        g, lines = self.group, []
         lines.append(f"  constexpr int64_t n = {g.n}, kLanes = {self.lanes};")
         for k in sorted(self.phases.kept):
             lines.append(f"  alignas(64) {text.ctype(g.steps[k].dtype)} u{k}[n];  // kept from walk to walk")
@@ -52,7 +46,7 @@ class RowLoops:
         body += self._of_row(self.phases.tail)
         body += [f"q{k}[row] = t{r.number};" for k, r in enumerate(g.outputs) if not g.of_elements(r)]
         lines += [line if line.startswith("#") else "    " + line for line in body]
-        return "\n".join([*lines, "  }", "}"]) + "\n"
+        return [*lines, "  }"]
 
     def _begin(self) -> list[str]:
         """Where the row is in every operand and output; what is one number of it."""
@@ -90,7 +84,7 @@ class RowLoops:
             return ["#pragma GCC ivdep", f"for (int64_t i = 0; i < n; ++i) {{  // walk {p}", *body, "}"]
         lines = []
         for k in walk.folds:
-            kind = text.ctype(self._fold(k).compute)
+            kind = text.ctype(self.group.fold(k).compute)
             lines += [f"{kind} a{k}[kLanes];", f"std::fill_n(a{k}, kLanes, {self._call(k, 'init')}());"]
         lines += [f"const auto walk{p} = [&](int64_t i, int64_t lane) {{",
                   *["  " + line for line in self._element(p, walk)], "};",
@@ -115,7 +109,7 @@ class RowLoops:
             lines.append(f"const {text.ctype(g.steps[k].dtype)} t{k} = {text.step(g.steps[k])};")  # type: ignore[arg-type]
         lines += [text.assigned(f"u{k}[i]", f"t{k}", g.steps[k].dtype) for k in walk.keeps]
         for k in walk.folds:
-            s = self._fold(k)
+            s = self.group.fold(k)
             lines.append(f"a{k}[lane] = {self._call(k, 'step')}(a{k}[lane], {text.value(s.arg, s.compute)});")
         stored = [(k, g.outputs[k]) for k in walk.stores]
         return lines + [text.assigned(f"s{k}[i]", f"{r.kind}{r.number}", r.dtype) for k, r in stored]
@@ -130,12 +124,7 @@ class RowLoops:
                 parts.append(f"({at}){f' % {extent[d]}' if d else ''} * {s}")
         return " + ".join(parts)
 
-    def _fold(self, k: int) -> Reduction:
-        s = self.group.steps[k]
-        assert isinstance(s, Reduction)
-        return s
-
     def _call(self, k: int, function: str) -> str:
         """One of the four functions of a reduction."""
-        s = self._fold(k)
+        s = self.group.fold(k)
         return f"{c_name(s.row)}::{function}<{text.ctype(s.compute)}>"

@@ -12,7 +12,9 @@ from ..ops.dtypes import BY_NAME
 from ..ops.emit import nanoseconds
 from ..ops.table import OPS, Spec
 from . import compile as compiling
+from .folds import fold_group_of
 from .group import Body, group_of, number
+from .rows import row_group_of
 
 _core = import_core()
 
@@ -45,30 +47,16 @@ def fused_kernel(
 
 def described(form: str, body: Body) -> Any:
     """The canonical description of a body, of which kernels are written."""
-    if form == "rows":
-        from .rows import row_group_of
-
-        return row_group_of(body)
-    if form == "fold":
-        from .folds import fold_group_of
-
-        return fold_group_of(body)
-    return group_of(body)
+    return {"": group_of, "rows": row_group_of, "fold": fold_group_of}[form](body)
 
 
 def recipe_factory(form: str) -> Callable[[Any], Any]:
     """What makes the Recipe of a described group for a GPU."""
-    if form == "rows":
-        from .cuda import fused_rows
+    from .cuda import fused_fold, fused_rows, pointwise
 
-        return fused_rows.fused
-    if form == "fold":
-        from .cuda import fused_fold
-
-        return fused_fold.fused
-    from .cuda import pointwise
-
-    return pointwise.fused
+    factories: dict[str, Callable[[Any], Any]]
+    factories = {"": pointwise.fused, "rows": fused_rows.fused, "fold": fused_fold.fused}
+    return factories[form]
 
 
 def flat(spec: tuple) -> tuple:

@@ -127,6 +127,12 @@ class RowGroup:
         """True if the elements of a row are neighbours in memory."""
         return o.inner == c_strides(self.inner)
 
+    def fold(self, k: int) -> Reduction:
+        """Step ``k``, which is a reduction."""
+        s = self.steps[k]
+        assert isinstance(s, Reduction)
+        return s
+
     def of_elements(self, r: Ref) -> bool:
         """True for a value that each element has, False for one of a row."""
         return self.inputs[r.number].varies if r.kind == "x" else self.elementwise[r.number]

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ...ops.arguments import strides_of
 from ...ops.dtypes import BY_NAME
 from ...ops.table import Spec
 from .collective import COLLECTIVE, SMS, THREADS, ceil, pack_of, power_of_two
@@ -56,13 +57,6 @@ class Cut(NamedTuple):
 
 
 # ---- axes -----------------------------------------------------------------------------------------------------------
-
-
-def strides_of(s: Spec) -> tuple[int, ...]:
-    """Strides in elements; C-contiguous ones where none are given."""
-    if len(s.strides) == len(s.shape):
-        return tuple(s.strides)
-    return tuple(math.prod(s.shape[d + 1 :]) for d in range(len(s.shape)))
 
 
 def split_axes(x: Spec, out: Spec, axes: Sequence[int]) -> tuple[list[Axis], list[Axis]]:

@@ -133,14 +133,9 @@ class RowText:
         lines = []
         for p, walk in enumerate(self.phases.walks):
             if len(walk.folds) > 1:
-                members = " ".join(f"{text.ctype(self._fold(k).compute)} a{k};" for k in walk.folds)
+                members = " ".join(f"{text.ctype(self.group.fold(k).compute)} a{k};" for k in walk.folds)
                 lines.append(f"struct Found{p} {{ {members} }};")
         return lines
-
-    def _fold(self, k: int) -> Reduction:
-        s = self.group.steps[k]
-        assert isinstance(s, Reduction)
-        return s
 
     def _begin(self) -> list[str]:
         """Where the row is in every operand; what is one number of it; what is held."""
@@ -224,7 +219,7 @@ class RowText:
         if not (walk.folds or walk.stores or walk.keeps):
             return []
         g = self.group
-        folds = [(k, self._fold(k)) for k in walk.folds]
+        folds = [(k, self.group.fold(k)) for k in walk.folds]
         lines = [f"{text.ctype(s.compute)} a{k} = {c_name(s.row)}::init<{text.ctype(s.compute)}>();" for k, s in folds]
         lines += ["#pragma unroll", f"for (int i = 0; i < kSize; i += kPack) {{  // walk {p}",
                   "  const int k = position<kPack>(i);", "  if (k < width) {"]  # fmt: skip
@@ -256,7 +251,7 @@ class RowText:
             lines.append(f"const {text.ctype(s.dtype)} t{k} = {text.step(s)};")
         lines += [f"u{k}[i + j] = t{k};" for k in walk.keeps]
         for k in walk.folds:
-            s = self._fold(k)
+            s = self.group.fold(k)
             kind = text.ctype(s.compute)
             lines.append(f"a{k} = {c_name(s.row)}::step<{kind}>(a{k}, {text.value(s.arg, s.compute)});")
         return lines + [f"y{k}.at[j] = {g.outputs[k].kind}{g.outputs[k].number};" for k in walk.stores]

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ...ops.arguments import strides_of
 from ...ops.dtypes import BY_NAME
 from ...ops.table import Spec
 from .collective import COLLECTIVE, SMS, THREADS, ceil
-from .fold import BUSY, FEW, Axis, count, index_type, merged, offset, strides_of
+from .fold import BUSY, FEW, Axis, count, index_type, merged, offset
 from .recipe import Argument, Factory, Launch, Operand, Recipe, Scratch, Value, blocks_for, code
 
 SCAN = Path(__file__).with_name("scan.h").read_text()
