@@ -1,11 +1,13 @@
 """What several devices of this process compute together: sums over their copies of arrays.
 
 On GPUs it is NCCL's all-reduce on their communication streams (csrc/cuda/collectives.cc), all arrays in one call;
-elsewhere, and where NCCL is missing, copies and additions.
+elsewhere, and where NCCL is missing, copies and additions. How those streams stand to the compute streams, and what a
+profile shows of it: ``communicate`` in csrc/runtime/backend.cc.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,7 +30,7 @@ def sum_copies(arrays: Sequence[Sequence[Any]]) -> None:
                     x[...] = total
         return
     for devices in _begun(several, several):
-        cuda().join_sums(devices)
+        _core.join_communication(devices)
     for x in (x for copies in several for x in copies):
         _core.wrote(x)
 
@@ -63,7 +65,7 @@ class Sums:
     def wait(self) -> list[list[Any]]:
         """The sums on every device, for work that is put there later."""
         for devices in self._devices:
-            cuda().join_sums(devices)
+            _core.join_communication(devices)
         self._devices, self._arrays = [], []
         return self.sums
 
@@ -81,7 +83,9 @@ def _begun(arrays: Sequence[Sequence[Any]], sums: Sequence[Sequence[Any]]) -> li
             (_core.dtype_name(c[0]), c[0].size, [_core.address(x) for x in c], [_core.address(x) for x in t])
             for c, t in group
         ]
-        cuda().sum_copies(list(devices), places)
+        size = sum(copies[0].nbytes for copies, _ in group)
+        begin = functools.partial(cuda().sum_copies, list(devices), places)
+        _core.communicate(devices, "all-reduce", size, begin)
     return [list(devices) for devices in by_devices]
 
 

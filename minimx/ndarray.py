@@ -327,7 +327,7 @@ def _move(x: ndarray, home: _device.Device, copy: bool) -> ndarray:
     if x._traced:
         way_out = "Move arrays before the hybridized code"
         raise errors.GraphError("to_device", "one device while a graph is traced", f"{here} and {home}", way_out)
-    made = _core.to_device(x, *home.key)
+    made = _core.to_device(x, *home.key, beside=True)
     if _core.is_recording() and _core.on_tape(x):
         _core.record_python("to_device", lambda gs: [to_device(g, here) for g in gs], [x], [made])
     return made

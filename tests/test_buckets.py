@@ -1,12 +1,10 @@
 """Gradients over several devices, summed while backward runs: order, numbers, and what makes a bucket void."""
 
-import ctypes
-
 import numpy as onp
 import pytest
 
 import minimx as mx
-from minimx import autograd, collectives, gluon
+from minimx import autograd, gluon
 from minimx.gluon import buckets, nn
 from minimx.ndarray import _core
 
@@ -147,36 +145,3 @@ def test_a_graph_that_outlives_a_backward_adds_to_what_was_written_early():
         third = w * 7
     autograd.backward([second, third])
     assert w.grad.item() == 12 and seen[-1] == 12
-
-
-class Nccl:
-    """Plays minimx._cuda's part of sums, and notes in which order it is asked."""
-
-    def __init__(self):
-        self.calls = []
-
-    def sum_copies(self, devices, places):
-        self.calls.append("sum")
-        for dtype, count, data, sums in places:
-            views = [onp.ctypeslib.as_array((ctypes.c_float * count).from_address(a)) for a in (*data, *sums)]
-            total = sum(views[: len(data)])
-            assert dtype == "float32" and len(devices) == len(data)
-            for view in views[len(data) :]:
-                view[...] = total
-
-    def join_sums(self, devices):
-        self.calls.append("join")
-
-
-@pytest.mark.cpu_only("is about devices of the CPU")
-def test_sums_are_begun_and_joined_by_nccl(monkeypatch):
-    nccl = Nccl()
-    monkeypatch.setattr(collectives, "_by_nccl", bool)
-    monkeypatch.setattr(collectives, "cuda", lambda: nccl)
-    two, early = train(DEVICES, lambda step, net: nccl.calls.append("backward is over"), [1] * 4)
-    one, _ = train(DEVICES[:1], nothing, [1] * 4)
-    assert early == [0, 0, 4, 4]
-    assert nccl.calls[-9:] == ["sum"] * 4 + ["backward is over"] + ["join"] * 4
-    for copies, (w,) in zip(two, one, strict=True):
-        onp.testing.assert_array_equal(copies[0], copies[1])
-        onp.testing.assert_allclose(copies[0], w, rtol=2e-4, atol=1e-5)

@@ -205,6 +205,7 @@ def test_memory_is_counted(record):
         x = mx.np.ones((1000, 1000))
         x.wait_to_read()
         during = mx.device.memory_info(mx.cpu())["used"]
+        mx.waitall()  # the worker, too, has let go of it
         del x
         mx.np.ones(3).wait_to_read()
     values = [e["args"]["bytes"] for e in named(events, "memory of cpu", "C")]

@@ -134,14 +134,16 @@ void add_arrays(py::module_& m) {
   });
   m.def(
       "to_device",
-      [](py::handle x, const std::string& kind, int id, bool fresh) {
+      [](py::handle x, const std::string& kind, int id, bool fresh, bool beside) {
         Array& a = concrete(x, "to_device");
         const Device device = device_from(kind, id);
         if (fresh && a.device().shares_memory(device)) a.storage->set_device(device);
-        return a.device() == device ? py::reinterpret_borrow<py::object>(x) : take(on_device(a.detached(), device));
+        return a.device() == device ? py::reinterpret_borrow<py::object>(x)
+                                    : take(on_device(a.detached(), device, beside));
       },
-      py::arg("x"), py::arg("kind"), py::arg("id"), py::arg("fresh") = false,
-      "x if it lies there, else a copy, off the tape. A fresh array, which nobody else has, only gets its CPU number.");
+      py::arg("x"), py::arg("kind"), py::arg("id"), py::arg("fresh") = false, py::arg("beside") = false,
+      "x if it lies there, else a copy, off the tape. A fresh array, which nobody else has, only gets its CPU number. "
+      "beside: from a GPU to the host without waiting.");
   m.def(
       "set_device",
       [](const std::string& kind, int id) {
@@ -163,6 +165,15 @@ void add_arrays(py::module_& m) {
         return reinterpret_cast<uintptr_t>(a.data());
       },
       "Address of the first element, on whatever device.");
+  m.def(
+      "communicate",
+      [](const std::vector<int>& devices, const std::string& name, size_t bytes, const py::function& work) {
+        communicate(devices, name.c_str(), bytes, [&] { work(); });
+      },
+      "Begins what GPUs compute together: work() puts it on their communication streams.");
+  m.def(
+      "join_communication", [](const std::vector<int>& devices) { join_communication(devices); },
+      "What is put on the compute streams of these GPUs later runs behind what they have begun together.");
   m.def("set_gpu_backend",
         [](const py::capsule& backend) { set_gpu_backend(static_cast<Backend*>(backend.get_pointer())); });
   m.def(

@@ -12,7 +12,7 @@ namespace {
 
 using profile::Record;
 
-constexpr const char* kKinds[] = {"push", "run", "step", "wait", "device", "span", "counter", "mark"};
+constexpr const char* kKinds[] = {"push", "run", "step", "wait", "device", "span", "counter", "mark", "stall"};
 
 py::object text(const profile::Text& t) { return t ? py::object(py::str(*t)) : py::str(); }
 

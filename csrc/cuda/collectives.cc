@@ -87,7 +87,6 @@ void sum_copies(const std::vector<int>& devices, const std::vector<Copies>& arra
   for (int id : devices) gpu(id);  // contexts first: NCCL wants them
   const Functions& f = nccl_functions();
   const std::vector<Communicator>& all = communicators(devices);
-  for (int id : devices) gpu(id).order(StreamKind::kCompute, StreamKind::kCommunication);
   check(f.group_start());
   int status = 0;
   for (const Copies& a : arrays)
@@ -96,10 +95,6 @@ void sum_copies(const std::vector<int>& devices, const std::vector<Copies>& arra
                             gpu(devices[i]).stream(StreamKind::kCommunication));
   const int ended = f.group_end();
   check(status ? status : ended);
-}
-
-void join_sums(const std::vector<int>& devices) {
-  for (int id : devices) gpu(id).order(StreamKind::kCommunication, StreamKind::kCompute);
 }
 
 }  // namespace minimx::cuda

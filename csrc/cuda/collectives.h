@@ -13,11 +13,9 @@ struct Copies {
   std::vector<void*> data, sums;
 };
 
-/// Puts the sum of the copies on every device, the same bits everywhere. It runs on the communication streams, behind
-/// what is on the compute streams now; the memory is in use until `join`. `devices`: distinct, in the order of the
+/// Puts the sum of the copies on every device, the same bits everywhere. It runs on the communication streams; how
+/// those stand to the compute streams is `communicate`'s (runtime/backend.h). `devices`: distinct, in the order of the
 /// addresses. Throws Error(kDevice) where NCCL is missing or says no.
 void sum_copies(const std::vector<int>& devices, const std::vector<Copies>& arrays);
-/// What is put on the compute streams later runs behind the sums so far.
-void join_sums(const std::vector<int>& devices);
 
 }  // namespace minimx::cuda

@@ -209,8 +209,6 @@ PYBIND11_MODULE(_cuda, m) {
   m.def("cublas_version", cublas_version);
   m.def("nccl_version", nccl_version);
   m.def("sum_copies", sum_over_devices, "Begins sums over copies of arrays on several devices, by NCCL.");
-  m.def("join_sums", join_sums, "What is put on the compute streams of these devices later runs behind the sums.",
-        py::call_guard<py::gil_scoped_release>());
   set_kernel_maker(ask_kernel);
 }
 

@@ -1,5 +1,7 @@
 #include "runtime/backend.h"
 
+#include <deque>
+
 #include "engine/core.h"
 #include "runtime/deferred.h"
 #include "runtime/profile.h"
@@ -29,7 +31,7 @@ void copy_now(const Array& from, const Array& to) {
   if (a.kind == Device::Kind::kGpu) from.storage->use_on(stream);
   if (b.kind == Device::Kind::kGpu) to.storage->use_on(stream);
   const bool up = b.kind == Device::Kind::kGpu;
-  const profile::DeviceSpan span(up ? b : a, stream, up ? "copy to the GPU" : "copy from the GPU");
+  const profile::DeviceSpan span(up ? b : a, stream, up ? "copy to the GPU" : "copy from the GPU", from.bytes());
   g_backend->copy(to.data(), b, from.data(), a, from.bytes(), stream);
 }
 
@@ -56,6 +58,11 @@ void transfer_pinned(const Array& from, const Array& to, engine::PushInfo info) 
   engine::push([source, copied] { copied->wait(); }, held, {}, info);
 }
 
+constexpr const char* kWaits[kStreamKinds] = {"wait for the compute stream", "wait for the copy stream",
+                                              "wait for the communication stream"};
+
+std::shared_ptr<const std::string> site() { return engine::tracing() && rules().site ? rules().site() : nullptr; }
+
 }  // namespace
 
 Backend* gpu_backend() { return g_backend; }
@@ -66,6 +73,29 @@ Backend& backend_of(Device device) {
   if (device.id < count) return *g_backend;
   throw Error(ErrorKind::kDevice, "array: expected a device that is here, got " + device.str() + " of " +
                                       std::to_string(count) + " GPUs. Use mx.cpu(), or see mx.runtime for why.");
+}
+
+void order_streams(int device, StreamKind earlier, StreamKind later) {
+  using Record = profile::Record;
+  const Device gpu{Device::Kind::kGpu, static_cast<uint8_t>(device)};
+  const profile::DeviceSpan span(gpu, later, kWaits[static_cast<int>(earlier)],
+                                 Record{.kind = Record::Kind::kStall, .value = static_cast<double>(earlier)});
+  backend_of(gpu).order(device, earlier, later);
+}
+
+void communicate(std::span<const int> devices, const char* name, size_t bytes, const std::function<void()>& work) {
+  for (int id : devices) order_streams(id, StreamKind::kCompute, StreamKind::kCommunication);
+  profile::Record about{.kind = profile::Record::Kind::kDevice, .value = static_cast<double>(devices.size())};
+  about.bytes = bytes;
+  about.site = site();
+  std::deque<profile::DeviceSpan> spans;
+  for (int id : devices)
+    spans.emplace_back(Device{Device::Kind::kGpu, static_cast<uint8_t>(id)}, StreamKind::kCommunication, name, about);
+  work();
+}
+
+void join_communication(std::span<const int> devices) {
+  for (int id : devices) order_streams(id, StreamKind::kCommunication, StreamKind::kCompute);
 }
 
 void transfer(const Array& from, const Array& to) {
@@ -84,7 +114,7 @@ void transfer(const Array& from, const Array& to) {
   info.name = "copy";
   info.cost_ns = from.device().kind == Device::Kind::kCpu ? static_cast<double>(from.bytes()) / kCopyBytesPerNs : 0;
   info.bytes = from.bytes();
-  info.site = engine::tracing() && rules().site ? rules().site() : nullptr;
+  info.site = site();
   if (from.storage->pinned()) {
     info.cost_ns = 0;
     return transfer_pinned(from, to, info);
@@ -94,7 +124,32 @@ void transfer(const Array& from, const Array& to) {
                writes, info);
 }
 
-Array on_device(const Array& a, Device device) {
+/// One operator takes the place in order of the copy stream; another, on a host thread, copies and holds `from` as its
+/// reader until the bytes are there. So no stream need know of the copy, and nothing on the GPU waits for it.
+void transfer_beside(const Array& from, const Array& to) {
+  if (to.size() == 0) return;
+  auto placed = make_ref<engine::Var>();
+  engine::PushInfo info;
+  info.name = "copy";
+  info.bytes = from.bytes();
+  info.site = site();
+  engine::Var* source[] = {from.var()};
+  engine::Var* place[] = {placed.get()};
+  engine::push([from = from.detached()] { order_streams(from.device().id, StreamKind::kCompute, StreamKind::kCopy); },
+               source, place, info);
+  info.name = "copy to the host";
+  info.lane = engine::Lane::kHost;
+  engine::Var* reads[] = {from.var(), placed.get(), to.var()};
+  engine::Var* writes[] = {to.var()};
+  engine::push(
+      [from = from.detached(), to = to.detached(), placed] {
+        const profile::DeviceSpan span(from.device(), StreamKind::kCopy, "copy from the GPU", from.bytes());
+        g_backend->copy(to.data(), to.device(), from.data(), from.device(), from.bytes(), StreamKind::kCopy);
+      },
+      {reads, to.covers_storage() ? size_t{2} : size_t{3}}, writes, info);
+}
+
+Array on_device(const Array& a, Device device, bool beside) {
   if (a.device() == device) return a;
   Array made;
   if (a.storage->pinned() && device.kind == Device::Kind::kGpu && a.contiguous()) {
@@ -103,7 +158,10 @@ Array on_device(const Array& a, Device device) {
     made = Array::empty(a.shape, a.dtype, device);
     made.storage->set_device(device);
   }
-  copy_into(a, made);
+  if (beside && a.device().kind == Device::Kind::kGpu && device.kind == Device::Kind::kCpu)
+    transfer_beside(contiguous(a.detached()), made);
+  else
+    copy_into(a, made);
   return made;
 }
 

@@ -108,11 +108,24 @@ void set_gpu_backend(Backend* backend);
 /// The backend of a GPU; Error(kDevice) where there is none or it has no device of that number.
 Backend& backend_of(Device device);
 
+/// Backend::order, for work of arrays: in a profile the later stream's row shows how long it waited.
+void order_streams(int device, StreamKind earlier, StreamKind later);
+/// Begins what GPUs compute together: `work` puts it on their communication streams, where it comes behind what is on
+/// their compute streams now and runs beside what is put there later. In a profile it is called `name`; `bytes`: of
+/// the arrays on one of them. Under Python's lock.
+void communicate(std::span<const int> devices, const char* name, size_t bytes, const std::function<void()>& work);
+/// What is put on the compute streams later comes behind all that was begun so far.
+void join_communication(std::span<const int> devices);
+
 /// Copies the elements of `from` to `to` on another device: same shape and type, both C-contiguous. To a GPU it is an
 /// operator of the engine; to the host it waits.
 void transfer(const Array& from, const Array& to);
-/// `a` with its elements on `device`, as a new C-contiguous array if it is elsewhere now.
-Array on_device(const Array& a, Device device);
+/// From a GPU to the host without waiting: the copy comes behind what is on the compute stream now, and runs beside
+/// what is put there later. Whoever uses `to` waits for it.
+void transfer_beside(const Array& from, const Array& to);
+/// `a` with its elements on `device`, as a new C-contiguous array if it is elsewhere now. `beside`: to the host, too,
+/// without waiting (transfer_beside).
+Array on_device(const Array& a, Device device, bool beside = false);
 /// Waits until the array's elements are there: for the engine, and on a GPU for its stream.
 void wait_for(const Array& a);
 /// Waits for all work of the engine and of all GPUs.

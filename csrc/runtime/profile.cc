@@ -62,7 +62,8 @@ struct Stream {
 
 struct State {
   const uint64_t epoch = engine::detail::epoch();
-  std::mutex mutex;  // guards the list
+  std::mutex mutex;  // guards the lists
+  std::mutex tying;  // held while a stream gets its first moment
   std::vector<std::unique_ptr<Buffer>> buffers;
   std::unordered_map<int, std::unique_ptr<Stream>> streams;  // by GPU and stream
   std::atomic<size_t> limit{0};
@@ -208,6 +209,33 @@ Stream& stream_of(int gpu, StreamKind kind) {
   return *stream;
 }
 
+/// Once a stream: the time of a first moment. It is what the host's clock shows when the GPU gets there; but of two
+/// streams of a GPU the second is tied to the first, since to compare them is what a profile is for.
+void tie(int gpu, StreamKind stream) {
+  Stream& s = stream_of(gpu, stream);
+  const auto tied = [&] {
+    std::lock_guard lock(s.mutex);
+    return s.last != nullptr;
+  };
+  if (tied()) return;
+  const std::lock_guard one_by_one(state().tying);
+  if (tied()) return;
+  std::unique_ptr<DeviceMoment> here = gpu_backend()->moment(gpu, stream);
+  here->since(*here);
+  double at = static_cast<double>(engine::now_ns());
+  for (int k = 0; k < kStreamKinds; ++k) {
+    if (k == static_cast<int>(stream)) continue;
+    Stream& other = stream_of(gpu, static_cast<StreamKind>(k));
+    std::lock_guard lock(other.mutex);
+    if (!other.last) continue;
+    at = other.last_ns + here->since(*other.last);
+    break;
+  }
+  std::lock_guard lock(s.mutex);
+  s.last = std::move(here);
+  s.last_ns = at;
+}
+
 /// Under the stream's lock: reads the oldest until `most` are left.
 void settle(Stream& s, size_t most) {
   while (s.pending.size() > most) {
@@ -324,28 +352,20 @@ void note_program() {
 
 int64_t now() { return engine::now_ns(); }
 
-std::shared_ptr<Moments> begin_device(Device device, StreamKind stream, const char* name) {
+std::shared_ptr<Moments> begin_device(Record record, const char* name) {
   if (capturing) return nullptr;
+  const int gpu = record.gpu;
+  const auto stream = static_cast<StreamKind>(record.stream);
   std::vector<Open>& open = open_runs();
-  if (!open.empty()) open.back().gpu = static_cast<int8_t>(device.id);
-  state().gpus.fetch_or(uint64_t{1} << (device.id & 63), std::memory_order_relaxed);
+  if (!open.empty()) open.back().gpu = record.gpu;
+  state().gpus.fetch_or(uint64_t{1} << (gpu & 63), std::memory_order_relaxed);
   auto m = std::make_shared<Moments>();
-  m->record.kind = Kind::kDevice;
-  m->record.gpu = static_cast<int8_t>(device.id);
-  m->record.stream = static_cast<uint8_t>(stream);
+  m->record = std::move(record);
   m->record.op = open.empty() ? 0 : open.back().op;
   const char* known = name ? name : open.empty() ? "" : open.back().name;
   m->record.name = std::make_shared<const std::string>(known);
-  Stream& s = stream_of(device.id, stream);
-  {
-    std::lock_guard lock(s.mutex);
-    if (!s.last) {  // once a stream: what the host's clock shows when the GPU gets here
-      s.last = gpu_backend()->moment(device.id, stream);
-      s.last->since(*s.last);
-      s.last_ns = static_cast<double>(engine::now_ns());
-    }
-  }
-  m->begin = gpu_backend()->moment(device.id, stream);
+  tie(gpu, stream);
+  m->begin = gpu_backend()->moment(gpu, stream);
   return m;
 }
 

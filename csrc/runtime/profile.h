@@ -16,18 +16,18 @@ namespace minimx::profile {
 using Text = std::shared_ptr<const std::string>;
 
 struct Record {
-  enum class Kind : uint8_t { kPush, kRun, kStep, kWait, kDevice, kSpan, kCounter, kMark };
+  enum class Kind : uint8_t { kPush, kRun, kStep, kWait, kDevice, kSpan, kCounter, kMark, kStall };
   Kind kind{};
   bool program = false;  // run: of hybridized code
   bool failed = false;   // run: it failed, or was skipped because an input had
   int8_t gpu = -1;       // whose work or memory it is; -1: the CPU
-  uint8_t stream = 0;    // kDevice: StreamKind
+  uint8_t stream = 0;    // kDevice, kStall: StreamKind
   int thread = 0;        // engine::thread_number()
   uint64_t op = 0;       // push number: joins an operator's push, run, steps and device times
   int64_t begin_ns = 0;  // steady clock; end_ns is the same for what takes no time
   int64_t end_ns = 0;
-  double value = 0;  // counters
-  size_t bytes = 0;  // push: what the operator keeps alive
+  double value = 0;  // counter; kDevice: GPUs that communicate, or 0; kStall: the stream that is waited for
+  size_t bytes = 0;  // push: what the operator keeps alive; kDevice: what is copied or summed, or 0
   Text name{};
   Text note{};                          // step: members of a fused group; span, counter, mark: the domain
   Text site{};                          // the user's line
@@ -58,7 +58,7 @@ void add(Record record, const std::string& name, const std::string& note);
 
 namespace detail {
 struct Moments;
-std::shared_ptr<Moments> begin_device(Device device, StreamKind stream, const char* name);
+std::shared_ptr<Moments> begin_device(Record record, const char* name);
 void end_device(std::shared_ptr<Moments> moments);
 void end_step(const std::string& name, const Text& note, const Text& site, Device device, int64_t begin_ns);
 int64_t now();
@@ -75,9 +75,15 @@ inline void note_program() {
 /// that of the operator that runs. Nothing on the CPU, and while a device graph is captured.
 class DeviceSpan {
  public:
-  DeviceSpan(Device device, StreamKind stream, const char* name) {
-    if (engine::tracing() && device.kind == Device::Kind::kGpu) [[unlikely]]
-      moments_ = detail::begin_device(device, stream, name);
+  DeviceSpan(Device device, StreamKind stream, const char* name, size_t bytes = 0)
+      : DeviceSpan(device, stream, name, Record{.kind = Record::Kind::kDevice, .bytes = bytes}) {}
+  /// The same with what else there is to say of it: `about` has its kind, bytes, value and site.
+  DeviceSpan(Device device, StreamKind stream, const char* name, Record about) {
+    if (engine::tracing() && device.kind == Device::Kind::kGpu) [[unlikely]] {
+      about.gpu = static_cast<int8_t>(device.id);
+      about.stream = static_cast<uint8_t>(stream);
+      moments_ = detail::begin_device(std::move(about), name);
+    }
   }
   ~DeviceSpan() {
     if (moments_) [[unlikely]]

@@ -165,7 +165,7 @@ void Storage::give_back_borrowed() noexcept {
 
 void Storage::follow(uint8_t streams, StreamKind stream) {
   for (int k = 0; k < kStreamKinds; ++k)
-    if (streams >> k & 1) gpu_backend()->order(device_.id, static_cast<StreamKind>(k), stream);
+    if (streams >> k & 1) order_streams(device_.id, static_cast<StreamKind>(k), stream);
 }
 
 MemoryInfo memory_info(Device device) {

@@ -1,7 +1,8 @@
 """What C++ has recorded (csrc/runtime/profile.h), as Python sees it, joined by operator.
 
 Times are nanoseconds of one steady clock. An operator leaves a "push" (when it was called, its line, its bytes), a
-"run" (when and where it ran), a "step" for each kernel of hybridized code, and on a GPU a "device" record.
+"run" (when and where it ran), a "step" for each kernel of hybridized code, and on a GPU a "device" record. Where a
+stream of a GPU is told to wait for another there is a "stall": from when it could have gone on to when it did.
 """
 
 from __future__ import annotations
@@ -14,15 +15,20 @@ from ..libraries import import_core
 _core = import_core()
 
 KINDS = {  # by the keyword of set_config that asks for them
-    "imperative": {"operator", "device"},
-    "symbolic": {"program", "step", "device"},
+    "imperative": {"operator", "device", "communication"},
+    "symbolic": {"program", "step", "device", "communication"},
     "memory": {"memory"},
-    "api": {"push", "wait"},
+    "api": {"push", "wait", "stall"},
 }
 
 
+STREAMS = ("compute stream", "copy stream", "communication stream")
+
+
 class Record(NamedTuple):
-    """One record. ``gpu`` is -1 for the CPU; ``stream`` is 0 for the compute stream, 1 for copies."""
+    """One record. ``gpu`` is -1 for the CPU; ``stream`` is an index of STREAMS. ``value``: of a counter; of what GPUs
+    compute together, how many they are; of a stall, the stream that is waited for.
+    """
 
     kind: str
     name: str
@@ -41,10 +47,17 @@ class Record(NamedTuple):
     variables: list[int]
 
     @property
+    def bandwidth(self) -> float:
+        """GB/s of what was copied or summed, 0 for all else: bytes on one GPU over the time."""
+        return self.bytes / (self.end - self.begin) if self.kind == "device" and self.end > self.begin else 0.0
+
+    @property
     def category(self) -> str:
         """The kind, with runs told apart by what ran, and the user's own records all in one."""
         if self.kind == "run":
             return "program" if self.program else "operator"
+        if self.kind == "device" and self.value:
+            return "communication"
         if self.kind == "counter" and not self.note:
             return "memory"
         return "user" if self.kind in ("span", "counter", "mark") else self.kind
@@ -57,6 +70,10 @@ class Records:
         records.sort(key=lambda r: (r.begin, -r.end))
         self.pushes = {r.op: r for r in records if r.kind == "push"}
         self.runs = {r.op: r for r in records if r.kind == "run"}
+        self._on_streams: dict[tuple[int, int], list[Record]] = {}
+        for r in records:
+            if r.kind == "device":
+                self._on_streams.setdefault((r.gpu, r.stream), []).append(r)
         self.shown = [r for r in records if r.category in kinds and self._wanted(r, kinds)]
         self._writers: dict[int, list[Record]] = {}
         for r in self.pushes.values():
@@ -72,6 +89,12 @@ class Records:
         """The user's line, or ""."""
         push = self.pushes.get(r.op) if r.category != "user" else None
         return r.site or (push.site if push else "")
+
+    def holdup(self, stall: Record) -> Record | None:
+        """What the stream that a stall waits for did last before the stall was over."""
+        work = self._on_streams.get((stall.gpu, int(stall.value)), [])
+        at = bisect.bisect_right(work, stall.end, key=lambda r: r.begin)
+        return work[at - 1] if at else None
 
     def cause(self, wait: Record) -> Record | None:
         """The push of the operator that a wait waits for: the last before it that writes the variable."""

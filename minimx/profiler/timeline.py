@@ -10,10 +10,10 @@ import os
 import threading
 from typing import Any
 
-from .records import Record, Records
+from .records import STREAMS, Record, Records
 
 HOST = 1  # the process of the host; that of GPU i is HOST + 1 + i
-STREAMS = ("compute stream", "copy stream", "communication stream")
+ON_STREAMS = ("device", "stall")  # kinds of records whose row is that of a stream
 
 
 def timeline(records: Records, threads: list[tuple[int, int, str]], dropped: int) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def _rows(threads: list[tuple[int, int, str]], shown: list[Record]) -> list[dict
     for number, native_id, role in threads:
         title = python.get(native_id, "thread {}") if role == "caller" else titles[role]
         rows.append(_name("thread_name", HOST, number, title.format(number)))
-    for gpu, stream in sorted({(r.gpu, r.stream) for r in shown if r.kind == "device"}):
+    for gpu, stream in sorted({(r.gpu, r.stream) for r in shown if r.kind in ON_STREAMS}):
         rows.append(_name("process_name", HOST + 1 + gpu, 0, f"gpu({gpu})"))
         rows.append(_name("thread_name", HOST + 1 + gpu, stream + 1, STREAMS[stream]))
     return rows
@@ -57,7 +57,7 @@ def _events(r: Record, records: Records, zero: int) -> list[dict[str, Any]]:
         "ts": (r.begin - zero) / 1e3,
         "args": _arguments(r, records),
     }
-    if r.kind == "device":
+    if r.kind in ON_STREAMS:
         event |= {"pid": HOST + 1 + r.gpu, "tid": r.stream + 1}
     if r.kind == "counter":
         name = f"memory of {_device(r)}" if r.category == "memory" else f"{r.note}: {r.name}"
@@ -90,6 +90,10 @@ def _arguments(r: Record, records: Records) -> dict[str, Any]:
         found["failed"] = r.failed
     elif r.kind == "push":
         found["bytes"] = r.bytes
+    elif r.kind == "device" and r.bytes:
+        found |= {"bytes": r.bytes, "GB/s": float(f"{r.bandwidth:.4g}"), "gpus": int(r.value)}
+    elif r.kind == "stall" and (holdup := records.holdup(r)) is not None:
+        found |= {"waits_for": holdup.name, "called_at": records.site(holdup), "operator": holdup.op}
     elif r.kind == "step":
         found["members"] = r.note
     elif r.kind == "wait" and (cause := records.cause(r)) is not None:
