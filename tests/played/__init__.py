@@ -22,7 +22,7 @@ from typing import Any
 import numpy
 
 import minimx as mx
-from minimx import device, interop
+from minimx import collectives, device, interop
 from minimx.graph.passes import conv_stats, inference, norm, norm_pool, pairs, products
 from minimx.ndarray import NUMPY_DTYPES, _core, _host_call
 from minimx.ops.dtypes import BY_NAME
@@ -38,8 +38,11 @@ RANDOM = {"draw", "dropout"}  # kernels whose first operand is the random state
 class PlayedModule:
     """What minimx.device.cuda() gives in place of minimx._cuda."""
 
+    sums = False  # whether there is an NCCL
+
     def __init__(self, module: Any) -> None:
         self.module = module
+        self._pinned: list[numpy.ndarray] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.module, name)
@@ -52,12 +55,15 @@ class PlayedModule:
         """The CPU's libraries have no such settings."""
 
     def nccl_version(self) -> str:
-        """There is none: sums are copies and additions."""
-        return ""
+        """Of what sums float32 arrays here, if it is asked to; without it sums are copies and additions."""
+        return "played" if self.sums else ""
 
     def pinned(self, size: int) -> numpy.ndarray:
-        """Main memory."""
-        return numpy.empty(size, "uint8")
+        """Main memory, never given back: its address means pinned memory from now on."""
+        array = numpy.empty(size, "uint8")
+        self._pinned.append(array)
+        self.module.note_pinned(array.ctypes.data, size)
+        return array
 
     def stream(self, device_id: int, kind: str) -> int:
         """A handle that nobody uses."""
@@ -68,7 +74,12 @@ def load() -> PlayedModule:
     """The module, compiled if need be."""
     import pybind11
 
-    sources = [HERE / "played.cc", *sorted((CSRC / "runtime").glob("*.h")), *sorted((CSRC / "common").glob("*.h"))]
+    sources = [
+        HERE / "played.cc",
+        HERE / "streams.h",
+        *sorted((CSRC / "runtime").glob("*.h")),
+        *sorted((CSRC / "common").glob("*.h")),
+    ]
     text = "".join(p.read_text() for p in sources) + sys.version
     folder = Path(tempfile.gettempdir()) / f"minimx-played-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -119,14 +130,15 @@ def install() -> PlayedModule:
     """From now on ``mx.gpu(0)`` and ``mx.gpu(1)`` are played. For the whole process."""
     module = load()
     _core.set_gpu_backend(module.backend())
-    device.cuda = lambda: module  # type: ignore[assignment]
+    device.cuda = collectives.cuda = lambda: module  # type: ignore[assignment]
     device.why_no_gpu.cache_clear()
 
     def wanted(name: str, ins: Sequence, outs: Sequence, attrs: dict, device_id: int) -> Any:
         name = "cast" if name == "reorder" else name  # strides are all the layout there is
         kernel = _core.make_kernel(name, tuples(ins), tuples(outs), attrs)
         random = name in RANDOM
-        return _core.adopt_kernel(module.on_device(kernel.capsule(), len(ins) + len(outs), random))
+        scalars = [i for i, s in enumerate(tuples(ins)) if s[4]]
+        return _core.adopt_kernel(module.on_device(kernel.capsule(), len(ins) + len(outs), scalars, random))
 
     def wanted_fused(
         group: Any, write: Any, ins: Sequence, outs: Sequence, device_id: int, members: Any, in_place: bool
