@@ -58,10 +58,11 @@ def set_config(**settings: Any) -> None:
 
     ``filename``: of ``dump``, "profile.json" at first. ``profile_symbolic``: runs of hybridized code and the steps in
     them. ``profile_imperative``: all other operators. ``profile_memory``: bytes in use on each device.
-    ``profile_api``: waits with their cause, those of a GPU's streams too, and when calls were queued. ``profile_all``: all of these, as when none is
-    set. ``aggregate_stats``: whether ``dumps`` gives tables (default True). ``continuous_dump``: writes the file
-    every ``dump_period`` seconds while it runs. ``profile_process``: "worker", the only kind there is. ``max_records``:
-    how many each thread and each stream keeps; then the oldest make room (default 262144, some 150 bytes each).
+    ``profile_api``: waits with their cause, those of a GPU's streams too, and when calls were queued. ``profile_all``:
+    all of these, as when none is set. ``aggregate_stats``: whether ``dumps`` gives tables (default True).
+    ``continuous_dump``: writes the file every ``dump_period`` seconds while it runs. ``profile_process``: "worker", the
+    only kind there is. ``max_records``: how many each thread and each stream keeps; then the oldest make room (default
+    262144, some 150 bytes each).
     """
     global _config
     if _state == "run":
