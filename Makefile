@@ -10,7 +10,7 @@ BUILD := build/$(notdir $(VENV))
 export PATH := $(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help train test check lint format build build-cuda docs examples test-cpp test-slow test-peers test-played test-gpu \
+.PHONY: help train test check lint format build build-cuda docs examples test-cpp test-tsan test-slow test-peers test-played test-gpu \
   test-gpu-sanitizer bench wheel-cuda clean
 
 help:  # list these commands
@@ -43,12 +43,19 @@ docs: build  # write what derives from the operator table: stubs (.pyi) and docs
 examples: build  # every example in its tiny setting
 	set -e; for script in examples/*.py; do echo "== $$script"; $(BIN)/python $$script --tiny; done
 
-test-cpp: test-cpp-address,undefined test-cpp-thread  # the engine's own tests under ASAN+UBSAN and under TSAN
+test-cpp: test-cpp-address,undefined test-cpp-thread  # the engine's own tests under ASAN+UBSAN and TSAN, the runtime's threads under TSAN
 
 test-cpp-%: $(VENV)/.ready
 	$(BIN)/cmake -S tests/cpp -B $(BUILD)-$* -G Ninja -DMINIMX_SANITIZE=$* > /dev/null
 	$(BIN)/cmake --build $(BUILD)-$* -j $(JOBS)
 	$(BIN)/ctest --test-dir $(BUILD)-$* --output-on-failure
+
+test-tsan: $(VENV)/.ready  # threads of Python over a _core that is built with TSAN (some minutes; needs GCC's libtsan)
+	$(BIN)/cmake -S . -B $(BUILD)-core-tsan -G Ninja -DCMAKE_BUILD_TYPE=None -DMINIMX_CUDA=off \
+	  -DCMAKE_CXX_FLAGS="-O1 -g1 -fsanitize=thread" -DPython_EXECUTABLE=$(BIN)/python \
+	  -Dpybind11_DIR="$$($(BIN)/python -m pybind11 --cmakedir)" > /dev/null
+	$(BIN)/cmake --build $(BUILD)-core-tsan -j $(JOBS)
+	$(BIN)/python tests/tsan.py $(BUILD)-core-tsan/csrc
 
 test-slow: build  # the long tests: thousands of workloads and interpreter exits
 	$(BIN)/python -m pytest -q -m slow --timeout 1200 $(ARGS)
