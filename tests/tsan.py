@@ -3,8 +3,8 @@
 Covers engine, runtime, bind layer and the kernels of csrc/cpu, as four Python threads use them: one array, one
 hybridized net with one arena, autograd, callbacks, bulks, random numbers, products on the worker, with the profiler on
 and off. TSAN knows Python's lock, which is a mutex. It does not cover what it does not see: oneDNN and libgomp are not
-compiled with it, so there is one OpenMP thread and no team, and what is inside them is left out (SUPPRESSIONS); NumPy and
-the interpreter neither. Left out, too, is glibc's reuse of the thread-local memory of threads that have ended.
+compiled with it, so there is one OpenMP thread and no team, and what is inside them is left out (SUPPRESSIONS), as is
+glibc's reuse of the thread-local memory of threads that have ended; NumPy and the interpreter are not compiled with it.
 Every run also plants a race, two arrays over one memory that the engine does not know to be one, which must be found.
 """
 
@@ -35,7 +35,7 @@ def main() -> None:
                 (package / file.name).symlink_to(file)
         (package / core.name).symlink_to(core)
         Path(folder, "csrc").symlink_to(ROOT / "csrc")  # headers of kernels that are compiled on the way
-        options = f"suppressions={settings} exitcode={FOUND} history_size=4"
+        options = f"suppressions={settings} exitcode={FOUND} history_size=4 halt_on_error=1"
         environment = {"OMP_NUM_THREADS": "1", "LD_PRELOAD": library, "TSAN_OPTIONS": options, "PYTHONPATH": folder}
         for what, want in (("threads", 0), ("race", FOUND)):
             command = [sys.executable, __file__, "--child", what]
