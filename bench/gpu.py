@@ -1,4 +1,5 @@
-"""What a GPU's operators cost from Python: sustained `a + b`, bandwidth of a fused chain, a small model.
+"""What a GPU's operators cost from Python: sustained `a + b`, bandwidth of a fused chain, a small model; and what
+overlaps (overlap.py).
 
 `a + b` is called a thousand times before anyone waits. "launch thread" is the same with the engine told to put no
 operator inline: its worker makes the launches.
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as onp
+import overlap
 from common import Report, arguments, import_torch, in_turn, mx_device, torch_device
 
 import minimx as mx
@@ -157,6 +159,9 @@ def main() -> None:
         f"  moves {8 * size / times['minimx'] / 1e12:.2f} TB/s; a copy {8 * size / times['minimx, a copy'] / 1e12:.2f}"
     )
     report.add("20 x Dense(64) + relu, b32, forward and backward", in_turn(small_model(args), args.rounds, 0.05))
+    for name, times in overlap.rows(args):
+        report.add(name, times)
+        print("  together over the sum of both alone: {:.2f}; it could be {:.2f}".format(*overlap.share(times)))
     report.finish()
 
 

@@ -110,4 +110,11 @@ def test_sums_begin_before_backward_ends(devices, tmp_path, monkeypatch):
     profiler.dumps(reset=True)
     profiler.set_config(filename="profile.json")
     events = json.loads((tmp_path / "timeline.json").read_text())["traceEvents"]
-    assert any(e.get("cat") == "device" and e["name"] == "matmul" for e in events)
+    products = [e for e in events if e.get("cat") == "device" and e["name"] == "matmul"]
+    sums = [e for e in events if e.get("cat") == "communication"]
+    rows = {(e["pid"], e["tid"]): e["args"]["name"] for e in events if e["name"] == "thread_name"}
+    assert {e["name"] for e in sums} == {"all-reduce"} and len(sums) >= 2 * 8
+    assert {rows[e["pid"], e["tid"]] for e in sums} == {"communication stream"}
+    assert all(e["args"]["bytes"] and e["args"]["GB/s"] > 0 and e["args"]["gpus"] == 2 for e in sums)
+    for gpu in {e["pid"] for e in sums}:  # the first sum begins before the last product of backward does
+        assert min(e["ts"] for e in sums if e["pid"] == gpu) < max(e["ts"] for e in products if e["pid"] == gpu)
