@@ -13,6 +13,7 @@ from typing import Any
 
 from .config import settings
 from .libraries import import_core
+from .orders import Order, checked, record_order, replay_order, shuffle_order  # noqa: F401
 
 _core = import_core()
 

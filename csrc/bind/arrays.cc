@@ -6,6 +6,7 @@
 #include "bind/rules.h"
 #include "bind/submodules.h"
 #include "runtime/backend.h"
+#include "runtime/checked.h"
 #include "runtime/deferred.h"
 #include "runtime/trace.h"
 
@@ -160,6 +161,7 @@ void add_arrays(py::module_& m) {
       "address",
       [](py::handle x) {
         Array& a = concrete(x, "address");
+        checked::describe(a);
         engine::wait_to_write(a.var());  // what comes after is put on the stream behind what is there now
         if (a.device().kind == Device::Kind::kGpu) a.storage->use_on(StreamKind::kCompute);
         return reinterpret_cast<uintptr_t>(a.data());
@@ -176,6 +178,7 @@ void add_arrays(py::module_& m) {
       "What is put on the compute streams of these GPUs later runs behind what they have begun together.");
   m.def("set_gpu_backend",
         [](const py::capsule& backend) { set_gpu_backend(static_cast<Backend*>(backend.get_pointer())); });
+  m.def("gpu_backend", [] { return py::capsule(gpu_backend(), [](void*) {}); });
   m.def(
       "memory_info",
       [](const std::string& kind, int id) {

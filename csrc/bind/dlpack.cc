@@ -9,6 +9,7 @@
 #include "bind/rules.h"
 #include "bind/submodules.h"
 #include "runtime/backend.h"
+#include "runtime/checked.h"
 
 namespace minimx::bind {
 namespace {
@@ -127,6 +128,7 @@ py::object lend(const Array& a, std::optional<uintptr_t> stream) {
 /// next waits for that stream. None: the caller sees to both.
 py::object to_dlpack(py::handle x, std::optional<uintptr_t> stream, bool versioned) {
   Array& a = concrete(x, "dlpack");
+  checked::describe(a);
   engine::wait_to_write(a.var());
   if (a.device().kind == Device::Kind::kCpu) {
     stream.reset();

@@ -4,7 +4,9 @@
 #include "bind/gil.h"
 #include "bind/rules.h"
 #include "bind/submodules.h"
+#include "engine/order.h"
 #include "runtime/backend.h"
+#include "runtime/checked.h"
 #include "runtime/deferred.h"
 
 namespace minimx::bind {
@@ -25,6 +27,7 @@ std::vector<engine::Var*> vars_of(const py::sequence& xs, std::vector<Ref<Storag
   std::vector<engine::Var*> out;
   for (py::handle x : xs) {
     const Array& a = concrete(x, "engine.push");
+    checked::describe(a);
     keep.push_back(a.storage);
     out.push_back(a.var());
   }
@@ -45,9 +48,40 @@ void push_callback(py::object f, const py::sequence& reads, const py::sequence& 
   engine::push([call = std::move(call), keep = std::move(keep)] { with_gil([&] { call->f(); }); }, r, w, info);
 }
 
+/// Orders as Python keeps them: a list of (kind, key, name).
+py::list events(const engine::order::Log& log) {
+  py::list out;
+  for (const auto& e : log) out.append(py::make_tuple(std::string(1, e.kind), e.key, e.name));
+  return out;
+}
+
+engine::order::Log log_of(const py::sequence& events) {
+  engine::order::Log out;
+  for (py::handle e : events) {
+    const auto [kind, key, name] = e.cast<std::tuple<std::string, std::string, std::string>>();
+    out.push_back({kind.empty() ? '?' : kind[0], key, name});
+  }
+  return out;
+}
+
 }  // namespace
 
+static void add_checks(py::module_& m) {
+  namespace order = engine::order;
+  m.def("checked_begin", checked::begin);
+  m.def("checked_end", checked::end);
+  m.def("order_record", order::record);
+  m.def("order_replay", [](const py::sequence& log) { order::replay(log_of(log)); });
+  m.def("order_shuffle", order::shuffle);
+  m.def("order_give_up", order::give_up);
+  m.def("order_end", [] {
+    const auto [log, broken] = order::end();
+    return py::make_tuple(events(log), broken);
+  });
+}
+
 void add_engine(py::module_& m) {
+  add_checks(m);
   m.def("wait_all", wait_for_all);
   m.def("push", push_callback);
   m.def("set_naive", [](bool naive) {

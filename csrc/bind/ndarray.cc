@@ -4,7 +4,9 @@
 #include <new>
 
 #include "bind/object.h"
+#include "engine/op.h"
 #include "runtime/backend.h"
+#include "runtime/checked.h"
 #include "runtime/tape.h"
 #include "runtime/trace.h"
 
@@ -403,7 +405,11 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
     if (a.device().kind == Device::Kind::kGpu)
       throw Error(ErrorKind::kDevice, "buffer: expected an array in main memory, got one on " + a.device().str() +
                                           ". Use asnumpy(), which copies it.");
-    engine::wait_to_write(a.var());
+    checked::describe(a);
+    // The function of an operator that declares it as read may look at it, and not write.
+    const engine::Use* use = engine::t_running ? engine::t_running->declared(a.var()) : nullptr;
+    const bool reads = use && !use->writes;
+    reads ? engine::wait_to_read(a.var()) : engine::wait_to_write(a.var());
     auto* lent = new LentBuffer{a.storage, {}};
     lent->storage->lend();
     Py_ssize_t* dims = lent->dims;
@@ -416,7 +422,7 @@ int get_buffer(PyObject* self, Py_buffer* view, int flags) {
     view->obj = Py_NewRef(self);
     view->len = static_cast<Py_ssize_t>(a.bytes());
     view->itemsize = itemsize(a.dtype);
-    view->readonly = a.storage->read_only();
+    view->readonly = reads || a.storage->read_only();
     view->ndim = a.shape.size();
     view->format = const_cast<char*>(format);
     view->shape = dims;

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "engine/core.h"
+#include "engine/order.h"
 #include "engine/spin.h"
 
 namespace minimx::engine {
@@ -24,6 +25,7 @@ bool Backlog::roomy() const {
 /// Sleeps until it is enough. With a patience: or until nothing finished for that long, and then returns false.
 template <class Done>
 bool Backlog::block_until(Done enough, int64_t patience_ns) {
+  const order::Blocked noted(next_order());
   BlockingScope blocking;
   const Gatherers::Pause nothing_held_back;
   if (spin_until(enough)) return true;
@@ -44,7 +46,11 @@ bool Backlog::block_until(Done enough, int64_t patience_ns) {
 }
 
 void Backlog::admit(size_t bytes) {
-  if (!inside_operator() && full(bytes)) block_until([this] { return roomy(); }, -1);
+  if (ordering() && !inside_operator()) {  // then who is held back, and until when, must not depend on luck
+    if (order::crowded(g_settings.max_ops.load(std::memory_order_relaxed))) drain();
+  } else if (!inside_operator() && full(bytes)) {
+    block_until([this] { return roomy(); }, -1);
+  }
   std::lock_guard lock(mutex_);
   ops_.fetch_add(1, std::memory_order_relaxed);
   bytes_.fetch_add(bytes, std::memory_order_relaxed);

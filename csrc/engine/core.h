@@ -91,6 +91,7 @@ class Workers {
   bool start_thread();
   void work();
   Op* next(bool had_one);
+  Op* take();
   void run(Op* op);
 
   const Lane lane_;

@@ -8,6 +8,8 @@
 
 #include "common/error.h"
 #include "engine/core.h"
+#include "engine/inspect.h"
+#include "engine/order.h"
 #include "engine/parallel.h"
 #include "engine/trace.h"
 
@@ -19,24 +21,39 @@ bool small(const PushInfo& info) {
   return info.lane == Lane::kCompute && info.cost_ns < g_settings.inline_threshold_ns.load(std::memory_order_relaxed);
 }
 
-void push_queued(UniqueFunction<void()>&& fn, std::span<Var* const> reads, std::span<Var* const> writes,
-                 const PushInfo& info) {
-  Ref<Op> op = make_ref<Op>(std::move(fn), reads, writes, info, Op::Home::kLane);
-  core().backlog.admit(info.bytes);
-  trace_push(info, op->order, reads, writes);
-  op->retain();  // for the queues and the lane; run_here or the worker gives it back
-  Released out;
-  op->link(out);
-  if (!out.ready) return core().gatherers.close_all();  // it may be behind one, and be what its thread waits for
-  run_here(out.ready && small(info) ? out.ready : hand_out(out));
+/// Those who watch may refuse it.
+void watch_push(const Op& op) {
+  if (inspecting()) [[unlikely]]
+    inspector().pushed(op, t_running);
+  if (ordering()) [[unlikely]]
+    order::pushed(op);
 }
 
 void push_at_once(UniqueFunction<void()>&& fn, std::span<Var* const> reads, std::span<Var* const> writes,
                   const PushInfo& info) {
   Ref<Call> op = make_ref<Call>(std::move(fn), reads, writes, info);
+  watch_push(*op);
   trace_push(info, op->order, reads, writes);
   FailurePtr failure = run_on_caller(*op);
   if (failure && synchronous()) throw_poisoned(std::move(failure));
+}
+
+void push_queued(UniqueFunction<void()>&& fn, std::span<Var* const> reads, std::span<Var* const> writes,
+                 const PushInfo& info) {
+  if (ordering() && order::caller_is_next()) return push_at_once(std::move(fn), reads, writes, info);
+  Ref<Op> op = make_ref<Op>(std::move(fn), reads, writes, info, Op::Home::kLane);
+  watch_push(*op);
+  core().backlog.admit(info.bytes);
+  trace_push(info, op->order, reads, writes);
+  op->retain();  // for the queues and the lane; run_here or the worker gives it back
+  Released out;
+  bool here = small(info);
+  if (ordering()) [[unlikely]]
+    here = order::link(*op, out, here);
+  else
+    op->link(out);
+  if (!out.ready) return core().gatherers.close_all();  // it may be behind one, and be what its thread waits for
+  run_here(here ? out.ready : hand_out(out));
 }
 
 /// At exit of the process, if nobody called shutdown(). An operator that waits for what is gone by now (Python, say)
@@ -66,7 +83,7 @@ Core& core() {
 void push(UniqueFunction<void()> fn, std::span<Var* const> reads, std::span<Var* const> writes, const PushInfo& info) {
   if (synchronous() || g_settings.stopped.load(std::memory_order_relaxed))
     return push_at_once(std::move(fn), reads, writes, info);
-  if (small(info) && !tracing()) {
+  if (small(info) && !watched()) {
     if (InlineRun run{reads, writes}) {
       ++t_inside;
       try {
@@ -81,7 +98,7 @@ void push(UniqueFunction<void()> fn, std::span<Var* const> reads, std::span<Var*
   const auto lent = [](const Var* v) { return t_running->lends(v); };
   if (t_running && t_role != Role::kCompute && (std::ranges::any_of(writes, lent) || std::ranges::any_of(reads, lent)))
     return push_at_once(std::move(fn), reads, writes, info);
-  if (t_bulk_size > 1 && info.lane == Lane::kCompute && !writes.empty())
+  if (t_bulk_size > 1 && info.lane == Lane::kCompute && !writes.empty() && !watched(kInspected | kOrdered))
     return push_gathered(std::move(fn), reads, writes, info);
   push_queued(std::move(fn), reads, writes, info);
 }
@@ -92,6 +109,8 @@ Op* hand_out(Released& out) {
     out.ready = std::exchange(op->next_ready, nullptr);
     if (op->home == Op::Home::kCaller) {
       static_cast<Call*>(op)->wake(out);
+      if (ordering()) [[unlikely]]
+        order::unblocked(op->order);
       op->release();
     } else if (!core().workers(op->info.lane).submit(op)) {
       op->next_ready = std::exchange(refused, op);
@@ -117,15 +136,20 @@ void dispose(Op* op, const FailurePtr& failure) {
 
 void finish(Op& op, const FailurePtr& failure) {
   op.drop_function();
+  if (ordering()) [[unlikely]]
+    order::ended(op);
   Released out;
   op.release_vars(failure, out);
-  run_here(hand_out(out));
+  Op* refused = hand_out(out);
+  if (ordering()) [[unlikely]]
+    order::handed_out(op);
+  run_here(refused);
 }
 
 // --- InlineRun, where it is not the hot path ------------------------------------------------------------------------
 
 InlineRun try_inline(std::span<Var* const> reads, std::span<Var* const> writes) {
-  if (tracing()) return InlineRun();
+  if (watched()) return InlineRun();
   return InlineRun(reads, writes);
 }
 

@@ -98,7 +98,7 @@ class InlineRun {
 };
 
 /// The hot path: two uncontended atomic operations for each Var, no allocation, no mutex. The token is empty when
-/// anything is pending or poisoned, or a trace is on (push knows the name to report): then push. The caller decides
+/// anything is pending or poisoned, or somebody watches (push knows the name to report): then push. The caller decides
 /// whether its operator is small enough.
 InlineRun try_inline(std::span<Var* const> reads, std::span<Var* const> writes);
 

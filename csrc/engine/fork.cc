@@ -54,7 +54,7 @@ void after_fork_in_child() {
   constexpr uint64_t kOne = uint64_t{1} << 48;
   detail::g_epoch.store(detail::epoch() + kOne, std::memory_order_relaxed);
   if (g_core.load(std::memory_order_relaxed)) g_core.store(new Core, std::memory_order_release);
-  detail::forget_trace();  // the listener's own locks are not ours to judge
+  detail::forget_watchers();  // their own locks are not ours to judge
   t_role = Role::kUser;
   g_forking.store(false, std::memory_order_release);
 }

@@ -3,6 +3,8 @@
 // keep their place; only the hands differ.
 #include "common/error.h"
 #include "engine/core.h"
+#include "engine/inspect.h"
+#include "engine/order.h"
 #include "engine/parallel.h"
 #include "engine/spin.h"
 #include "engine/trace.h"
@@ -25,8 +27,13 @@ void await(Call& op) {
                                           "operators. Push what needs to wait on the host lane.");
   op.retain();  // hand_out, maybe on another thread, touches the Op until after this one may go on
   Released out;
-  op.link(out);
+  if (ordering()) [[unlikely]]
+    order::link(op, out, false);
+  else
+    op.link(out);
   hand_out(out);  // at most this Op itself
+  if (op.ready()) return;
+  const order::Blocked noted(op.order);
   if (op.ready()) return;
   BlockingScope blocking;
   if (spin_until([&op] { return op.ready(); })) return;
@@ -43,8 +50,7 @@ void await(Call& op) {
   }
 }
 
-void wait_for(Var* var, bool write, const char* name) {
-  if (var->sound(write)) return;
+void sleep_for(Var* var, bool write, const char* name) {
   const WaitTrace trace(name, var);
   Var* const vars[] = {var};
   const std::span<Var* const> none;
@@ -53,6 +59,24 @@ void wait_for(Var* var, bool write, const char* name) {
   const FailurePtr failure = op->inherited_failure();
   finish(*op, failure);
   if (failure) throw_poisoned(failure);
+}
+
+void wait_watched(Var* var, bool write, const char* name) {
+  if (inspecting()) inspector().waited(*var, write, t_running);
+  std::exception_ptr poisoned;
+  try {
+    if (!var->sound(write)) sleep_for(var, write, name);
+  } catch (const Poisoned&) {
+    poisoned = std::current_exception();
+  }
+  if (ordering()) order::waited(name);
+  if (poisoned) std::rethrow_exception(poisoned);
+}
+
+void wait_for(Var* var, bool write, const char* name) {
+  if (watched(kInspected | kOrdered)) [[unlikely]]
+    return wait_watched(var, write, name);
+  if (!var->sound(write)) sleep_for(var, write, name);
 }
 
 }  // namespace

@@ -9,6 +9,8 @@
 
 #include "common/error.h"
 #include "engine/core.h"
+#include "engine/inspect.h"
+#include "engine/order.h"
 #include "engine/trace.h"
 
 namespace minimx::engine {
@@ -84,9 +86,14 @@ bool Op::lent_by_outer(const Var* var, bool write) const {
 }
 
 bool Op::lends(const Var* var) const {
+  const Use* use = declared(var);
+  return use && use->writes;
+}
+
+const Use* Op::declared(const Var* var) const {
   for (const Op* op = this; op; op = op->outer_)
-    if (const Use* use = op->find(var)) return use->writes;
-  return false;
+    if (const Use* use = op->find(var)) return use;
+  return nullptr;
 }
 
 const Use* Op::find(const Var* var) const {
@@ -118,6 +125,8 @@ FailurePtr Op::inherited_failure() const {
 }
 
 FailurePtr Op::run() {
+  if (ordering()) [[unlikely]]
+    order::started(*this);
   FailurePtr failure = inherited_failure();
   trace_run(TraceEvent::Kind::kStart, info, order, failure != nullptr);
   if (!failure && fn_) failure = call(fn_, info, order);
@@ -130,7 +139,10 @@ FailurePtr Op::call(UniqueFunction<void()>& fn, const PushInfo& as, uint64_t num
   outer_ = std::exchange(t_running, this);
   ++t_inside;
   try {
-    fn();
+    if (inspecting()) [[unlikely]]
+      inspector().run(*this, fn);
+    else
+      fn();
 #ifdef __GLIBCXX__
   } catch (const abi::__forced_unwind&) {  // pthread_exit: what Python does to a thread that asks for the GIL too late
     throw;

@@ -55,6 +55,9 @@ class Op : public RefCounted {
   /// True if it, or the Op whose function is running it, holds the Var for writing: what its own function pushes there
   /// must run now, as one part of it. Queued, it would come after whoever waits for this Op.
   bool lends(const Var* var) const;
+  /// The use of a Var by it, or by the Op whose function is running it, or null.
+  const Use* declared(const Var* var) const;
+  const Op* outer() const { return outer_; }
   /// The use of a Var, or null.
   virtual const Use* find(const Var* var) const;
 

@@ -8,6 +8,7 @@
 #include <system_error>
 
 #include "engine/core.h"
+#include "engine/order.h"
 #include "engine/parallel.h"
 #include "engine/spin.h"
 
@@ -54,6 +55,8 @@ void adopt_num_threads() {
 }  // namespace
 
 bool Workers::submit(Op* op) {
+  if (ordering()) [[unlikely]]
+    order::ready(*op);
   std::unique_lock lock(mutex_);
   if (closed_) return false;
   const bool short_handed = heap_.size() >= static_cast<size_t>(sleeping_) && crew() - lent_ < limit();
@@ -92,12 +95,32 @@ void Workers::work() {
   }
 }
 
+/// Under mutex_: takes the operator that goes next out of the heap. Null where none may start yet.
+Op* Workers::take() {
+  const size_t at = ordering() ? order::choose(heap_) : 0;
+  if (at == heap_.size()) return nullptr;
+  if (at == 0) {
+    std::pop_heap(heap_.begin(), heap_.end(), runs_later);
+  } else {
+    std::swap(heap_[at], heap_.back());
+    std::make_heap(heap_.begin(), heap_.end() - 1, runs_later);
+  }
+  Op* op = heap_.back();
+  heap_.pop_back();
+  return op;
+}
+
 /// The next operator to run, or null when the thread should end. Spins a little before it sleeps.
 Op* Workers::next(bool had_one) {
   std::unique_lock lock(mutex_);
   if (had_one) --running_;
+  Op* op = nullptr;
   for (bool spun = false;;) {
-    if (!paused_ && !heap_.empty() && running_ - lent_ < limit()) break;
+    if (!paused_ && !heap_.empty() && running_ - lent_ < limit()) {
+      if ((op = take())) break;
+      wake_.wait_for(lock, std::chrono::milliseconds(1));  // an order that is replayed or shuffled holds them back
+      continue;
+    }
     if (closed_ && heap_.empty()) {
       wake_.notify_all();  // the others may end as well
       return nullptr;
@@ -113,9 +136,6 @@ Op* Workers::next(bool had_one) {
     wake_.wait(lock);
     --sleeping_;
   }
-  std::pop_heap(heap_.begin(), heap_.end(), runs_later);
-  Op* op = heap_.back();
-  heap_.pop_back();
   queued_.store(heap_.size(), std::memory_order_release);
   ++running_;
   busy_.fetch_add(1, std::memory_order_relaxed);

@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "engine/core.h"
+#include "engine/order.h"
 #include "engine/spin.h"
 
 namespace minimx::engine {
@@ -73,7 +74,9 @@ void trace_wait_slow(TraceEvent::Kind kind, const char* name, const Var* var) {
           .writes = {}});
 }
 
-void forget_trace() {
+void forget_watchers() {
+  g_watching.store(0, std::memory_order_relaxed);
+  order::forget();
   g_trace.store(nullptr, std::memory_order_relaxed);
   g_reporting.store(0, std::memory_order_relaxed);
 }
@@ -82,6 +85,7 @@ void forget_trace() {
 
 void set_trace(TraceSink* sink) {
   detail::g_trace.store(sink, std::memory_order_seq_cst);
+  detail::set_watch(kTraced, sink != nullptr);
   for (int tries = 0; g_reporting.load(std::memory_order_seq_cst) > 0; ++tries) backoff(tries);
 }
 

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "engine/engine.h"
+#include "engine/watch.h"
 
 namespace minimx::engine {
 
@@ -40,10 +41,9 @@ inline constinit std::atomic<TraceSink*> g_trace{nullptr};
 void trace_push_slow(const PushInfo& info, uint64_t order, std::span<Var* const> reads, std::span<Var* const> writes);
 void trace_run_slow(TraceEvent::Kind kind, const PushInfo& info, uint64_t order, bool failed);
 void trace_wait_slow(TraceEvent::Kind kind, const char* name, const Var* var);
-void forget_trace();
+void forget_watchers();
 }  // namespace detail
 
-inline bool tracing() { return detail::g_trace.load(std::memory_order_relaxed) != nullptr; }
 inline void trace_push(const PushInfo& info, uint64_t order, std::span<Var* const> reads,
                        std::span<Var* const> writes) {
   if (tracing()) detail::trace_push_slow(info, order, reads, writes);

@@ -3,6 +3,7 @@
 #include <deque>
 
 #include "engine/core.h"
+#include "runtime/checked.h"
 #include "runtime/deferred.h"
 #include "runtime/profile.h"
 #include "runtime/repeats.h"
@@ -61,7 +62,7 @@ void transfer_pinned(const Array& from, const Array& to, engine::PushInfo info) 
 constexpr const char* kWaits[kStreamKinds] = {"wait for the compute stream", "wait for the copy stream",
                                               "wait for the communication stream"};
 
-std::shared_ptr<const std::string> site() { return engine::tracing() && rules().site ? rules().site() : nullptr; }
+std::shared_ptr<const std::string> site() { return engine::watched() && rules().site ? rules().site() : nullptr; }
 
 }  // namespace
 
@@ -100,6 +101,8 @@ void join_communication(std::span<const int> devices) {
 
 void transfer(const Array& from, const Array& to) {
   if (to.size() == 0) return;
+  checked::describe(from);
+  checked::describe(to);
   if (to.device().kind == Device::Kind::kCpu) {
     Repeats::boundary();
     engine::wait_to_read(from.var());
@@ -167,6 +170,7 @@ Array on_device(const Array& a, Device device, bool beside) {
 
 void wait_for(const Array& a) {
   Repeats::boundary();
+  checked::describe(a);
   engine::wait_to_read(a.var());
   if (a.device().kind == Device::Kind::kCpu) return;
   a.storage->use_on(StreamKind::kCompute);

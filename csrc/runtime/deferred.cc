@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "engine/core.h"
-#include "engine/trace.h"
+#include "engine/watch.h"
 #include "runtime/backend.h"
 #include "runtime/known_lists.h"
 #include "runtime/launch.h"
@@ -138,7 +138,7 @@ void Deferred::add_outputs(CallList::Call& call, std::span<const Operand> ins, s
 bool Deferred::call(Plan& plan, Device device, std::span<const Operand> ins, std::vector<Array>& outs,
                     std::span<const Array> into, bool whole) {
   const auto here = std::this_thread::get_id();
-  if (running_ || engine::runs_at_once()) return false;
+  if (running_ || engine::runs_at_once() || engine::watched(engine::kInspected | engine::kOrdered)) return false;
   if (plan.is_view && ins[0].array->storage->slot_ < 0 && !whole) return false;  // nothing needs to run first
   const bool known = plan.is_view || plan.kernel();  // may let other threads run, and may throw
   if (running_) return false;

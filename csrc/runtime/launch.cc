@@ -10,6 +10,7 @@
 #include "engine/core.h"
 #include "runtime/backend.h"
 #include "runtime/captured.h"
+#include "runtime/checked.h"
 #include "runtime/invoke.h"
 #include "runtime/profile.h"
 
@@ -102,6 +103,7 @@ void push_queued(const KernelPtr& kernel, const char* name, std::span<const Oper
   }
   for (size_t i = 0; i < ins.size(); ++i) {
     if (ins[i].is_array()) {
+      checked::describe(*ins[i].array);
       q->data.push_back(ins[i].array->data());
       q->keep.push_back(ins[i].array->storage);
       reads.push_back(ins[i].array->var());
@@ -111,6 +113,7 @@ void push_queued(const KernelPtr& kernel, const char* name, std::span<const Oper
     }
   }
   for (const Array& o : outs) {
+    checked::describe(o);
     q->data.push_back(o.data());
     q->keep.push_back(o.storage);
     writes.push_back(o.var());

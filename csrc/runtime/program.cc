@@ -6,6 +6,7 @@
 #include "engine/core.h"
 #include "runtime/backend.h"
 #include "runtime/captured.h"
+#include "runtime/checked.h"
 #include "runtime/fused.h"
 #include "runtime/invoke.h"
 #include "runtime/launch.h"
@@ -51,6 +52,12 @@ struct Program::Call {
   bool fixed = false;
   Ref<const Program> program;
 };
+
+void Program::describe(const Call& call) {
+  for (const auto* arrays : {&call.ins, &call.outs})
+    for (const Array& a : *arrays)  // what lies in a tray may have gaps, and so have bit masks
+      if (a.storage != call.tray && a.dtype != DType::kUInt8) checked::describe(a);
+}
 
 int Program::add_constant(const void* data, size_t bytes, bool host) {
   auto& list = host ? numbers_ : constants_;
@@ -299,8 +306,10 @@ std::vector<Array> Program::run(std::vector<Array> ins, const char* name, Option
   // Small steps gain nothing from the worker's team: while the whole is short too, a hop would cost more than it hides.
   info.cost_ns = cost_ns_ < kInlineProgramNs ? largest_ns_ : cost_ns_;
   info.bytes = bytes;
-  const bool sited = info.cost_ns >= engine::inline_threshold_ns() || engine::tracing();
+  const bool sited = info.cost_ns >= engine::inline_threshold_ns() || engine::watched();
   info.site = options.site ? options.site : sited && rules().site ? rules().site() : nullptr;
+  if (engine::inspecting()) [[unlikely]]
+    describe(*c);
   engine::push(
       [c = std::move(c)] {
         profile::note_program();

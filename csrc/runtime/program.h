@@ -86,6 +86,8 @@ class Program : public RefCounted {
   void check_inputs(std::span<const Array> ins) const;
   /// Tells the allocator that the compute stream uses all that a run touches.
   static void use_all(const Call& call);
+  /// Tells checked mode what arrays a run is for.
+  static void describe(const Call& call);
   /// The memory of the inputs that steps write to, in order of address.
   std::vector<const Storage*> written_storages(std::span<const Array> ins) const;
   /// Runs or enqueues the steps. random: seed, call, and on a GPU the address of a base for both, or 0. `mark`, if

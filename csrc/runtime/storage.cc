@@ -12,6 +12,7 @@
 
 #include "common/error.h"
 #include "runtime/backend.h"
+#include "runtime/checked.h"
 
 namespace minimx {
 namespace {
@@ -47,6 +48,12 @@ class Cache {
     list.pop_back();
     info_.cached -= bytes;
     return p;
+  }
+  /// Counts a block that is not the cache's; forget() is its end.
+  void lend(size_t bytes) {
+    std::lock_guard lock(mutex_);
+    info_.used += bytes;
+    info_.peak = std::max(info_.peak, info_.used);
   }
   void give(void* p, size_t bytes) {
     std::lock_guard lock(mutex_);
@@ -108,8 +115,12 @@ void Storage::acquire(StreamKind home) {
     block_ = backend_of(device_).allocate(bytes_, device_.id, home, allocating_operator);
     data_ = block_->data;
     streams_ = uint8_t(1 << static_cast<int>(home));  // who had the block before may still be at work there
+    if (engine::inspecting()) [[unlikely]]
+      checked::made(*this);
     return;
   }
+  if (engine::inspecting()) [[unlikely]]
+    return guard();
   const size_t rounded = size_class(bytes_);
   void* p = Cache::get().take(rounded);
   if (!p) p = system_allocate(rounded);
@@ -137,6 +148,7 @@ Ref<Storage> Storage::borrow(void* data, size_t bytes, Device device, std::funct
   if (device.kind == Device::Kind::kGpu)  // its owner has put the compute stream behind what is done to it so far
     s->streams_ = uint8_t(1 << static_cast<int>(StreamKind::kCompute));
   s->done_ = std::move(done);
+  if (engine::inspecting()) checked::made(*s);
   return s;
 }
 
@@ -148,9 +160,27 @@ Storage::~Storage() {
   } else if (block_) {
     block_->used_on = streams_.load(std::memory_order_relaxed);
     gpu_backend()->release(block_);
+  } else if (guarded()) [[unlikely]] {
+    give_back_guarded();
   } else if (data_) {
     Cache::get().give(data_, block_bytes_);
   }
+}
+
+/// Memory of the CPU in checked mode: counted as the cache counts its own, and never reused by it.
+void Storage::guard() {
+  data_ = checked::allocate(bytes_);
+  if (!data_)
+    throw Error(ErrorKind::kMemory, "array: expected " + std::to_string(bytes_) +
+                                        " free bytes in checked mode, got none. Check a smaller batch.");
+  block_bytes_ = size_class(bytes_) + kGuarded;
+  Cache::get().lend(size_class(bytes_));
+  checked::made(*this);
+}
+
+void Storage::give_back_guarded() noexcept {
+  checked::release(data_, bytes_);
+  Cache::get().forget(block_bytes_ - kGuarded);
 }
 
 StreamKind Storage::home() const { return block_ ? block_->home : StreamKind::kCompute; }

@@ -66,6 +66,12 @@ class Storage : public engine::Var {
   bool pinned() const { return pinned_; }
   /// The stream that memory of a GPU was allocated for.
   StreamKind home() const;
+  /// On a GPU: no other stream uses it, or has since that one was last in step with the others.
+  bool only_on(StreamKind stream) const {
+    return streams_.load(std::memory_order_relaxed) == uint8_t{1} << static_cast<int>(stream);
+  }
+  /// It is memory of checked mode, between red zones (guard.h).
+  bool guarded() const { return block_bytes_ & kGuarded; }
   /// Counts writes after creation: the tape compares it to find saved arrays that were written to in place.
   uint32_t version() const { return version_.load(std::memory_order_relaxed); }
   void bump_version() { version_.fetch_add(1, std::memory_order_relaxed); }
@@ -100,6 +106,10 @@ class Storage : public engine::Var {
   void make() const;
   void follow(uint8_t streams, StreamKind stream);
   void give_back_borrowed() noexcept;
+  void guard();
+  void give_back_guarded() noexcept;
+
+  static constexpr size_t kGuarded = 1;  // added to block_bytes_, which is even
 
   void* data_ = nullptr;
   size_t bytes_ = 0, block_bytes_ = 0;
