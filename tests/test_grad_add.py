@@ -71,6 +71,37 @@ def test_compiled_sums_are_those_of_imperative_code(monkeypatch, make, retain, f
     assert all(len(places) == len(variables) for _, places in entry.adding)
 
 
+class Tied(nn.HybridBlock):
+    """Products with two weights, of which one is used three times, and a norm."""
+
+    def __init__(self, dtype="float32"):
+        super().__init__()
+        self.dense = nn.Dense(40, in_units=40, activation="relu", flatten=False, dtype=dtype)
+        self.out = nn.Dense(24, in_units=40, use_bias=False, flatten=False, dtype=dtype)
+        self.norm = nn.LayerNorm(in_channels=40)
+
+    def forward(self, x):
+        """x: (*batch, 40)."""
+        return self.out(self.norm(self.dense(self.dense(self.dense(x)))))
+
+
+@pytest.mark.parametrize("rows", [(3,), (2, 33)])
+def test_products_add_to_gradients(rows):
+    """No sum of weights' gradients is left, nor a copy."""
+    x = mx.np.random.normal(size=(*rows, 40))
+    want = grads(Tied(), False, 1, x)
+    net = Tied()
+    got = grads(net, True, 3, x)
+    assert_same(got, {k: 3 * v for k, v in want.items()}, 2e-4)
+    if mx.current_device().device_type == "gpu":
+        return
+    (entry,) = (e for e in net._cached.entries.values() if e.last_backward is not None)
+    (program,) = entry.adding.values()
+    assert program.steps.count("matmul_onto") + program.steps.count("matmul_sums") == 4
+    assert "copy" not in program.steps
+    assert entry.last_backward.steps.count("matmul_onto") + entry.last_backward.steps.count("matmul_sums") >= 2
+
+
 def test_float16_with_masters():
     x = mx.np.random.normal(size=(3, 4)).astype("float16")
     want = grads(Scaled("float16"), False, 1, x)

@@ -95,6 +95,35 @@ def test_sums_of_rows(m, k, n, dtype):
     close(sums, wide(a).sum(1), dtype)
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize(
+    "a, b",
+    [((3, 5), (5, 4)), ((70, 64), (64, 40)), ((64, 300), (300, 64)), ((2, 40, 64), (64, 70)), ((4, 0), (0, 3)),
+     ((2, 1, 7, 5), (3, 5, 6)), ((0, 3), (3, 2))],
+)  # fmt: skip
+def test_added_to_an_array(a, b, dtype):
+    a, b = drawn(*a[:-2], *a[:-3:-1], dtype=dtype).swapaxes(-1, -2), drawn(*b, dtype=dtype)
+    product = mx.np.matmul(wide(a), wide(b))
+    z = drawn(*product.shape, dtype=dtype)
+    for lies in (z, mx.np.ascontiguousarray(z.T).T):
+        made = call("matmul_onto", [a, b, lies], {})
+        assert made.dtype == z.dtype and made.shape == z.shape
+        close(made, wide(z) + product, dtype)
+    if len(a.shape) == 2:
+        made, sums = call("matmul_sums", [a, b, z], {})
+        close(made, wide(z) + product, dtype)
+        close(sums, wide(a).sum(1), dtype)
+
+
+def test_a_sum_keeps_the_type():
+    """The product is rounded once, with the sum."""
+    one = mx.np.ones((1, 1), dtype="float16")
+    assert call("matmul_onto", [one * 2048, one, one * 2048], {}).asnumpy().item() == 4096
+    third = mx.np.array([[1 / 3]]).astype("float16")
+    wanted = onp.float16(1 + float(third.asnumpy()[0, 0]) ** 2)
+    assert call("matmul_onto", [third, third, one], {}).asnumpy().item() == wanted
+
+
 def net_of(act, flatten=True):
     net = nn.HybridSequential()
     net.add(nn.Dense(48, activation=act, flatten=flatten), nn.Dense(32, flatten=flatten))

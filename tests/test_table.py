@@ -56,6 +56,7 @@ ELSEWHERE = {
     "convolution_stats": "rtc/test_conv_stats.py",
     "fully_connected_act": "test_products.py",
     "matmul_act": "test_products.py",
+    "matmul_onto": "test_products.py",
     "matmul_sums": "test_products.py",
     "reorder": "test_graph.py",
     "max_pool_grad": "is the gradient that max_pool is checked with",

@@ -1,6 +1,7 @@
 // Matrix products, batched.
 //
 //   matmul(a, b[, bias]) -> c[, sums]     a (*batch, m, k), b (*batch, k, n), bias (n,), c (*batch, m, n)
+//   matmul(a, b, z) -> c[, sums]          with "adds": c = z + a b, z of c's shape; c may lie where z does
 //
 // With "act" ("relu", "gelu_tanh") c is what that gives; sums (m,) are those of a's rows, of matrices only.
 //
@@ -100,7 +101,7 @@ Product product_of(std::span<const Spec> ins, const Spec& c) {
 template <class T>
 class PlainMatmul : public Kernel {
  public:
-  PlainMatmul(const Product& p, const Spec* bias, double cost)
+  PlainMatmul(const Product& p, const Spec* bias, bool adds, double cost)
       : p_(p), has_bias_(bias != nullptr), panels_(matmul_plain_panels<T>(p.n)), cost_(cost) {
     const int d = p.batch.size();
     base_ = {p.m,
@@ -116,7 +117,8 @@ class PlainMatmul : public Kernel {
              p.b.strides[d + 1],
              p.c.strides[d],
              p.c.strides[d + 1],
-             bias ? bias->strides.back() : 0};
+             bias ? bias->strides.back() : 0,
+             adds};
   }
   double cost_ns() const override { return cost_; }
 
@@ -146,7 +148,7 @@ class PlainMatmul : public Kernel {
     args.a = static_cast<const T*>(data[0]) + a;
     args.b = static_cast<const T*>(data[1]) + b;
     args.bias = has_bias_ ? static_cast<const T*>(data[2]) : nullptr;
-    args.c = static_cast<T*>(data[has_bias_ ? 3 : 2]) + c;
+    args.c = static_cast<T*>(data[has_bias_ || args.adds ? 3 : 2]) + c;
     return args;
   }
 
@@ -166,18 +168,24 @@ Desc matrix_desc(const Spec& spec, Type type) {
   return own ? with_type(*own, type) : plain_desc(spec.shape, type);
 }
 
-dnnl::matmul::primitive_desc matmul_desc(const Product& p, const Desc& bias, Type type, const std::string& act) {
+/// What comes with a product that oneDNN computes: an activation, or the sum with what lies in c.
+struct Post {
+  std::string act;
+  bool adds;
+};
+
+dnnl::matmul::primitive_desc matmul_desc(const Product& p, const Desc& bias, Type type, const Post& post) {
+  using dnnl::algorithm;
   auto attr = default_attr();
-  if (!act.empty()) {
-    using dnnl::algorithm;
-    dnnl::post_ops ops;
-    ops.append_eltwise(act == "relu" ? algorithm::eltwise_relu : algorithm::eltwise_gelu_tanh, 0.0f, 0.0f);
-    attr.set_post_ops(ops);
-  }
+  dnnl::post_ops ops;
+  if (post.adds) ops.append_sum(1.0f);
+  if (!post.act.empty())
+    ops.append_eltwise(post.act == "relu" ? algorithm::eltwise_relu : algorithm::eltwise_gelu_tanh, 0.0f, 0.0f);
+  if (ops.len() != 0) attr.set_post_ops(ops);
   return {cpu_engine(), matrix_desc(p.a, type), matrix_desc(p.b, type), bias, matrix_desc(p.c, type), attr, true};
 }
 
-KernelPtr library_matmul(const Product& p, const Spec* bias, const std::string& act, double cost) {
+KernelPtr library_matmul(const Product& p, const Spec* bias, const Post& post, double cost) {
   const int threads = threads_for(cost);
   const ThreadScope scope(threads);
   Spec bias_row;
@@ -189,10 +197,10 @@ KernelPtr library_matmul(const Product& p, const Spec* bias, const std::string& 
   }
   Type type = data_type(p.a.dtype);
   const auto bias_desc = [&] { return bias ? plain_desc(bias_row.shape, type) : Desc(); };
-  auto pd = matmul_desc(p, bias_desc(), type, act);
+  auto pd = matmul_desc(p, bias_desc(), type, post);
   if (type != Type::f32 && (!pd.get(true) || std::string(pd.impl_info_str()).rfind("ref", 0) == 0)) {
     type = Type::f32;
-    pd = matmul_desc(p, bias_desc(), type, act);
+    pd = matmul_desc(p, bias_desc(), type, post);
   }
   if (!pd.get(true))
     throw Error(ErrorKind::kNotImplemented, std::string("matmul: expected operands oneDNN takes, got ") +
@@ -200,11 +208,14 @@ KernelPtr library_matmul(const Product& p, const Spec* bias, const std::string& 
                                                 ". Make them contiguous.");
   std::vector<Spec> ins{p.a, p.b};
   if (bias) ins.push_back(bias_row);
+  if (post.adds) ins.push_back(p.c);
   auto kernel = std::make_shared<StagedKernel>(ins, std::span(&p.c, 1), cost, threads);
   std::vector<StagedKernel::Arg> args{{DNNL_ARG_SRC, kernel->read(0, pd.src_desc())},
                                       {DNNL_ARG_WEIGHTS, kernel->read(1, pd.weights_desc())}};
   if (bias) args.push_back({DNNL_ARG_BIAS, kernel->read(2, pd.bias_desc())});
-  args.push_back({DNNL_ARG_DST, kernel->write(0, pd.dst_desc())});
+  const StagedKernel::Slot c = kernel->write(0, pd.dst_desc());
+  if (post.adds && try_desc(p.c) != std::optional<Desc>(pd.dst_desc())) kernel->load(2, c);
+  args.push_back({DNNL_ARG_DST, c});
   kernel->add(dnnl::matmul(pd), std::move(args));
   kernel->finish();
   return kernel;
@@ -252,12 +263,31 @@ class Sequence final : public Kernel {
   std::vector<Step> steps_;
 };
 
-/// The product alone; `act` may be left out where `takes_act` says so.
-KernelPtr product_kernel(std::span<const Spec> ins, const Spec& out, const std::string& act, bool& takes_act) {
+/// c = z, unless it lies there already; then a kernel that adds to it.
+class Adding final : public Kernel {
+ public:
+  Adding(const Spec& z, const Spec& c, KernelPtr product)
+      : copy_(make_kernel("cast", {&z, 1}, {&c, 1}, {})), product_(std::move(product)) {}
+  double cost_ns() const override { return product_->cost_ns(); }
+  size_t workspace_bytes() const override { return std::max(copy_->workspace_bytes(), product_->workspace_bytes()); }
+  /// Data: a, b, z, c. The product sees c in place of z.
+  void run(void* const* data, void* workspace) const override {
+    if (data[2] != data[3]) copy_->run(data + 2, workspace);
+    void* const seen[] = {data[0], data[1], data[3], data[3]};
+    product_->run(seen, workspace);
+  }
+
+ private:
+  KernelPtr copy_, product_;
+};
+
+/// The product alone, or with `adds` added to c; the activation is left out where `takes_act` says so.
+KernelPtr product_kernel(std::span<const Spec> ins, const Spec& out, const Post& post, bool& takes_act) {
   const Product p = product_of(ins, out);
   takes_act = false;
   if (out.size() == 0) return zero_kernel(ins, {&out, 1});
   const Spec* bias = ins.size() > 2 ? &ins[2] : nullptr;
+  if (p.k == 0 && post.adds) return std::make_shared<Sequence>();
   if (p.k == 0) return bias ? bias_only(ins, {&out, 1}) : zero_kernel(ins, {&out, 1});
   const double macs = static_cast<double>(p.m) * p.n * p.k * p.batch.product();
   const double bytes = static_cast<double>(itemsize(ins[0].dtype)) * (ins[0].size() + ins[1].size() + out.size());
@@ -265,13 +295,13 @@ KernelPtr product_kernel(std::span<const Spec> ins, const Spec& out, const std::
   const bool small = p.m * p.n * p.k <= kSmall && p.batch.product() * p.m * p.n * p.k <= 4 * kSmall;
   if (sixteen || (ins[0].dtype == DType::kFloat32 && !small)) {
     takes_act = true;
-    return wrapped("matmul", [&] { return library_matmul(p, bias, act, 500 + 2 * macs / 50 + bytes / 8); });
+    return wrapped("matmul", [&] { return library_matmul(p, bias, post, 500 + 2 * macs / 50 + bytes / 8); });
   }
   KernelPtr kernel;
   dispatch(ins[0].dtype, [&](auto zero) {
     using T = decltype(zero);
     if constexpr (!std::is_same_v<T, BFloat16> && !std::is_same_v<T, Half>)
-      kernel = std::make_shared<PlainMatmul<T>>(p, bias, 50 + 2 * macs / 20 + bytes / 8);
+      kernel = std::make_shared<PlainMatmul<T>>(p, bias, post.adds, 50 + 2 * macs / 20 + bytes / 8);
   });
   return kernel;
 }
@@ -283,8 +313,10 @@ KernelPtr make_matmul(std::span<const Spec> ins, std::span<const Spec> outs, con
       throw Error(ErrorKind::kType, std::string("matmul: expected operands of one type, got ") + dtype_name(s.dtype) +
                                         " and " + dtype_name(out.dtype) + ". Cast with astype.");
   const std::string act = attrs.has("act") ? attrs.text("act") : "";
+  const bool adds = attrs.has("adds");
   bool takes_act = false;
-  KernelPtr product = product_kernel(ins, out, act, takes_act);
+  KernelPtr product = product_kernel(adds ? ins.first(2) : ins, out, {act, adds}, takes_act);
+  if (adds && out.size() != 0) product = std::make_shared<Adding>(ins[2], out, std::move(product));
   const bool activates = !act.empty() && !takes_act && out.size() != 0;
   if (!activates && outs.size() == 1) return product;
   auto all = std::make_shared<Sequence>();

@@ -97,14 +97,23 @@ void multiply(const T* a, int64_t a_row, int64_t a_col, int64_t depth, const T* 
     for (int j = 0; j < kVectors; ++j) out.v[r][j] = sum[r][j];
 }
 
-/// c of a block: the bias and the product over the first panel, later panels added.
+/// c of a block: the bias and the product over the `first` panel, others added to what is there.
 template <class T>
 void store(const MatmulArgs<T>& g, int64_t row, int64_t rows, int64_t col, int64_t width, bool first,
            const Block<T>& block) {
   for (int64_t r = 0; r < rows; ++r) {
     T* c = g.c + (row + r) * g.c_row + col * g.c_col;
-    if (first && !g.bias && g.c_col == 1 && width == kWidth<T>) {
-      std::memcpy(c, block.v[r], sizeof block.v[r]);
+    if (!(first && g.bias) && g.c_col == 1 && width == kWidth<T>) {
+      for (int j = 0; j < kVectors; ++j) {
+        Vector<T> sum = block.v[r][j];
+        T* const to = c + j * kLanes<T>;
+        if constexpr (std::is_same_v<T, bool>) {
+          if (!first) sum |= load<T>(to);
+        } else {
+          if (!first) sum += load<T>(to);
+        }
+        std::memcpy(to, &sum, sizeof sum);
+      }
       continue;
     }
     for (int64_t j = 0; j < width; ++j) {
@@ -131,7 +140,7 @@ void multiply_panel(const MatmulArgs<T>& g, int64_t k0, int64_t depth, int64_t c
     if (rows == 3) multiply<T, 3>(a, g.a_row, g.a_col, depth, panel, stride, block);
     if (rows == 2) multiply<T, 2>(a, g.a_row, g.a_col, depth, panel, stride, block);
     if (rows == 1) multiply<T, 1>(a, g.a_row, g.a_col, depth, panel, stride, block);
-    store(g, row, rows, col, width, k0 == 0, block);
+    store(g, row, rows, col, width, k0 == 0 && !g.adds, block);
   }
 }
 

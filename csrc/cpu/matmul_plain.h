@@ -6,13 +6,15 @@
 
 namespace minimx {
 
-/// c (m, n) = a (m, k) b (k, n) + bias (n,), any strides in elements, k at least 1. `bias` may be null.
+/// c (m, n) = a (m, k) b (k, n) + bias (n,), any strides in elements, k at least 1. `bias` may be null. adds: c was
+/// there before, and the product is added to it; without a bias.
 template <class T>
 struct MatmulArgs {
   int64_t m, n, k;
   const T *a, *b, *bias;
   T* c;
   int64_t a_row, a_col, b_row, b_col, c_row, c_col, bias_stride;
+  bool adds = false;
 };
 
 /// Number of panels of columns that a product with n columns is cut into; threads share out panels.

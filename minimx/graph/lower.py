@@ -201,9 +201,10 @@ class Lowering:
         else:
             kernel = _kernel(plan.kernel, ins, outs, plan.attrs, self.graph.gpu)
         operands += [self.operand(v) for v in n.outputs]
-        if plan.kernel == "elemwise":
-            self.reuse(n, inputs)
-            operands[-1] = self.operand(n.outputs[0])
+        takes_over = inputs if plan.kernel == "elemwise" else [added_to(n)]
+        if takes_over != [None]:
+            self.reuse(n, takes_over)
+            operands[-len(outs)] = self.operand(n.outputs[0])
         self.add_step(Step(kernel, n.op, operands, plan.random))
 
     def host_kernel(self, n: Node, present: list[bool], ins: list, outs: list) -> Any:
@@ -230,7 +231,7 @@ class Lowering:
         self.add_step(Step(kernel, "fused", operands))
 
     def reuse(self, n: Node, inputs: list) -> None:
-        """In place: the output takes the memory of an operand of the same size that nobody needs afterwards."""
+        """In place: the output takes the memory of one of these inputs, of its size and not needed afterwards."""
         out = n.outputs[0]
         mine = self.places[out].block
         at = self.position[n]
@@ -240,7 +241,7 @@ class Lowering:
             place = self.places[x]
             whole = place.offset == 0 and (x.layout or is_dense(x.shape, place.strides))
             same_size = mine.kind == place.block.kind == "arena" and place.block.bytes == mine.bytes
-            views = [v for v in inputs if isinstance(v, Value) and v is not x and self.places[v].block is place.block]
+            views = [v for v in n.values if v is not x and self.places[v].block is place.block]
             if whole and same_size and place.block.final <= at and not views:  # x - x[:1] reads an element many times
                 self.blocks.remove(mine)
                 place.block.final = mine.final
@@ -308,9 +309,8 @@ class Lowering:
         return copy
 
     def find_in_place(self, outputs: dict[Value, int]) -> None:
-        """A pointwise node may write its result right into an input, if it is the last to read what was there.
-
-        Any node may where nobody reads it.
+        """A pointwise node may write its result right into an input, if it is the last to read what was there; so may
+        products that add to it in turn. Any node may where nobody reads it.
         """
         producers = self.graph.producers()
         targets = [v for _, v in self.graph.writes]
@@ -322,12 +322,29 @@ class Lowering:
             if alike and target not in self.last_use and shown(v, producers) is v:
                 self.in_place[v] = target
             if not is_pointwise(n):
+                self.in_place |= dict.fromkeys(self.added_up(v, target, outputs), target)
                 continue
             readers = [x for x in n.values if x is target]
             if any(x is not target and shown(x, producers) is target for x in n.values):
                 continue  # x += x[:1] reads an element many times
             if self.last_use.get(target, -1) <= self.position[n] and all(x.shape == v.shape for x in readers):
                 self.in_place[v] = target
+
+    def added_up(self, total: Value, target: Value, outputs: dict[Value, int]) -> list[Value]:
+        """What products make that add to ``target`` in turn, up to ``total``: all in its place, or nothing."""
+        producers = self.graph.producers()
+        made: list[Value] = []
+        v, reader = total, len(self.graph.nodes)
+        while v is not target:
+            n = producers.get(v)
+            z = added_to(n) if n is not None else None
+            if n is None or z is None or v in outputs or self.last_use[v] > reader:
+                return []
+            if any(shown(x, producers) is shown(z, producers) for x in n.values if x is not z):
+                return []
+            made.append(v)
+            v, reader = z, self.position[n]
+        return made if self.last_use[target] <= reader else []
 
     def find_reshaped(self, outputs: dict[Value, int]) -> None:
         """A value of which an output is a reshape is made there: the same elements in the same order."""
@@ -462,6 +479,12 @@ def _scalar_bytes(x: float, dtype: str) -> bytes:
 def is_pointwise(n: Node) -> bool:
     """True if element i of the outputs depends on element i of the operands (or on broadcast ones) only."""
     return not n.attrs.get("form") if n.body is not None else OPS[n.op].kind == "elemwise"
+
+
+def added_to(n: Node) -> Value | None:
+    """The operand that a product adds to, in whose place it may put the sum."""
+    adds = n.op in ("matmul_onto", "matmul_sums") and len(n.inputs) == 3
+    return n.inputs[2] if adds else None  # type: ignore[return-value]
 
 
 def outer_type(v: Value) -> tuple[tuple[int, ...], str]:

@@ -36,6 +36,7 @@ UNCALLED = {
     "convolution_stats": "conv_fwd_stats",
     "fully_connected_act": "linear",
     "matmul_act": "matmul",
+    "matmul_onto": "matmul",
     "matmul_sums": "matmul",
     "dropout_mask": "dropout",
     "reorder": "reorder",

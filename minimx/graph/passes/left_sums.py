@@ -27,7 +27,7 @@ def absorb_left_sums(g: Graph) -> Graph:
 
     multiplied: dict[Value, Node] = {}  # by what they transpose
     for n in g.nodes if g.gpu >= 0 else ():
-        turned = producers.get(n.values[0]) if n.op == "matmul" else None
+        turned = producers.get(n.values[0]) if n.op in ("matmul", "matmul_onto") else None
         if turned is not None and turned.op == "transpose" and len(n.values[0].shape) == len(n.values[1].shape) == 2:
             multiplied.setdefault(source(turned.values[0]), n)
     pairs: list[tuple[Node, Node]] = []

@@ -1,7 +1,7 @@
 """Rows that only graph passes make: operators with their neighbours absorbed, and changes of layout.
 
 Nobody calls them from Python and they have no gradient rows: passes make them after the gradient is traced
-(minimx/graph/passes/norm.py, conv_stats.py, products.py and layout.py). Each equals the operators it stands for.
+(minimx/graph/passes: norm.py, conv_stats.py, products.py, onto.py, layout.py). Each equals the operators it stands for.
 """
 
 from __future__ import annotations
@@ -169,10 +169,19 @@ def matmul_act(a, b, bias=None, /, act=""):
     return plan
 
 
-@kernel(against="matmul, sum")
-def matmul_sums(a, b, /):
-    """(c, sums) of matrices: c = a b, and sums[i] = sum over k of a[i, k], in a's type."""
+@kernel(against="matmul, add")
+def matmul_onto(a, b, z, /):
+    """z + a b: matrices or batches of them, z of the product's shape and type; may be made where z lies."""
     plan = OPS["matmul"].plan([a, b], {})
+    plan.attrs["adds"] = 1
+    plan.casts = [*plan.casts, plan.outs[0][1]]
+    return plan
+
+
+@kernel(against="matmul, sum")
+def matmul_sums(a, b, z=None, /):
+    """(c, sums) of matrices: c = a b, or z + a b, and sums[i] = sum over k of a[i, k], in a's type."""
+    plan = OPS["matmul" if z is None else "matmul_onto"].plan([a, b] if z is None else [a, b, z], {})
     plan.outs = [*plan.outs, ((a.shape[0],), plan.outs[0][1])]
     return plan
 
