@@ -44,6 +44,20 @@ def pair_beside_a_sum(t, a, b):
     return mx.np.matmul(a, b.T) + mx.np.matmul(a.T, b)
 
 
+def longer(t, a, b):
+    return mx.np.matmul(a, b) + (mx.np.matmul(b, a) + mx.np.matmul(a, a)), mx.np.matmul(b, b)
+
+
+def in_between(t, a, b):
+    """A sum that only a product reads."""
+    return mx.np.matmul(mx.np.matmul(a, b) + mx.np.matmul(b, a), b)
+
+
+def written_and_handed_out(t, a, b):
+    t += mx.np.matmul(a, b) + mx.np.matmul(b, a)
+    return t
+
+
 def batches(t, a, b):
     return mx.np.matmul(mx.np.stack([a, b]), b) + mx.np.matmul(a, mx.np.stack([a, a]))
 
@@ -80,12 +94,20 @@ CASES = [
     (pair, 1),
     (pair_beside_a_sum, 2),
     (batches, 1),
+    (longer, 2),
+    (in_between, 1),
     (onto_its_operand, 0),
     (pointwise_around, 0),
     (target_read_again, 0),
     (sum_handed_out, 0),
     (other_type, 0),
 ]
+
+
+def lowered(graph):
+    low = lowering.Lowering(graph)
+    low.run()
+    return low
 
 
 def compiled(function, shapes, rewritten=True):
@@ -103,6 +125,8 @@ def test_sums_of_products(function, count, n):
     """As many products add to something as expected, without copies, and the numbers are those of the plain graph."""
     graph, program, arrays = compiled(function, [(n, n)] * 3)
     assert [m.op for m in graph.nodes].count("matmul_onto") == count, graph
+    places = [[b.slot(at) for b, at in s.operands] for s in lowered(graph).steps if s.name == "matmul_onto"]
+    assert all(z == c for _, _, z, c in places), places
     if count:
         assert "copy" not in program.steps and "add" not in program.steps and "fused" not in program.steps
     _, plain, same = compiled(function, [(n, n)] * 3, False)
@@ -154,3 +178,13 @@ def test_teeth(monkeypatch):
     with pytest.raises(AssertionError):
         test_a_place_that_is_still_read()
     assert shown is not lowering.shown
+
+
+@pytest.mark.parametrize("n", [5, N])
+def test_written_and_handed_out(n):
+    _, program, arrays = compiled(written_and_handed_out, [(n, n)] * 3)
+    t, a, b = (np.random.default_rng(i).normal(size=(n, n)) for i in range(3))
+    for times in (1, 2):
+        (made,) = program.run(arrays, False)
+        for x in (made, arrays[0]):
+            np.testing.assert_allclose(x.asnumpy(), t + times * (a @ b + b @ a), rtol=1e-4, atol=1e-4)

@@ -76,8 +76,10 @@ class Lowering:
     last_use: dict[Value, int] = field(default_factory=dict)
     in_place: dict[Value, Value] = field(
         default_factory=dict
-    )  # values made right in the input that they are written to
-    reshaped: dict[Value, Value] = field(default_factory=dict)  # values made right in the output that is their reshape
+    )  # values made right in the input that they are written to, or in what a product adds to
+    reshaped: dict[Value, Value] = field(
+        default_factory=dict
+    )  # values made right in the output that is their reshape, or that products add to them
 
     # ---- places
     # ---------------------------------------------------------------------------------------------------------
@@ -283,6 +285,7 @@ class Lowering:
         self.keep_views_alive()
         self.find_in_place(outputs)
         self.find_reshaped(outputs)
+        self.find_added(outputs)
         for n in g.nodes:
             self.lower(n, outputs)
         for i, v in enumerate(outs):  # an output that is an input, a constant or another output
@@ -322,7 +325,8 @@ class Lowering:
             if alike and target not in self.last_use and shown(v, producers) is v:
                 self.in_place[v] = target
             if not is_pointwise(n):
-                self.in_place |= dict.fromkeys(self.added_up(v, target, outputs), target)
+                start, made = self.added_up(v)
+                self.in_place |= dict.fromkeys(made if start is target else (), target)
                 continue
             readers = [x for x in n.values if x is target]
             if any(x is not target and shown(x, producers) is target for x in n.values):
@@ -330,21 +334,36 @@ class Lowering:
             if self.last_use.get(target, -1) <= self.position[n] and all(x.shape == v.shape for x in readers):
                 self.in_place[v] = target
 
-    def added_up(self, total: Value, target: Value, outputs: dict[Value, int]) -> list[Value]:
-        """What products make that add to ``target`` in turn, up to ``total``: all in its place, or nothing."""
+    def find_added(self, outputs: dict[Value, int]) -> None:
+        """A sum that products make in turn and that leaves the graph lies in the output from the first of them on."""
+        producers = self.graph.producers()
+        written = {v for _, v in self.graph.writes}
+        for v in outputs:
+            start, made = self.added_up(v)
+            n = producers.get(start)
+            if (
+                not made
+                or n is None
+                or n.is_view
+                or v in written
+                or start in {*outputs, *self.in_place, *self.reshaped}
+            ):
+                continue
+            self.reshaped[start] = v
+            self.in_place |= dict.fromkeys(made, start)
+
+    def added_up(self, total: Value) -> tuple[Value, list[Value]]:
+        """Where the sum begins that products make in turn, up to ``total``, and what they make of it."""
         producers = self.graph.producers()
         made: list[Value] = []
-        v, reader = total, len(self.graph.nodes)
-        while v is not target:
-            n = producers.get(v)
-            z = added_to(n) if n is not None else None
-            if n is None or z is None or v in outputs or self.last_use[v] > reader:
-                return []
-            if any(shown(x, producers) is shown(z, producers) for x in n.values if x is not z):
-                return []
+        v = total
+        while (n := producers.get(v)) is not None and (z := added_to(n)) is not None:
+            again = any(shown(x, producers) is shown(z, producers) for x in n.values if x is not z)
+            if again or self.last_use[z] > self.position[n]:
+                break
             made.append(v)
-            v, reader = z, self.position[n]
-        return made if self.last_use[target] <= reader else []
+            v = z
+        return v, made
 
     def find_reshaped(self, outputs: dict[Value, int]) -> None:
         """A value of which an output is a reshape is made there: the same elements in the same order."""
