@@ -13,6 +13,7 @@ array([2., 4.])
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from . import errors
@@ -33,44 +34,24 @@ def set_training(train_mode: bool) -> bool:
     return _core.set_training(train_mode)
 
 
-class _Scope:
-    """A ``with`` block that sets recording and training (None: as it is)."""
-
-    def __init__(self, recording: bool | None, training: bool | None):
-        self.want = (recording, training)
-        self.before: list[tuple[bool | None, bool | None]] = []
-
-    def __enter__(self) -> None:
-        recording, training = self.want
-        before = None if recording is None else _core.set_recording(recording)
-        self.before.append((before, None if training is None else _core.set_training(training)))
-
-    def __exit__(self, *_: object) -> None:
-        recording, training = self.before.pop()
-        if recording is not None:
-            _core.set_recording(recording)
-        if training is not None:
-            _core.set_training(training)
-
-
-def record(train_mode: bool = True) -> _Scope:
+def record(train_mode: bool = True) -> AbstractContextManager[None]:
     """``with`` block in which operators are put on the tape, in train mode by default."""
-    return _Scope(True, train_mode)
+    return _core.scope(True, train_mode)
 
 
-def pause(train_mode: bool = False) -> _Scope:
+def pause(train_mode: bool = False) -> AbstractContextManager[None]:
     """``with`` block in which nothing is put on the tape."""
-    return _Scope(False, train_mode)
+    return _core.scope(False, train_mode)
 
 
-def train_mode() -> _Scope:
+def train_mode() -> AbstractContextManager[None]:
     """``with`` block in which dropout drops and batch norm uses the batch; recording stays as it is."""
-    return _Scope(None, True)
+    return _core.scope(None, True)
 
 
-def predict_mode() -> _Scope:
+def predict_mode() -> AbstractContextManager[None]:
     """``with`` block in which layers behave as in inference; recording stays as it is."""
-    return _Scope(None, False)
+    return _core.scope(None, False)
 
 
 def _list(x: Any) -> list:
@@ -94,13 +75,7 @@ def backward(
     saved arrays for another walk. create_graph records the walk itself. Raises AutogradError for a head that is not on
     the tape, a freed graph, or a saved array that was written to in place.
     """
-    heads = _list(heads)
-    grads = [None] * len(heads) if head_grads is None else _list(head_grads)
-    before = _core.set_training(train_mode)
-    try:
-        _core.backward(heads, grads, [], retain_graph, create_graph)
-    finally:
-        _core.set_training(before)
+    _core.backward(heads, head_grads, (), retain_graph, create_graph, train_mode)
 
 
 def grad(
@@ -115,15 +90,9 @@ def grad(
 
     With ``create_graph=True`` they are on the tape themselves, so gradients of gradients can be taken, to any order.
     """
-    heads, single = _list(heads), not isinstance(variables, (list, tuple))
-    variables = _list(variables)
-    grads = [None] * len(heads) if head_grads is None else _list(head_grads)
-    before = _core.set_training(train_mode)
-    try:
-        keep = create_graph if retain_graph is None else retain_graph
-        found = _core.backward(heads, grads, variables, keep, create_graph)
-    finally:
-        _core.set_training(before)
+    single, variables = not isinstance(variables, (list, tuple)), _list(variables)
+    keep = create_graph if retain_graph is None else retain_graph
+    found = _core.backward(heads, head_grads, variables, keep, create_graph, train_mode)
     out = [f.zeros_like(v) if g is None else g for g, v in zip(found, variables, strict=True)]
     return out[0] if single else out
 

@@ -301,9 +301,8 @@ def backward(
     self: ndarray, out_grad: Any = None, retain_graph: bool = False, train_mode: bool = True, create_graph: bool = False
 ) -> None:
     """Gradients of this array with respect to the variables it was computed from; ``out_grad`` defaults to ones."""
-    from . import autograd
-
-    autograd.backward([self], [out_grad], retain_graph, train_mode, create_graph)
+    grads = None if out_grad is None else [out_grad]
+    _core.backward(self, grads, (), retain_graph, create_graph, train_mode)
 
 
 def copyto(self: ndarray, other: Any) -> ndarray:
@@ -397,7 +396,7 @@ def _stype(self: ndarray) -> str:
 
 def _fresh_grad(self: ndarray) -> bool:
     """True if backward() has written the gradient since attach_grad, or since a Trainer took it."""
-    return _core.fresh_grads([self])[0]
+    return _core.fresh_grads([self]) is None
 
 
 def _array_protocol(self: ndarray, dtype: Any = None, copy: bool | None = None) -> numpy.ndarray:

@@ -595,3 +595,60 @@ def test_threads_record_apart():
 
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(work, range(12))) == [6.0 * k for k in range(12)]
+
+
+def test_a_chain_may_be_longer_than_the_stack_is_deep():
+    """Each node holds the one before; on a stack of 256 KB they cannot be destroyed one inside the other."""
+    left = []
+
+    def record():
+        x = variable([1.0])
+        with autograd.record():
+            y = x
+            for _ in range(30_000):
+                y = y + 1.0
+        del y
+        left.append(x)
+
+    before = threading.stack_size(1 << 18)
+    thread = threading.Thread(target=record)
+    thread.start()
+    threading.stack_size(before)
+    thread.join()
+    assert len(left) == 1
+
+
+def test_a_gradient_that_nobody_sees_takes_the_place_of_the_old_one():
+    x = mx.np.ones(1000)
+    x.attach_grad()
+
+    def address(factor):
+        with autograd.record():
+            y = (x * factor).sum()
+        y.backward()
+        return _core.address(x.grad)
+
+    assert address(2) != address(3)
+    seen, view = x.grad, x.grad[:2]
+    assert address(4) == _core.address(seen)  # who holds the gradient sees the next one in it
+    assert view.tolist() == [4, 4]
+    with autograd.record():
+        y = x * 1
+    head = mx.np.ones(1000)
+    y.backward(head)
+    x.grad[:] = 7
+    assert head[0].item() == 1
+
+
+def test_a_scope_may_be_entered_again_inside_itself():
+    scope = autograd.record()
+    with scope:
+        with autograd.pause():
+            with scope:
+                with scope:
+                    assert autograd.is_recording() and autograd.is_training()
+            assert not autograd.is_recording() and not autograd.is_training()
+        assert autograd.is_recording()
+    assert not autograd.is_recording()
+    with pytest.raises(IndexError, match="entered"):
+        scope.__exit__(None, None, None)

@@ -6,6 +6,7 @@ import pytest
 import minimx as mx
 from minimx import autograd, errors, gluon
 from minimx.gluon import Trainer, nn
+from minimx.ndarray import _core
 
 X = onp.random.default_rng(0).normal(size=(8, 3)).astype("float32")
 
@@ -201,3 +202,45 @@ def test_arguments():
     late.initialize()
     with pytest.raises(gluon.DeferredInitializationError):
         Trainer(late.collect_params(), "sgd").step(1)
+
+
+def test_what_changes_between_steps_is_noticed():
+    """The trainer keeps what it gathered: factors, counts, states and parameters that change must still count."""
+    net = made()
+    trainer = Trainer(net.collect_params(), "sgd", {"learning_rate": 0.01, "momentum": 0.5})
+    first, second = net[0].weight, net[0].bias
+
+    def moved(parameter):
+        before = {p: p.data().asnumpy() for p in (first, second)}
+        backward(net)
+        trainer.step(1)
+        return abs(parameter.data().asnumpy() - before[parameter]).max()
+
+    assert moved(first) > 0
+    first.lr_mult = 0.0
+    trainer._updater(0).states[0][0][:] = 0  # its momentum
+    assert moved(first) == 0 and moved(second) > 0
+    first.lr_mult = 1.0
+    assert moved(first) > 0
+    first.grad_req = "null"
+    assert moved(first) == 0
+    first.grad_req = "write"
+    assert moved(first) > 0  # it has had fewer updates than the others by now
+    counts = trainer.optimizer._counts[0]
+    assert counts[0] == counts[1] - 1 and trainer.optimizer.num_update == counts[1]
+    states = trainer._updater(0).states
+    states[0] = tuple(mx.np.full(s.shape, 100.0) for s in states[0])
+    assert moved(first) > 40  # a state that somebody put there is used
+    net.initialize(mx.init.Zero(), force_reinit=True)
+    assert moved(second) > 0
+
+
+def test_a_trainer_holds_no_gradient():
+    net = made()
+    trainer = Trainer(net.collect_params(), "sgd", {"learning_rate": 0.1})
+    address = []
+    for _ in range(3):
+        backward(net)
+        trainer.step(1)
+        address.append(_core.address(net[0].weight.grad()))
+    assert address[0] != address[1]  # backward put a new array in the place of the old one

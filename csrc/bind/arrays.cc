@@ -13,8 +13,6 @@
 namespace minimx::bind {
 namespace {
 
-py::object take(Array a) { return py::reinterpret_steal<py::object>(wrap(std::move(a))); }
-
 Array& checked(py::handle x) {
   if (!is_ndarray(x.ptr()))
     throw Error(ErrorKind::kType, std::string("array: expected an ndarray, got ") + Py_TYPE(x.ptr())->tp_name +
@@ -78,6 +76,18 @@ void add_arrays(py::module_& m) {
   m.def("is_pinned", [](py::handle x) { return concrete(x, "is_pinned").storage->pinned(); });
   m.def("device_bytes", device_bytes);
   m.def("empty", empty);
+  m.def(
+      "numbers",
+      [](const py::sequence& values, py::handle x) {
+        const Device there = concrete(x, "numbers").device();
+        const bool host = there.kind == Device::Kind::kCpu;
+        Array a = Array::empty(Dims{static_cast<int64_t>(values.size())}, DType::kFloat32, host ? there : Device{});
+        auto* to = reinterpret_cast<float*>(a.data());
+        for (PyObject* v : items_of(values.ptr())) *to++ = static_cast<float>(PyFloat_AsDouble(v));
+        if (PyErr_Occurred()) throw py::error_already_set();
+        return take(host ? a : on_device(a, there));
+      },
+      "A float32 array of some numbers, on the device of x.");
   m.def("bits", [](py::handle x) {  // 16-bit floats as int16, sharing memory
     Array a = concrete(x, "bits").detached();
     a.dtype = DType::kInt16;
@@ -99,7 +109,7 @@ void add_arrays(py::module_& m) {
       "versions",
       [](const py::sequence& xs) -> std::optional<py::bytes> {
         std::vector<uint32_t> found;
-        for (py::handle x : xs) {
+        for (PyObject* x : items_of(xs.ptr())) {
           const Storage& s = *concrete(x, "versions").storage;
           if (s.shared()) return std::nullopt;
           found.push_back(s.version());
@@ -111,7 +121,8 @@ void add_arrays(py::module_& m) {
       "types",
       [](const py::sequence& xs) {
         std::vector<int64_t> found;
-        for (py::handle x : xs) {
+        found.reserve(8 * xs.size());
+        for (PyObject* x : items_of(xs.ptr())) {
           const Array& a = concrete(x, "types");
           const Device d = a.device();
           found.push_back(static_cast<int64_t>(a.dtype) << 32 | static_cast<int64_t>(d.kind) << 16 | d.id);

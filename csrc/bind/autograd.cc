@@ -2,119 +2,90 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
-#include <map>
 
 #include "bind/rules.h"
 #include "bind/submodules.h"
 #include "runtime/invoke.h"
-#include "runtime/repeats.h"
 #include "runtime/tape.h"
 #include "runtime/trace.h"
 
 namespace minimx::bind {
 namespace {
 
-py::object take(Array a) { return py::reinterpret_steal<py::object>(wrap(std::move(a))); }
+const Array& array_in(PyObject* x, const char* what) {
+  if (!is_ndarray(x))
+    throw Error(ErrorKind::kType,
+                std::string(what) + ": expected ndarrays, got " + Py_TYPE(x)->tp_name + ". Convert with np.array.");
+  return array_of(x);
+}
 
-std::vector<Array> arrays_from(const py::sequence& xs, const char* what) {
+std::vector<Array> arrays_from(std::span<PyObject* const> xs, const char* what) {
   std::vector<Array> out;
-  for (py::handle x : xs) {
-    if (!is_ndarray(x.ptr()))
-      throw Error(ErrorKind::kType, std::string(what) + ": expected ndarrays, got " + Py_TYPE(x.ptr())->tp_name +
-                                        ". Convert with np.array.");
-    out.push_back(array_of(x.ptr()));
+  out.reserve(xs.size());
+  for (PyObject* x : xs) out.push_back(array_in(x, what));
+  return out;
+}
+
+Gradients optional_arrays(std::span<PyObject* const> xs, const char* what) {
+  Gradients out;
+  out.reserve(xs.size());
+  for (PyObject* x : xs) {
+    auto& a = out.emplace_back();
+    if (x != Py_None) a = array_in(x, what);
   }
   return out;
 }
 
-std::vector<std::optional<Array>> optional_arrays(const py::sequence& xs, const char* what) {
-  std::vector<std::optional<Array>> out;
-  for (py::handle x : xs) {
-    if (x.is_none())
-      out.emplace_back();
-    else
-      out.emplace_back(arrays_from(py::make_tuple(x), what)[0]);
-  }
-  return out;
-}
-
-py::list list_of(std::vector<std::optional<Array>> xs) {
+py::list list_of(Gradients xs) {
   py::list out;
   for (auto& x : xs) out.append(x ? take(std::move(*x)) : py::object(py::none()));
   return out;
 }
 
-/// True in a backward pass whose gradients go to the variables, begin with ones, and are not recorded.
-thread_local bool t_writes = false;
-
-/// A gradient that is a Python function: f(output gradients) -> gradients of the inputs. If it `adds`, it is called
-/// with (output gradients, targets): of each input an array that it may add to itself, returning None, or None.
+/// A gradient that is a Python function: f(output gradients) -> gradients of the inputs.
 class PyBackward : public Backward {
  public:
-  PyBackward(py::object f, bool adds) : f_(std::move(f)), adds_(adds) {}
-  ~PyBackward() override {
-    if (!Py_IsInitialized()) {
-      f_.release();
-      return;
-    }
-    with_gil([&] { f_ = py::object(); });
-  }
-  std::vector<std::optional<Array>> run(const TapeNode& node, std::span<const std::optional<Array>> gs) const override {
-    const py::list heads = list_of({gs.begin(), gs.end()});
-    const std::vector<Leaf*> targets = adds_ && t_writes ? targets_of(node) : std::vector<Leaf*>();
-    py::list into;
-    for (Leaf* leaf : targets) into.append(leaf ? take(leaf->grad.detached()) : py::object(py::none()));
-    py::sequence answer = adds_ ? f_(heads, into) : f_(heads);
-    auto out = optional_arrays(answer, node.name.c_str());
+  explicit PyBackward(py::object f) : f_(std::move(f)) {}
+  void run(const TapeNode& node, Gradients& gs, Gradients& out) const override {
+    const py::list answer(f_.get()(list_of(gs)));
+    out = optional_arrays(items_of(answer.ptr()), node.name.c_str());
     if (out.size() != node.edges.size())
       throw Error(ErrorKind::kAutograd, node.name + ": expected backward to give " + std::to_string(node.edges.size()) +
                                             " gradients, got " + std::to_string(out.size()) +
                                             ". Return one per input (None for none).");
-    for (size_t i = 0; i < targets.size(); ++i)
-      if (targets[i] && !out[i]) targets[i]->fresh = true;
-    return out;
   }
 
  private:
-  /// Of each operand the variable whose gradient may be added to in place: it asks for that, and nothing else that is
-  /// written here lies in the same memory. Empty if there is none.
-  static std::vector<Leaf*> targets_of(const TapeNode& node) {
-    const auto adds = [](const GradEdge& e) { return e.leaf && e.leaf->req == GradReq::kAdd && e.leaf->grad.storage; };
-    if (std::ranges::none_of(node.edges, adds)) return {};
-    std::map<const Storage*, int> users;
-    for (const GradEdge& e : node.edges)
-      if (e.leaf) ++users[e.leaf->grad.storage.get()];
-    std::vector<Leaf*> out;
-    for (const GradEdge& e : node.edges) {
-      const bool fits = adds(e) && !e.leaf->written && e.leaf->grad.contiguous() &&
-                        !e.leaf->grad.storage->read_only() && e.leaf->grad.device() == node.device &&
-                        users[e.leaf->grad.storage.get()] == 1;
-      out.push_back(fits ? e.leaf.get() : nullptr);
-    }
-    return out;
-  }
-
-  py::object f_;
-  bool adds_;
+  OwnedObject f_;
 };
 
-bool swap_flag(bool Mode::* flag, bool value) { return std::exchange(mode().*flag, value); }
+/// backward(heads, head gradients, variables, retain, create, train mode): the walk back, in that mode. Each of the
+/// first three is an array or a list; None for the gradients is ones. Returns the gradients of the variables.
+PyObject* walk_back(PyObject*, PyObject* const* args, Py_ssize_t n) {
+  return guard(static_cast<PyObject*>(nullptr), [&] {
+    if (n != 6) throw Error(ErrorKind::kType, "backward: expected 6 arguments, got " + std::to_string(n) + ".");
+    const int retain = PyObject_IsTrue(args[3]), create = PyObject_IsTrue(args[4]), train = PyObject_IsTrue(args[5]);
+    if (retain < 0 || create < 0 || train < 0) throw py::error_already_set();
+    struct Restore {
+      bool before;
+      ~Restore() { mode().training = before; }
+    } restore{std::exchange(mode().training, train != 0)};
+    const Gradients given = args[1] == Py_None ? Gradients() : optional_arrays(items_of(args[1]), "backward");
+    const std::vector<Array> wrt = arrays_from(items_of(args[2]), "grad");
+    return list_of(backward(arrays_from(items_of(args[0]), "backward"), given, wrt, retain, create)).release().ptr();
+  });
+}
+
+PyMethodDef g_functions[] = {
+    {"backward", reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(walk_back)), METH_FASTCALL, nullptr},
+    {nullptr, nullptr, 0, nullptr}};
 
 }  // namespace
 
 void add_autograd(py::module_& m) {
-  m.def("set_recording", [](bool v) {
-    if (v && !mode().recording) Repeats::boundary();
-    return swap_flag(&Mode::recording, v);
-  });
-  m.def("set_training", [](bool v) { return swap_flag(&Mode::training, v); });
-  m.def("is_recording", [] { return mode().recording; });
-  m.def("is_training", [] { return mode().training; });
-  m.def(
-      "backward_frees", [] { return mode().frees; },
-      "Inside a gradient: whether the backward pass frees what is saved for it, so that nobody reads that again.");
+  if (PyModule_AddFunctions(m.ptr(), g_functions) < 0) throw py::error_already_set();
   m.def("attach_grad", [](py::handle x, int req, py::handle grad) {
-    Array g = grad.is_none() ? Array{} : arrays_from(py::make_tuple(grad), "attach_grad")[0];
+    Array g = grad.is_none() ? Array{} : array_in(grad.ptr(), "attach_grad");
     attach_grad(concrete(x, "attach_grad"), static_cast<GradReq>(req), g);
   });
   m.def("grad_req", [](py::handle x) {
@@ -146,7 +117,7 @@ void add_autograd(py::module_& m) {
       [](py::handle x, py::handle from) {
         const Array& g = concrete(from, "move_grad");
         Array& to = array_of(x.ptr()).edge.leaf->grad;
-        if (to.storage->use_count() == 1 && to.offset == 0 && to.contiguous())
+        if (to.storage->holders() == 1 && to.offset == 0 && to.contiguous())
           to.storage = g.storage;
         else
           copy_into(g, to);
@@ -154,19 +125,29 @@ void add_autograd(py::module_& m) {
       },
       "Makes an array of the same shape and type, which the caller lets go of, a variable's gradient.");
   m.def(
-      "fresh_grads",
+      "grads",
       [](const py::sequence& xs) {
-        py::list out;
-        for (py::handle x : xs) {
-          const Ref<Leaf>& leaf = array_of(x.ptr()).edge.leaf;
-          out.append(leaf && leaf->fresh);
-        }
+        py::list out(xs.size());
+        size_t i = 0;
+        for (PyObject* x : items_of(xs.ptr())) out[i++] = take(concrete(x, "grads").edge.leaf->grad);
         return out;
       },
-      "Of each variable, whether a backward pass wrote its gradient since it was used.");
+      "The gradients of variables.");
+  m.def(
+      "fresh_grads",
+      [](const py::sequence& xs) -> py::object {
+        std::vector<bool> fresh;
+        for (PyObject* x : items_of(xs.ptr())) {
+          const Ref<Leaf>& leaf = array_of(x).edge.leaf;
+          fresh.push_back(leaf && leaf->fresh);
+        }
+        const bool all = std::ranges::find(fresh, false) == fresh.end();
+        return all ? py::object(py::none()) : py::cast(fresh);
+      },
+      "Of each variable, whether a backward pass wrote its gradient since it was used; None where it did of all.");
   m.def("mark_grads_used", [](const py::sequence& xs) {
-    for (py::handle x : xs)
-      if (const Ref<Leaf>& leaf = array_of(x.ptr()).edge.leaf) leaf->fresh = false;
+    for (PyObject* x : items_of(xs.ptr()))
+      if (const Ref<Leaf>& leaf = array_of(x).edge.leaf) leaf->fresh = false;
   });
   m.def(
       "wrote_through",
@@ -181,26 +162,17 @@ void add_autograd(py::module_& m) {
       "part.");
   m.def("on_tape", [](py::handle x) { return static_cast<bool>(array_of(x.ptr()).edge); });
   m.def("detach", [](py::handle x) { return take(array_of(x.ptr()).detached()); });
-  m.def("backward", [](const py::sequence& heads, const py::sequence& head_grads, const py::sequence& wrt, bool retain,
-                       bool create) {
-    const auto given = optional_arrays(head_grads, "backward");
-    const bool lone = std::ranges::none_of(given, [](const auto& g) { return g.has_value(); });  // might be a target
-    struct Restore {
-      bool before;
-      ~Restore() { t_writes = before; }
-    } restore{std::exchange(t_writes, wrt.empty() && !create && lone)};
-    return list_of(backward(arrays_from(heads, "backward"), given, arrays_from(wrt, "grad"), retain, create));
-  });
   m.def(
       "record_python",
-      [](const std::string& name, py::object f, const py::sequence& ins, const py::sequence& outs, bool adds) {
-        std::vector<Array> arrays = arrays_from(outs, name.c_str());
-        record_node(name, make_ref<PyBackward>(std::move(f), adds), arrays_from(ins, name.c_str()), arrays);
+      [](const std::string& name, py::object f, const py::list& ins, const py::list& outs) {
+        std::vector<Array> arrays = arrays_from(items_of(outs.ptr()), name.c_str());
+        std::vector<GradEdge> edges;
+        for (PyObject* x : items_of(ins.ptr())) edges.push_back(array_in(x, name.c_str()).edge);
+        record_node(name, make_ref<PyBackward>(std::move(f)), std::move(edges), arrays);
         for (size_t i = 0; i < arrays.size(); ++i) array_of(outs[i].ptr()) = arrays[i];
       },
-      "Puts `outs` on the tape with f(output gradients) -> input gradients. adds: f(output gradients, targets), where "
-      "targets is empty or has for each input None, or an array that f may add its gradient to and give None.",
-      py::arg("name"), py::arg("f"), py::arg("ins"), py::arg("outs"), py::arg("adds") = false);
+      "Puts `outs` on the tape with f(output gradients) -> input gradients.", py::arg("name"), py::arg("f"),
+      py::arg("ins"), py::arg("outs"));
 }
 
 }  // namespace minimx::bind

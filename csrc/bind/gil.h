@@ -34,4 +34,20 @@ void with_gil(F&& f) {
   });
 }
 
+/// A Python object owned by something that any thread may destroy, or the end of the process.
+class OwnedObject {
+ public:
+  explicit OwnedObject(pybind11::object object) : object_(std::move(object)) {}
+  ~OwnedObject() {
+    if (!Py_IsInitialized())
+      object_.release();
+    else
+      with_gil([this] { object_ = pybind11::object(); });
+  }
+  const pybind11::object& get() const { return object_; }
+
+ private:
+  pybind11::object object_;
+};
+
 }  // namespace minimx::bind

@@ -55,9 +55,11 @@ PYBIND11_MODULE(_core, m) {
   add_rules(m);
   add_arrays(m);
   add_dlpack(m);
+  add_modes(m);
   add_autograd(m);
   add_trace(m);
   add_program(m);
+  add_compiled(m);
   add_engine(m);
   add_bulk(m);
   add_profile(m);

@@ -38,8 +38,15 @@ inline Array& concrete(py::handle x, const char* where) {
   return a;
 }
 
+/// The items of a list or tuple; any other object is one item itself.
+inline std::span<PyObject* const> items_of(PyObject* const& x) {
+  if (!PyList_Check(x) && !PyTuple_Check(x)) return {&x, 1};
+  return {PySequence_Fast_ITEMS(x), static_cast<size_t>(PySequence_Fast_GET_SIZE(x))};
+}
+
 /// A new Python ndarray that holds `a`. Returns null with an error set if there is no memory.
 PyObject* wrap(Array a);
+inline py::object take(Array a) { return py::reinterpret_steal<py::object>(wrap(std::move(a))); }
 /// Make the ndarray type and those of operators and composites, and add them to the module.
 void add_ndarray_type(py::module_& m);
 void add_function_type(py::module_& m);

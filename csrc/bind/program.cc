@@ -3,6 +3,7 @@
 
 #include <pybind11/stl.h>
 
+#include <map>
 #include <set>
 
 #include "bind/device_kernel.h"
@@ -16,12 +17,10 @@
 namespace minimx::bind {
 namespace {
 
-py::object take(Array a) { return py::reinterpret_steal<py::object>(wrap(std::move(a))); }
-
 std::vector<Array> arrays_from(const py::sequence& xs) {
   std::vector<Array> out;
   out.reserve(xs.size());
-  for (py::handle x : xs) out.push_back(concrete(x, "program"));
+  for (PyObject* x : items_of(xs.ptr())) out.push_back(concrete(x, "program"));
   return out;
 }
 
@@ -51,11 +50,11 @@ Members members_from(int operands, const py::sequence& pairs, const std::vector<
   return Members(operands, std::move(members), temporaries, std::move(elements));
 }
 
-using Arena = std::shared_ptr<const Ref<Storage>>;
+}  // namespace
 
 /// Memory for intermediates that a program keeps (static_alloc): `own`, or one that is large enough. Programs of a GPU
 /// run one after the other, in the order of its stream, so they share the largest that any of them needed.
-Arena arena_for(Device device, size_t bytes, const Arena& own) {
+static Arena arena_for(Device device, size_t bytes, const Arena& own) {
   static auto* shared = new std::map<int, std::weak_ptr<const Ref<Storage>>>;
   const bool gpu = device.kind == Device::Kind::kGpu;
   Arena arena = gpu ? (*shared)[device.id].lock() : own;
@@ -66,66 +65,60 @@ Arena arena_for(Device device, size_t bytes, const Arena& own) {
   return arena;
 }
 
-struct PyProgram {
-  Ref<Program> program = make_ref<Program>();
-  const char* name;  // interned: runs may outlive this object
-  Arena arena;
+PyProgram::PyProgram(std::string called, const py::sequence& ins, const std::vector<bool>& written,
+                     const py::sequence& outs, size_t arena_bytes, int gpu) {
+  static auto* names = new std::set<std::string>;
+  name = names->insert(std::move(called)).first->c_str();
+  if (gpu >= 0) program->device = {Device::Kind::kGpu, static_cast<uint8_t>(gpu)};
+  program->inputs = types_from(ins);
+  program->written = written;
+  program->outputs = types_from(outs);
+  program->arena_bytes = arena_bytes;
+}
 
-  PyProgram(std::string called, const py::sequence& ins, const std::vector<bool>& written, const py::sequence& outs,
-            size_t arena_bytes, int gpu) {
-    static auto* names = new std::set<std::string>;
-    name = names->insert(std::move(called)).first->c_str();
-    if (gpu >= 0) program->device = {Device::Kind::kGpu, static_cast<uint8_t>(gpu)};
-    program->inputs = types_from(ins);
-    program->written = written;
-    program->outputs = types_from(outs);
-    program->arena_bytes = arena_bytes;
-  }
-  int add_constant(const py::bytes& data, bool host) {
-    std::string_view v = data;
-    return program->add_constant(v.data(), v.size(), host);
-  }
-  using SlotText = std::tuple<std::string, int, size_t>;
-  static Program::Slot slot_from(const SlotText& text) {
-    using Kind = Program::Slot::Kind;
-    static const std::map<std::string, Kind> kinds{{"in", Kind::kInput},    {"out", Kind::kOutput},
-                                                   {"arena", Kind::kArena}, {"tray", Kind::kTray},
-                                                   {"host", Kind::kHost},   {"const", Kind::kConstant}};
-    return {kinds.at(std::get<0>(text)), std::get<1>(text), std::get<2>(text)};
-  }
-  void add_step(const PyKernelHandle& kernel, const std::vector<SlotText>& slots, const std::string& step_name,
-                bool random, const std::optional<SlotText>& workspace, const std::string& members,
-                const std::string& site) {
-    Program::Step step{kernel.kernel, {}, step_name, random};
-    if (!members.empty()) step.members = std::make_shared<const std::string>(members);
-    if (!site.empty()) step.site = std::make_shared<const std::string>(site);
-    for (const SlotText& s : slots) step.operands.push_back(slot_from(s));
-    if (workspace) step.workspace = slot_from(*workspace);
-    program->add_step(std::move(step));
-  }
-  std::vector<double> time_steps(const py::sequence& ins, int repeats) {
-    return program->time_steps(arrays_from(ins), std::max(repeats, 1));
-  }
-  void set_tray(bool made, size_t first, const std::vector<size_t>& offsets, size_t bytes) {
-    program->tray = Program::Tray{made, first, offsets, bytes};
-  }
-  py::list run(const py::sequence& ins, bool static_alloc, bool static_shape, size_t alone) {
-    std::vector<Array> arrays = arrays_from(ins);
-    const size_t bytes = program->total_arena_bytes();
-    if (static_alloc && bytes) arena = arena_for(program->device, bytes, arena);
-    Program::Options options;
-    if (static_alloc && arena) options.arena = *arena;
-    options.fixed = static_alloc && static_shape;
-    options.alone = alone;
-    py::list out;
-    for (Array& a : program->run(std::move(arrays), name, std::move(options))) out.append(take(std::move(a)));
-    return out;
-  }
-};
+int PyProgram::add_constant(const py::bytes& data, bool host) {
+  std::string_view v = data;
+  return program->add_constant(v.data(), v.size(), host);
+}
 
-}  // namespace
+static Program::Slot slot_from(const PyProgram::SlotText& text) {
+  using Kind = Program::Slot::Kind;
+  static const std::map<std::string, Kind> kinds{{"in", Kind::kInput},    {"out", Kind::kOutput},
+                                                 {"arena", Kind::kArena}, {"tray", Kind::kTray},
+                                                 {"host", Kind::kHost},   {"const", Kind::kConstant}};
+  return {kinds.at(std::get<0>(text)), std::get<1>(text), std::get<2>(text)};
+}
 
-Ref<const Program> program_of(py::handle x) { return x.cast<PyProgram&>().program; }
+void PyProgram::add_step(const PyKernelHandle& kernel, const std::vector<SlotText>& slots, const std::string& step_name,
+                         bool random, const std::optional<SlotText>& workspace, const std::string& members,
+                         const std::string& site) {
+  Program::Step step{kernel.kernel, {}, step_name, random};
+  if (!members.empty()) step.members = std::make_shared<const std::string>(members);
+  if (!site.empty()) step.site = std::make_shared<const std::string>(site);
+  for (const SlotText& s : slots) step.operands.push_back(slot_from(s));
+  if (workspace) step.workspace = slot_from(*workspace);
+  program->add_step(std::move(step));
+}
+
+std::vector<double> PyProgram::time_steps(const py::sequence& ins, int repeats) {
+  return program->time_steps(arrays_from(ins), std::max(repeats, 1));
+}
+
+std::vector<Array> PyProgram::run_on(std::vector<Array> ins, bool static_alloc, bool static_shape, size_t alone) {
+  const size_t bytes = program->total_arena_bytes();
+  if (static_alloc && bytes) arena = arena_for(program->device, bytes, arena);
+  Program::Options options;
+  if (static_alloc && arena) options.arena = *arena;
+  options.fixed = static_alloc && static_shape;
+  options.alone = alone;
+  return program->run(std::move(ins), name, std::move(options));
+}
+
+py::list PyProgram::run(const py::sequence& ins, bool static_alloc, bool static_shape, size_t alone) {
+  py::list out;
+  for (Array& a : run_on(arrays_from(ins), static_alloc, static_shape, alone)) out.append(take(std::move(a)));
+  return out;
+}
 
 void add_program(py::module_& m) {
   py::class_<PyKernelHandle>(m, "Kernel")
@@ -207,9 +200,13 @@ void add_program(py::module_& m) {
       .def("add_constant", &PyProgram::add_constant, py::arg("data"), py::arg("host") = false)
       .def("add_step", &PyProgram::add_step, py::arg("kernel"), py::arg("operands"), py::arg("name"),
            py::arg("random") = false, py::arg("workspace") = py::none(), py::arg("members") = "", py::arg("site") = "")
-      .def("set_tray", &PyProgram::set_tray,
-           "Outputs, or where it is not `made` here inputs, from number `first` on lie in one block at these offsets.",
-           py::arg("made"), py::arg("first"), py::arg("offsets"), py::arg("bytes"))
+      .def(
+          "set_tray",
+          [](PyProgram& p, bool made, size_t first, const std::vector<size_t>& offsets, size_t bytes) {
+            p.program->tray = Program::Tray{made, first, offsets, bytes};
+          },
+          "Outputs, or where it is not `made` here inputs, from number `first` on lie in one block at these offsets.",
+          py::arg("made"), py::arg("first"), py::arg("offsets"), py::arg("bytes"))
       .def("run", &PyProgram::run, py::arg("ins"), py::arg("static_alloc"), py::arg("static_shape") = false,
            py::arg("alone") = 0)
       .def("time_steps", &PyProgram::time_steps, py::arg("ins"), py::arg("repeats") = 5)

@@ -380,6 +380,9 @@ static Precision precision_named(py::handle name) {
   throw Error(ErrorKind::kValue, "amp: expected '', 'low' or 'float32', got '" + text + "'. Fix the row.");
 }
 
+static int g_precision_changes = 0;
+int precision_key() { return g_precision_changes << 8 | (low_type() & 0xff); }
+
 void add_rules(py::module_& m) {
   set_rules({ask_plan, ask_gradient, ask_device_kernel, user_site});
   m.def("register_op", [](py::object row) {
@@ -408,14 +411,12 @@ void add_rules(py::module_& m) {
   auto type_name = [](int8_t low) -> py::object {
     return low == Mode::kOff ? py::object(py::none()) : py::str(dtype_name(static_cast<DType>(low)));
   };
-  static int changes = 0;  // of operators' classes
   m.def("set_precision", [](const std::string& op, py::handle name) {
     op_named(op).precision = precision_named(name);
-    ++changes;
+    ++g_precision_changes;
   });
-  m.def(
-      "precision_key", [] { return changes << 8 | (low_type() & 0xff); },
-      "What a traced graph depends on: this thread's low type, and how often set_precision was called.");
+  m.def("precision_key", precision_key,
+        "What a traced graph depends on: this thread's low type, and how often set_precision was called.");
   m.def("set_low_type", [=](py::handle name) { set_low_type(type_code(name)); });
   m.def("low_type", [=] { return type_name(low_type()); });
   m.def(

@@ -6,6 +6,8 @@ namespace minimx::bind {
 void add_arrays(pybind11::module_& m);
 void add_dlpack(pybind11::module_& m);
 void add_autograd(pybind11::module_& m);
+void add_compiled(pybind11::module_& m);
+void add_modes(pybind11::module_& m);
 void add_trace(pybind11::module_& m);
 void add_program(pybind11::module_& m);
 void add_engine(pybind11::module_& m);

@@ -9,8 +9,6 @@
 namespace minimx::bind {
 namespace {
 
-py::object take(Array a) { return py::reinterpret_steal<py::object>(wrap(std::move(a))); }
-
 py::object scalar_object(const Scalar& s) {
   if (s.kind == 'b') return py::bool_(s.i != 0);
   if (s.kind == 'i') return py::int_(s.i);
@@ -100,7 +98,6 @@ void add_trace(py::module_& m) {
       .def("nodes", &PyTrace::nodes)
       .def("captures", &PyTrace::captures)
       .def("node_count", &PyTrace::node_count);
-  m.def("is_tracing", [] { return mode().trace != nullptr; });
 }
 
 }  // namespace minimx::bind

@@ -19,6 +19,7 @@ struct Mode {
   Device device;               // where operators without array operands put their results
   int8_t low = kInherited;     // mixed precision: the low DType, kOff, or what set_low_type() said for all threads
   bool frees = false;          // inside a backward pass that frees what it has walked
+  bool writes = false;         // inside one that is not recorded, begins with ones, and gives variables their gradients
   int bulk = -1;               // calls that are put off together (deferred.h), or -1: by default
   Repeats* repeats = nullptr;  // where the thread's repeated calls are put off (repeats.h)
 

@@ -34,16 +34,21 @@ struct Saved {
 
 class TapeNode;
 
+/// Gradients of some arrays; an absent one is zero.
+using Gradients = std::vector<std::optional<Array>>;
+
 /// How a node's gradients are computed from those of its outputs.
 class Backward : public RefCounted {
  public:
-  /// Gradients of the node's operands that have an edge; an absent one is zero. `gs` may be absent too.
-  virtual std::vector<std::optional<Array>> run(const TapeNode& node,
-                                                std::span<const std::optional<Array>> gs) const = 0;
+  /// Puts the gradients of the node's operands that have an edge into `out`, which is empty. May make absent `gs`.
+  virtual void run(const TapeNode& node, Gradients& gs, Gradients& out) const = 0;
 };
 
 class TapeNode : public RefCounted {
  public:
+  /// An empty node: one that was used before, if there is, with the room of its lists.
+  static Ref<TapeNode> make();
+
   std::string name;       // of the operator, for messages
   uint64_t sequence = 0;  // invariant: larger than that of every node it depends on
   Ref<const Backward> backward;
@@ -53,10 +58,17 @@ class TapeNode : public RefCounted {
   Device device;
   bool released = false;  // after a backward without retain_graph
   bool mixed = false;     // it, or something that it depends on, has operands on another device
+  int walking = 0;        // walks that compute its gradients now and read the saved set
+
+  /// Lets go of what its gradient needed.
+  void let_go();
 
   /// Operand or output as an array that is on the tape again. Throws if it was written to since it was saved.
   Array saved_in(int i) const;
   Array saved_out(int i) const;
+
+ protected:
+  void destroy() override;
 };
 
 /// A gradient rule, traced: operator calls over the saved set and the output gradients.
@@ -78,22 +90,24 @@ class GradProgram : public Backward {
   std::vector<Array> constants;
   uint64_t saves_in = 0, saves_out = 0;  // the saved set, as masks
 
-  std::vector<std::optional<Array>> run(const TapeNode& node, std::span<const std::optional<Array>> gs) const override;
+  void run(const TapeNode& node, Gradients& gs, Gradients& out) const override;
 };
 
 /// Puts a call on the tape: `outs` get edges to a new node. `needs` has a bit per operand with an edge.
 void record(Plan& plan, std::span<const Operand> ins, std::span<Array> outs);
-/// Same for a node with a Backward of its own (custom Function, hybridized block).
-Ref<TapeNode> record_node(const std::string& name, Ref<const Backward> backward, std::span<const Array> ins,
-                          std::span<Array> outs);
+/// Same for a node with a Backward of its own (custom Function, hybridized block). edges: of its operands.
+void record_node(const std::string& name, Ref<const Backward> backward, std::vector<GradEdge> edges,
+                 std::span<Array> outs);
 
 /// Makes `a` a leaf. The gradient array is zero-filled by the caller.
 void attach_grad(Array& a, GradReq req, const Array& grad);
 
+/// An array of `shape` whose every element is `value`.
+Array filled(const Dims& shape, DType dtype, Device device, double value);
+
 /// Walks back from `heads`. With `wrt` empty, gradients go to the leaves; else they are returned for `wrt`, absent
 /// where a head does not depend on it. Head gradients default to ones.
-std::vector<std::optional<Array>> backward(std::span<const Array> heads,
-                                           std::span<const std::optional<Array>> head_grads, std::span<const Array> wrt,
-                                           bool retain_graph, bool create_graph);
+Gradients backward(std::span<const Array> heads, std::span<const std::optional<Array>> head_grads,
+                   std::span<const Array> wrt, bool retain_graph, bool create_graph);
 
 }  // namespace minimx

@@ -117,8 +117,8 @@ class HybridBlock(Block):
         if self._pre_hooks:
             for hook in list(self._pre_hooks.values()):
                 hook(self, args)
-        if self._active and not kwargs and not _core.is_tracing() and self._ready_below():
-            out = self._cached_graph()(*args)
+        if self._active and not kwargs and not _core.is_tracing() and (self._cached or self._ready_below()):
+            out = (self._cached or self._cached_graph())(*args)
         elif self._params_ready:  # the usual imperative call, one Python frame less
             out = self.forward(*args, **kwargs)
         else:

@@ -20,6 +20,8 @@ from ..ndarray import dtype_name
 
 __all__ = ["Parameter", "Constant", "NotInitialized", "DeferredInitializationError"]
 
+CHANGES = [0]  # how often the arrays of any parameter, or its grad_req, have changed
+
 
 class NotInitialized(MXError, RuntimeError):
     """A parameter's values were asked for before ``initialize``."""
@@ -188,6 +190,7 @@ class Parameter:
 
     def _attach(self) -> None:
         """Give the arrays gradients as grad_req says; graphs that were made with other arrays or wishes are void."""
+        CHANGES[0] += 1
         for array in self._arrays.values():
             array.attach_grad(self._grad_req)
         for block in list(self._owners):

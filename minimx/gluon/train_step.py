@@ -69,9 +69,10 @@ class TrainStep:
         size: int = leaves[0].shape[0] if batch_size is None else batch_size
         if not self._settled:
             return self._plainly(args, size)
-        jobs = self._trainer._next_jobs(size)
+        update = self._trainer._next_jobs(size)
+        jobs = update.jobs
         optimizer = self._trainer.optimizer
-        places, values = optimizer._fused.scalars(jobs, optimizer.rescale_grad)
+        places, values = optimizer._fused.scalars(update, optimizer.rescale_grad)
         operands = self._numbers(values, jobs[0].weight.device)
         types = tuple((x.shape, x.dtype, x.device) for x in leaves)
         arrays = tuple(id(a) for j in jobs for a in (j.weight, *_others(j)))  # kept by their Step, so ids stay theirs
@@ -81,7 +82,7 @@ class TrainStep:
         if step is None:
             if len(self._steps) >= MAX_SIGNATURES:
                 del self._steps[next(iter(self._steps))]
-            step = self._steps[key] = self._traced(tree, leaves, jobs, operands, optimizer.update_of(jobs, places))
+            step = self._steps[key] = self._traced(tree, leaves, jobs, operands, optimizer.update_of(update, places))
         return unflatten(step.tree, step.run(leaves, operands))
 
     def fusion_report(self, *args: Any, time: bool = False) -> Any:

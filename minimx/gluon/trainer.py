@@ -13,7 +13,7 @@ from ..errors import ArgumentError, ArgumentTypeError, AutogradError, FileFormat
 from ..ndarray import _core
 from ..optimizer.fused import Scaling
 from .buckets import Buckets
-from .parameter import Parameter
+from .parameter import CHANGES, Parameter
 
 __all__ = ["Trainer", "TrainerState"]
 
@@ -31,8 +31,8 @@ class TrainerState(NamedTuple):
 class Copies(NamedTuple):
     """The copies of parameters on one device: their indices, and the arrays."""
 
-    indices: list[int]
-    weights: list[Any]
+    indices: tuple[int, ...]
+    weights: tuple[Any, ...]
 
 
 class Trainer:
@@ -72,6 +72,7 @@ class Trainer:
         self._scale = self._optimizer.rescale_grad
         self._updaters: list[Any] = []  # one a device, made when needed
         self._buckets = Buckets()  # of gradients on several devices
+        self._gathered: tuple[int, list[Copies]] = (-1, [])  # what is trained, as of so many changes of parameters
         self._amp_loss_scaler: Any = None  # set by amp.init_trainer
         self._amp_unscaled = False  # the gradients have been divided by the loss scale
 
@@ -116,11 +117,10 @@ class Trainer:
     def _update(self, batch_size: float, copies: list[Copies], only_fresh: bool) -> None:
         self._set_batch_size(batch_size)
         for number, (indices, weights) in enumerate(copies):
-            if only_fresh:
-                fresh = _core.fresh_grads(weights)
-                indices, weights = list(compress(indices, fresh)), list(compress(weights, fresh))
+            if only_fresh and (fresh := _core.fresh_grads(weights)) is not None:
+                indices, weights = tuple(compress(indices, fresh)), tuple(compress(weights, fresh))
             self._optimizer.set_device(number)
-            self._updater(number)(indices, [w.grad for w in weights], weights)
+            self._updater(number)(indices, _core.grads(weights), weights)
             _core.mark_grads_used(weights)
 
     def _set_batch_size(self, batch_size: float) -> None:
@@ -146,13 +146,13 @@ class Trainer:
         scale = self._loss_scale(loss.device)
         return loss if scale is None else loss * scale
 
-    def _next_jobs(self, batch_size: float) -> list[Any]:
+    def _next_jobs(self, batch_size: float) -> Any:
         """What the optimizer would be given for one more update of all parameters on their one device, counted."""
         self._set_batch_size(batch_size)
         indices, weights = self._copies()[0]
         self._optimizer.set_device(0)
         states = self._updater(0).states_of(indices, weights)
-        return self._optimizer.jobs(indices, weights, [w.grad for w in weights], states, masters=True)
+        return self._optimizer.jobs(indices, weights, states, masters=True)
 
     def zero_grad(self) -> None:
         """Set all gradients to 0 (for grad_req "add")."""
@@ -212,7 +212,7 @@ class Trainer:
         """Every copy has had a backward since the last update, or AutogradError."""
         for indices, weights in copies:
             fresh = _core.fresh_grads(weights)
-            if not all(fresh):
+            if fresh is not None:
                 place = fresh.index(False)
                 parameter, device = self._params[indices[place]], weights[place].device
                 rule = f"a backward that reaches parameter {parameter.label!r} on {device} before each step"
@@ -220,15 +220,17 @@ class Trainer:
                 raise AutogradError("Trainer.step", rule, "none since the last one", way_out)
 
     def _copies(self) -> list[Copies]:
-        """What is trained, for each device number."""
-        copies: list[Copies] = []
-        for index, parameter in self._trained():
-            for number, array in enumerate(parameter._known().values()):
-                if number == len(copies):
-                    copies.append(Copies([], []))
-                copies[number].indices.append(index)
-                copies[number].weights.append(array)
-        return copies
+        """What is trained, for each device number: the same objects until a parameter gets other arrays or wishes."""
+        if self._gathered[0] != CHANGES[0]:
+            found: list[dict[int, Any]] = []
+            for index, parameter in self._trained():
+                for number, array in enumerate(parameter._known().values()):
+                    if number == len(found):
+                        found.append({})
+                    found[number][index] = array
+            copies = [Copies(tuple(arrays), tuple(arrays.values())) for arrays in found]
+            self._gathered = (CHANGES[0], copies)
+        return self._gathered[1]
 
     def _updater(self, number: int) -> Any:
         while len(self._updaters) <= number:

@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..device import current_device
-from ..errors import AutogradError, GraphError
+from ..errors import GraphError
 from ..ndarray import _core, ndarray
-from ..ops.table import f
 from .compile import Compiled, compile_function
 from .ir import Graph, Value
 from .lower import lower, value_bytes
@@ -40,7 +39,12 @@ class Entry:
         self.tree = compiled.traced.tree
         self.forward, self.last_backward, self.tray = lowered(compiled)
         self.adding: dict[tuple[bool, tuple[int, ...]], Any] = {}  # backward programs that add to gradients
-        self.wanted = [i for i, g in enumerate(compiled.gradients) if g is not None]
+        self.call = _core.CompiledCall(
+            compiled.forward.name, self.forward, self.captures, self.prepared, compiled.outputs, *self.static
+        )
+        if self.last_backward is not None:
+            wanted = [i for i, g in enumerate(compiled.gradients) if g is not None]
+            self.call.set_gradient(compiled.kept, wanted, compiled.heads)
 
     @functools.cached_property
     def backward(self) -> Any:
@@ -55,54 +59,16 @@ class Entry:
             self.adding[last, places] = lower(self.compiled.adding(places), self.tray if last else None)
         return self.adding[last, places]
 
-    def run(self, args: list[ndarray]) -> Any:
+    def run(self, args: Sequence[ndarray]) -> Any:
         """Runs forward; puts a node on the tape if there is a backward."""
-        ins = args + self.captures if self.prepared is None else args + self.captures + self.prepared()
-        stream = _core.random_state()
-        made = self.forward.run(ins, *self.static, self.compiled.outputs)
-        outs = made[: self.compiled.outputs]
-        if self.last_backward is not None:
-            self.record(ins, outs, made[self.compiled.outputs :], stream)
-        return unflatten(self.tree, outs)
+        return unflatten(self.tree, self.call.run(self, args))
 
-    def record(self, ins: list[ndarray], outs: list[ndarray], saved: list[ndarray], stream: tuple[int, int]) -> None:
-        """One node on the tape for the whole graph; ``stream`` is where the random numbers of this run began."""
-        c = self.compiled
-        kept = [(ins[i], _core.version(ins[i])) for i in c.kept]
-        plain = [_core.detach(o) for o in outs]
-        places = [g for g in c.gradients if g is not None]
-        used = False
+    def recorded_gradient(self, ins: list[ndarray], heads: list[ndarray], stream: tuple[int, int]) -> list[ndarray]:
+        """The gradients of the inputs that want one, on the tape themselves.
 
-        def backward(gs: list, targets: list) -> list:
-            for x, version in kept:
-                if _core.version(x) != version:
-                    raise AutogradError(
-                        "backward",
-                        f"the arrays that {c.forward.name} read as they were",
-                        f"one of shape {x.shape} written to in place since",
-                        "Write to a copy instead",
-                    )
-            nonlocal used
-            if used:  # an error came between, or the tape would have said so
-                raise AutogradError(
-                    "backward", "saved arrays that are still there", "used up ones", "Run forward again"
-                )
-            heads = [f.zeros_like(plain[i]) if g is None else g for i, g in enumerate(gs)]
-            if _core.is_recording():
-                grads = interpret(c.joint, [*ins, *heads], stream)[c.outputs :]
-                return [grads[place] for place in places]
-            into = {place: t for place, t in zip(places, targets, strict=False) if fits(t, ins[self.wanted[place]])}
-            used = _core.backward_frees()
-            given = [x for x, _ in kept] + saved + [heads[i] for i in c.heads]
-            made = iter(self.backward_into(used, tuple(into)).run([*given, *into.values()], *self.static))
-            return [None if place in into else next(made) for place in places]
-
-        _core.record_python(c.forward.name, backward, [ins[i] for i in self.wanted], outs, True)
-
-
-def fits(target: ndarray | None, x: ndarray) -> bool:
-    """Whether the gradient of x can be added to the target in place: there is one, of the same type."""
-    return target is not None and target.shape == x.shape and target.dtype == x.dtype
+        ``stream`` is where the random numbers of the forward run began.
+        """
+        return interpret(self.compiled.joint, [*ins, *heads], stream)[self.compiled.outputs :]
 
 
 def lowered(c: Compiled) -> tuple[Any, Any, Tray | None]:
@@ -149,29 +115,29 @@ class CachedGraph:
         self.store = Store()
 
     def __call__(self, *args: Any) -> Any:
-        leaves: list[ndarray] = []
-        tree = flatten(args, leaves)
-        recording = _core.is_recording()
-        key = (
-            repr(tree),
-            tuple((x.shape, x.dtype, x.device) for x in leaves),
-            _core.is_training(),
-            tuple(_core.on_tape(x) for x in leaves) if recording else None,
-            _core.num_threads(),  # kernels keep the number they were made for
-            _core.precision_key(),  # mixed precision
-        )
+        leaves: Sequence[ndarray] = args
+        key = _core.call_key(args)
+        if key is None:  # not arrays alone
+            leaves = []
+            tree = flatten(args, leaves)
+            key = (repr(tree), _core.call_key(leaves))
         entry = self.entries.get(key)
         if entry is None:
-            entry = self.entries[key] = Entry(
-                self.compiled(leaves, tree, recording), self.store, self.static_alloc, self.static_shape
-            )
+            entry = self.entries[key] = self.entry(args)
             if len(self.entries) > MAX_SIGNATURES:
                 self.entries.popitem(last=False)
         else:
             self.entries.move_to_end(key)
         return entry.run(leaves)
 
-    def compiled(self, leaves: list[ndarray], tree: Any, recording: bool) -> Compiled:
+    def entry(self, args: Sequence[Any]) -> Entry:
+        """The programs for arguments like ``args``."""
+        leaves: list[ndarray] = []
+        tree = flatten(args, leaves)
+        compiled = self.compiled(leaves, tree, _core.is_recording())
+        return Entry(compiled, self.store, self.static_alloc, self.static_shape)
+
+    def compiled(self, leaves: Sequence[ndarray], tree: Any, recording: bool) -> Compiled:
         """Traces the block for arrays like ``leaves``."""
 
         def function(*arrays: ndarray) -> Any:

@@ -29,10 +29,10 @@ class Target(NamedTuple):
 class Step:
     """The program of a step for arguments of one signature.
 
-    loss: the function that is trained, of ``args``. update: a function of (operands, and then for each target its
-    weight, its gradient and its others) that writes the new values in place; operands are numbers that change from step
-    to step. scale: what gradients are to be multiplied by, an array of shape (), or None for 1. ``missing``: places of
-    targets that the loss does not depend on; with any there is no program.
+    loss: the function that is trained, of ``args``. update: a function of (operands, the targets' gradients, and then
+    for each target its weight and its others) that writes the new values in place; operands are numbers that change
+    from step to step. scale: what gradients are to be multiplied by, an array of shape (), or None for 1. ``missing``:
+    places of targets that the loss does not depend on; with any there is no program.
     """
 
     def __init__(self, loss: Callable, args: Sequence[ndarray], targets: Sequence[Target], operands: ndarray,
@@ -47,7 +47,8 @@ class Step:
         self.tree, self.outputs = t.tree, len(t.graph.outputs)
         if self.missing:
             return
-        arrays = [a for x in targets for a in (x.weight, x.weight, *x.others)]  # a gradient is of its weight's type
+        weights = [x.weight for x in targets]  # a gradient is of its weight's type
+        arrays = [*weights, *(a for x in targets for a in (x.weight, *x.others))]
         u = trace("update", update, [operands, *arrays], False)
         g = join(t, gradient)
         g.outputs = list(t.graph.outputs)
@@ -79,9 +80,9 @@ def _appended(g: Graph, update: Graph, targets: Sequence[Target], place: dict[in
     operands = next(numbers)
     new: dict[Value, Value] = {}
     inputs, added = [operands], list[ndarray | None]([None])
+    new |= {next(numbers): gradients[i] for i in range(len(targets))}  # type: ignore[misc]
     for i, target in enumerate(targets):
-        weight, grad = next(numbers), next(numbers)
-        new[weight], new[grad] = g.inputs[place[i]], gradients[i]  # type: ignore[assignment]
+        new[next(numbers)] = g.inputs[place[i]]
         others = [next(numbers) for _ in target.others]
         inputs += others
         added += target.others

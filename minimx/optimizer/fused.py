@@ -51,40 +51,47 @@ class FusedUpdate:
     def __init__(self) -> None:
         self._programs: dict[Any, Any] = {}
         self._varying = set(VARYING)
-        self._last: tuple[list[tuple], tuple[int, ...]] = ([], ())  # what was asked about last: scalars by kind, kinds
+        self._last: tuple[list[dict], tuple[int, ...], float] = (
+            [],
+            (),
+            1.0,
+        )  # asked about last: numbers by kind, kinds
         self._said: tuple[Places, list[float]] = (Places((), ()), [0.0])  # and the answer
+        self._jobs: Sequence[Any] = ()  # those that ran last,
+        self._arrays: list[Any] = []  # their arrays without gradients,
+        self._types: tuple = ()  # and what a program depends on of both
 
-    def run(self, optimizer: Any, jobs: Sequence[Any]) -> None:
+    def run(self, optimizer: Any, update: Any, grads: Sequence[Any]) -> None:
         """Applies the optimizer's rule to every job (see Optimizer.apply), in place. The jobs are on one device."""
+        jobs = update.jobs
         if not jobs:
             return
-        places, values = self.scalars(jobs, optimizer.rescale_grad)
-        operands = np.array(values, dtype="float32", device=jobs[0].weight.device)
-        arrays = arrays_of(jobs)
-        masters = tuple(job.master is None for job in jobs)
-        key = (optimizer.clip_gradient, places, _core.types(arrays), masters, optimizer.scaling)
-        if key not in self._programs:
-            compiled = compile_function("update", optimizer.update_of(jobs, places), [operands, *arrays], False, None)
-            self._programs[key] = lower(compiled.forward), compiled.traced.captures
-        program, captures = self._programs[key]
-        program.run([operands, *arrays, *captures], False)
+        places, values = self.scalars(update, optimizer.rescale_grad)
+        if jobs is not self._jobs:
+            self._jobs, self._arrays = jobs, arrays_of(jobs)
+            self._types = (_core.types(self._arrays), tuple([job.master is None for job in jobs]))
+        arrays = [_core.numbers(values, jobs[0].weight), *grads, *self._arrays]
+        key = (optimizer.clip_gradient, places, _core.types(grads), self._types, optimizer.scaling)
+        known = self._programs.get(key)
+        if known is None:
+            compiled = compile_function("update", optimizer.update_of(update, places), arrays, False, None)
+            known = self._programs[key] = lower(compiled.forward), compiled.traced.captures
+        program, captures = known
+        program.run(arrays + captures, False)
 
-    def scalars(self, jobs: Sequence[Any], rescale: float) -> tuple[Places, list[float]]:
+    def scalars(self, update: Any, rescale: float) -> tuple[Places, list[float]]:
         """(places, values): of every job's scalars, which are part of the program and which the operands' values."""
-        found = {id(job.scalars): job.scalars for job in jobs}
-        number = {key: i for i, key in enumerate(found)}
-        of = tuple([number[id(job.scalars)] for job in jobs])
-        scalars = [(("rescale", rescale), *numbers.items()) for numbers in found.values()]
-        if (scalars, of) == self._last:
+        if (update.numbers, update.of, rescale) == self._last:
             return self._said
-        last, last_of = self._last
+        last, last_of, last_rescale = self._last
+        of, scalars = update.of, [{"rescale": rescale} | numbers for numbers in update.numbers]
         if len(last_of) == len(of):
             for i, k in set(zip(last_of, of, strict=True)):
-                before = dict(last[i])
-                self._varying.update(name for name, v in scalars[k] if before.get(name) != v)
+                before = {"rescale": last_rescale} | last[i]
+                self._varying.update(name for name, v in scalars[k].items() if before.get(name) != v)
         values: dict[float, int] = {}
-        kinds = tuple(tuple((name, self._place(name, v, values)) for name, v in s) for s in scalars)
-        self._last, self._said = (scalars, of), (Places(kinds, of), list(values) or [0.0])
+        placed = tuple(tuple((name, self._place(name, v, values)) for name, v in s.items()) for s in scalars)
+        self._last, self._said = (update.numbers, of, rescale), (Places(placed, of), list(values) or [0.0])
         return self._said
 
     def _place(self, name: str, value: Any, values: dict[float, int]) -> Fixed | int:
@@ -96,7 +103,8 @@ class FusedUpdate:
 
 def update_of(rule: Callable, jobs: Sequence[Any], places: Places, clip: float | None,
               derived: Callable[[dict], dict] = dict, scaling: Scaling | None = None) -> Callable:  # fmt: skip
-    """The function that updates all jobs, to be traced. It takes the scalars that vary, and then the jobs' arrays.
+    """The function that updates all jobs, to be traced. It takes the scalars that vary, the gradients, and the jobs'
+    other arrays.
 
     derived: makes the rule's numbers of the jobs' (Optimizer.derived), where that waits for the device (scaling).
     """
@@ -155,11 +163,11 @@ class Given(NamedTuple):
 
 
 def given(jobs: Sequence[Any], arrays: Sequence[Any]) -> list[Given]:
-    """The arrays by their jobs; the reverse of ``arrays_of``."""
-    left = iter(arrays)
+    """The arrays by their jobs: all gradients, and then what ``arrays_of`` gives."""
+    left = iter(arrays[len(jobs) :])
     found = []
-    for job in jobs:
-        weight, grad = next(left), next(left)
+    for job, grad in zip(jobs, arrays, strict=False):
+        weight = next(left)
         master = None if job.master is None else next(left)
         found.append(Given(weight, grad, master, tuple(next(left) for _ in job.states)))
     return found
@@ -240,5 +248,5 @@ def asked_at_once(arrays: Sequence[Any]) -> list[list]:
 
 
 def arrays_of(jobs: Sequence[Any]) -> list:
-    """What the update reads and writes: of each job the weight, its gradient, its master if it has one, the states."""
-    return [a for j in jobs for a in (j.weight, j.grad, *([] if j.master is None else [j.master]), *j.states)]
+    """What the update reads and writes beside gradients: of each job the weight, its master if any, the states."""
+    return [a for j in jobs for a in (j.weight, *([] if j.master is None else [j.master]), *j.states)]

@@ -7,7 +7,9 @@ place. What runs the rules one parameter at a time (``apply``) can therefore be 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from .. import autograd, np
@@ -21,13 +23,41 @@ _REGISTRY: dict[str, type[Optimizer]] = {}
 
 
 class Job(NamedTuple):
-    """One parameter's update: what ``apply`` gets a list of."""
+    """One parameter's update, but for its gradient and its numbers."""
 
     weight: Any
-    grad: Any
     master: Any  # float32 copy of a 16-bit weight, which is then the one updated; or None
     states: tuple[Any, ...]
-    scalars: dict[str, Any]  # keyword arguments of the rule: one dict for all jobs that have the same
+
+
+@dataclass(slots=True)
+class Jobs:
+    """One update of some parameters: what ``apply`` gets.
+
+    jobs: the same list as last time, if it is of the same parameters. numbers: keyword arguments of the rule, those
+    that several jobs share once. of: which of them a job has.
+    """
+
+    jobs: list[Job]
+    numbers: list[dict[str, Any]]
+    of: tuple[int, ...]
+
+
+class Given(NamedTuple):
+    """Parameters that are updated together, and what of that stays the same from step to step."""
+
+    indices: tuple
+    weights: Any
+    states: Any
+    masters: bool
+    jobs: list[Job]
+    parameters: tuple | None  # of gluon, where all are
+    pick: Callable[[Mapping], tuple]  # of a dict by index, what it has of each
+
+
+def picker(keys: tuple) -> Callable[[Mapping], tuple]:
+    """The function that gives a dict's values for these keys; it raises KeyError."""
+    return itemgetter(*keys) if len(keys) > 1 else lambda values: tuple([values[k] for k in keys])
 
 
 def register(cls: type[Optimizer]) -> type[Optimizer]:
@@ -94,6 +124,9 @@ class Optimizer:
         self._counts: dict[int, dict[Any, int]] = {0: {}}  # updates by device number and index
         self._device_number = 0
         self._fused = FusedUpdate()
+        self._given: dict[int, Given] = {}  # by device number, what was updated last
+        self._kinds: list[tuple] = []  # those that were grouped last,
+        self._grouped: tuple[list[int], tuple[int, ...]] = ([], ())  # and their groups
         self.scaling: Scaling | None = None  # the loss scale that gradients have, if it adapts itself
 
     # What a subclass says
@@ -187,11 +220,38 @@ class Optimizer:
         """How many updates parameter ``index`` has had, this one included."""
         return self._counts[self._device_number].get(index, self.begin_num_update)
 
-    def _count(self, indices: Sequence) -> None:
+    def _count(self, given: Given) -> bool:
+        """Counts one more update of each; whether they have all had as many."""
+        if not given.indices:
+            return True
         counts = self._counts[self._device_number]
-        for index in indices:
-            counts[index] = counts.get(index, self.begin_num_update) + 1
-        self.num_update = max([self.num_update, *map(counts.__getitem__, indices)])
+        try:
+            done = given.pick(counts)
+        except KeyError:
+            done = tuple([counts.get(i, self.begin_num_update) for i in given.indices])
+        now = done[0] + 1
+        alike = done.count(done[0]) == len(done)
+        if alike:
+            for index in given.indices:
+                counts[index] = now
+        else:
+            counts.update({i: n + 1 for i, n in zip(given.indices, done, strict=True)})
+            now = max(done) + 1
+        if now > self.num_update:
+            self.num_update = now
+        return alike
+
+    def _groups(self, given: Given, alike: bool) -> tuple[list[int], tuple[int, ...]]:
+        """Where the first of each kind stands, and the kind of each, numbered. ``alike``: counts need no look."""
+        if alike and given.parameters is not None and type(self).kind is Optimizer.kind:
+            kinds = [(p.lr_mult, p.wd_mult) for p in given.parameters]
+        else:
+            kinds = list(map(self.kind, given.indices))
+        if kinds != self._kinds:
+            numbers: dict[tuple, int] = {}
+            of = tuple([numbers.setdefault(kind, len(numbers)) for kind in kinds])
+            self._kinds, self._grouped = kinds, ([of.index(i) for i in range(len(numbers))], of)
+        return self._grouped
 
     # States and updates
 
@@ -212,63 +272,79 @@ class Optimizer:
 
     def update(self, indices: Any, weights: Any, grads: Any, states: Any) -> None:
         """Update one parameter, or lists of them, in place. States are those of ``create_state``."""
-        self.step(*_lists(indices, weights, grads, states))
+        if not isinstance(indices, (list, tuple)):
+            indices, weights, grads, states = [indices], [weights], [grads], [states]
+        self.step(indices, weights, grads, states)
 
     def update_multi_precision(self, indices: Any, weights: Any, grads: Any, states: Any) -> None:
         """As ``update``, with the states of ``create_state_multi_precision``."""
-        indices, weights, grads, states = _lists(indices, weights, grads, states)
+        if not isinstance(indices, (list, tuple)):
+            indices, weights, grads, states = [indices], [weights], [grads], [states]
         self.step(indices, weights, grads, states, masters=True)
 
     def step(
         self, indices: Sequence, weights: Sequence, grads: Sequence, states: Sequence, masters: bool = False
     ) -> None:
         """Count, gather the jobs and apply them. ``masters``: states may begin with a float32 master."""
-        jobs = self.jobs(indices, weights, grads, states, masters)
+        update = self.jobs(indices, weights, states, masters)
         with autograd.pause():
-            self.apply(jobs)
+            self.apply(update, grads)
 
-    def jobs(
-        self, indices: Sequence, weights: Sequence, grads: Sequence, states: Sequence, masters: bool = False
-    ) -> list[Job]:
+    def jobs(self, indices: Sequence, weights: Sequence, states: Sequence, masters: bool = False) -> Jobs:
         """What ``apply`` is given for one more update, which is counted; arguments as for ``step``."""
-        self._count(indices)
-        masters = masters and self.multi_precision
-        numbers: dict[Any, dict[str, Any]] = {}  # by kind
-        equal: dict[tuple, dict[str, Any]] = {}  # the same, those of equal kinds once
+        given = self._given_for(tuple(indices), weights, states, masters and self.multi_precision)
+        firsts, of = self._groups(given, self._count(given))
+        numbers = []
+        for place in firsts:
+            made = self.scalars(given.indices[place])
+            numbers.append(made if self.scaling is not None else self.derived(made))
+        if len(numbers) > 1:
+            equal: dict[tuple, int] = {}
+            merged = [equal.setdefault(tuple(made.items()), len(equal)) for made in numbers]
+            numbers, of = list(map(dict, equal)), tuple([merged[i] for i in of])
+        return Jobs(given.jobs, numbers, of)
+
+    def _given_for(self, indices: tuple, weights: Sequence, states: Sequence, masters: bool) -> Given:
+        """The same one again for the same tuples."""
+        last = self._given.get(self._device_number)
+        if last is not None and last.indices is indices and last.weights is weights and last.states is states:
+            if last.masters == masters:
+                return last
         jobs: list[Job] = []
-        for index, weight, grad, state in zip(indices, weights, grads, states, strict=True):
-            kind = self.kind(index)
-            if kind not in numbers:
-                made = self.scalars(index) if self.scaling is not None else self.derived(self.scalars(index))
-                numbers[kind] = equal.setdefault(tuple(made.items()), made)
+        for _, weight, state in zip(indices, weights, states, strict=True):
             master = None
             if masters and self.has_master(weight):
                 master, state = state
-            jobs.append(Job(weight, grad, master, _as_tuple(state), numbers[kind]))
-        return jobs
+            jobs.append(Job(weight, master, _as_tuple(state)))
+        parameters = tuple([self.param_dict.get(i) for i in indices])
+        known = None if any(p is None for p in parameters) else parameters
+        given = Given(indices, weights, states, masters, jobs, known, picker(indices))
+        if isinstance(weights, tuple) and isinstance(states, tuple) and not any(isinstance(s, list) for s in states):
+            self._given[self._device_number] = given
+        return given
 
-    def apply(self, jobs: Sequence[Job]) -> None:
+    def apply(self, update: Jobs, grads: Sequence) -> None:
         """Run the rule on every job and write the results in place: all of them as one compiled program."""
-        self._fused.run(self, jobs)
+        self._fused.run(self, update, grads)
 
-    def update_of(self, jobs: Sequence[Job], places: Places) -> Any:
+    def update_of(self, update: Jobs, places: Places) -> Any:
         """The function that updates all jobs, to be traced; see fused.py."""
-        return update_of(self.rule, jobs, places, self.clip_gradient, self.derived, self.scaling)
+        return update_of(self.rule, update.jobs, places, self.clip_gradient, self.derived, self.scaling)
 
-    def apply_plainly(self, jobs: Sequence[Job]) -> None:
+    def apply_plainly(self, update: Jobs, grads: Sequence) -> None:
         """The plain twin of ``apply``: one job after the other, operator by operator; it waits for the device."""
         factor, skipped = self.rescale_grad, 0.0
-        if self.scaling is not None and jobs:
-            state, finite = self.scaling.scaler.on(jobs[0].weight.device), all_finite([j.grad for j in jobs])
+        if self.scaling is not None and update.jobs:
+            state, finite = self.scaling.scaler.on(update.jobs[0].weight.device), all_finite(grads)
             factor, skipped = factor / (1 if self.scaling.unscaled else state.scale.item()), state.skipped.item()
             for old, new in zip(state, self.scaling.scaler.advance(state, finite), strict=True):
                 old[...] = new
             if not finite.item():
                 return
-        for job in jobs:
+        for job, place, grad in zip(update.jobs, update.of, grads, strict=True):
             weight = job.weight if job.master is None else job.master
-            grad = self.prepare(job.grad if job.master is None else job.grad.astype("float32"), factor)
-            numbers = dict(job.scalars)
+            grad = self.prepare(grad if job.master is None else grad.astype("float32"), factor)
+            numbers = dict(update.numbers[place])
             if "t" in numbers:
                 numbers = self.derived(numbers | {"t": numbers["t"] - skipped})
             ((new_weight, *new_states),) = side_by_side([self.rule(weight, grad, job.states, **numbers)])
@@ -293,12 +369,6 @@ def checked(where: str, **values: float) -> None:
     for name, value in values.items():
         if not 0 <= value < 1:
             raise ArgumentError(where, f"{name} in [0, 1)", value, "Usual are 0.9 to 0.999")
-
-
-def _lists(indices: Any, *others: Any) -> tuple[Any, ...]:
-    if isinstance(indices, (list, tuple)):
-        return (indices, *others)
-    return tuple([value] for value in (indices, *others))
 
 
 def _as_tuple(state: Any) -> tuple[Any, ...]:

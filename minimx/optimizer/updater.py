@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import is_
 from typing import Any
 
 from ..errors import FileFormatError, NameNotFound, ShapeError
-from .optimizer import Optimizer, _as_tuple, _lists
+from .optimizer import Optimizer, _as_tuple, picker
 
 __all__ = ["Updater", "get_updater"]
 
@@ -25,18 +26,30 @@ class Updater:
     def __init__(self, optimizer: Optimizer) -> None:
         self.optimizer = optimizer
         self.states: dict[Any, Any] = {}
+        self._indices, self._pick = (), picker(())
+        self._given: tuple = ()  # what states_of returned last
 
     def __call__(self, index: Any, grad: Any, weight: Any) -> None:
         """Update one parameter, or lists of them, in place."""
-        indices, grads, weights = _lists(index, grad, weight)
-        self.optimizer.update_multi_precision(indices, weights, grads, self.states_of(indices, weights))
+        if not isinstance(index, (list, tuple)):
+            index, grad, weight = [index], [grad], [weight]
+        self.optimizer.update_multi_precision(index, weight, grad, self.states_of(index, weight))
 
-    def states_of(self, indices: Sequence, weights: Sequence) -> list:
-        """The states of parameters, those made that are not there."""
-        for i, w in zip(indices, weights, strict=True):
-            if i not in self.states:
-                self.states[i] = self.optimizer.create_state_multi_precision(i, w)
-        return [self.states[i] for i in indices]
+    def states_of(self, indices: Sequence, weights: Sequence) -> tuple:
+        """The states of parameters, those made that are not there; the same tuple again while they are the same."""
+        if indices is not self._indices:
+            self._indices = tuple(indices)
+            self._pick = picker(self._indices)
+        try:
+            found = self._pick(self.states)
+        except KeyError:
+            for i, w in zip(indices, weights, strict=True):
+                if i not in self.states:
+                    self.states[i] = self.optimizer.create_state_multi_precision(i, w)
+            found = self._pick(self.states)
+        if len(found) != len(self._given) or not all(map(is_, found, self._given)):
+            self._given = found
+        return self._given
 
     def get_states(self) -> dict[str, Any]:
         """All states as a flat dict of arrays: ``<index>.<name>``, and ``<index>.master`` for a float32 master."""
