@@ -18,6 +18,7 @@ from typing import Any
 
 import minimx as mx
 
+Clock = Callable[[], float]
 THREADS = 2  # for everybody, unless --threads says otherwise
 
 
@@ -60,33 +61,35 @@ def torch_device(name: str) -> str:
     return name.replace("gpu", "cuda")
 
 
-def _repeats(case: Callable[[], object], seconds: float) -> int:
+def _repeats(case: Callable[[], object], seconds: float, clock: Clock) -> int:
     """How many calls take about ``seconds``; the first, which may compile, does not count."""
     case()
     count = 1
     while True:
-        start = time.perf_counter()
+        start = clock()
         for _ in range(count):
             case()
-        spent = time.perf_counter() - start
+        spent = clock() - start
         if spent >= seconds / 4 or count >= 1 << 20:
             return max(1, round(count * seconds / max(spent, 1e-9)))
         count *= 4
 
 
-def in_turn(cases: dict[str, Callable[[], object]], rounds: int, seconds: float = 0.05) -> dict[str, float]:
+def in_turn(
+    cases: dict[str, Callable[[], object]], rounds: int, seconds: float = 0.05, clock: Clock = time.perf_counter
+) -> dict[str, float]:
     """Median seconds a call of each case. A turn is about ``seconds`` of calls of one case; the first is warm-up.
 
     A case has to wait for its own results.
     """
-    repeats = {name: _repeats(case, seconds) for name, case in cases.items()}
+    repeats = {name: _repeats(case, seconds, clock) for name, case in cases.items()}
     times: dict[str, list[float]] = {name: [] for name in cases}
     for _ in range(rounds):
         for name, case in cases.items():
-            start = time.perf_counter()
+            start = clock()
             for _ in range(repeats[name]):
                 case()
-            times[name].append((time.perf_counter() - start) / repeats[name])
+            times[name].append((clock() - start) / repeats[name])
     return {name: statistics.median(values) for name, values in times.items()}
 
 

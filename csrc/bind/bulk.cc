@@ -80,7 +80,8 @@ void compile(const CallList& list, std::span<const int> live, std::shared_ptr<Kn
   try {
     const ListText text(list);
     const py::cpp_function answer([known](const py::object& program) {
-      KnownLists::get().answer(*known, program.is_none() ? nullptr : Ref<const Program>(program.cast<PyProgram&>().program));
+      KnownLists::get().answer(*known,
+                               program.is_none() ? nullptr : Ref<const Program>(program.cast<PyProgram&>().program));
     });
     const int gpu = list.device.kind == Device::Kind::kGpu ? list.device.id : -1;
     compiler()(text.externals, text.calls, text.ids(live), gpu, answer);

@@ -12,7 +12,7 @@
 namespace minimx {
 namespace {
 
-constexpr int64_t kBlock = 512;        // elements gathered at a time
+constexpr int64_t kBlock = 2048;       // elements gathered at a time
 constexpr int64_t kLongPiece = 16384;  // elements in a piece when nothing has to be gathered
 constexpr int64_t kShortRow = 96;      // rows shorter than this are gathered several at once
 constexpr double kTaskNs = 20000;      // work worth a thread's attention

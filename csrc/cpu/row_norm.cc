@@ -9,6 +9,7 @@
 #include <cmath>
 
 #include "cpu/map_kernel.h"
+#include "cpu/rows.h"
 
 namespace minimx {
 namespace {
@@ -23,46 +24,35 @@ struct Rows {
   }
 };
 
-constexpr int kLanes = 8;
-
-/// Sum over i of term(i), in eight partial sums so that the compiler may vectorise.
-template <class C, class Term>
-C sum_of(int64_t n, Term&& term) {
-  C part[kLanes] = {};
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes)
-    for (int k = 0; k < kLanes; ++k) part[k] += term(i + k);
-  C sum = 0;
-  for (; i < n; ++i) sum += term(i);
-  for (C p : part) sum += p;
-  return sum;
-}
+enum Row { kX, kDy, kY, kG, kXhat };  // scratch rows
 
 template <class T>
 KernelPtr forward(const Rows& r, double eps) {
-  return map_kernel(r.rows, 1.5 * static_cast<double>(r.n) + 10, [=](void* const* data, int64_t begin, int64_t end) {
+  return map_kernel(r.rows, 0.5 * static_cast<double>(r.n) + 20, [=](void* const* data, int64_t begin, int64_t end) {
     using C = Compute<T>;
+    const int64_t n = r.n;
     const C* gamma = r.gamma ? static_cast<const C*>(data[1]) : nullptr;
     const C* beta = r.beta ? static_cast<const C*>(data[1 + r.gamma]) : nullptr;
     void* const* outs = data + 1 + r.gamma + r.beta;
-    const C count = static_cast<C>(r.n);
+    const C count = static_cast<C>(n);
     for (int64_t row = begin; row < end; ++row) {
-      const T* x = static_cast<const T*>(data[0]) + row * r.n;
-      T* y = static_cast<T*>(outs[0]) + row * r.n;
-      const C mean = r.rms ? C(0) : sum_of<C>(r.n, [&](int64_t i) { return static_cast<C>(x[i]); }) / count;
-      const C var = sum_of<C>(r.n,
-                              [&](int64_t i) {
-                                const C d = static_cast<C>(x[i]) - mean;
-                                return d * d;
-                              }) /
-                    count;
-      const C rstd = 1 / std::sqrt(var + static_cast<C>(eps));
-      for (int64_t i = 0; i < r.n; ++i) {
-        C v = (static_cast<C>(x[i]) - mean) * rstd;
+      const C* x = rows::in_place_or_copied<C, kX>(static_cast<const T*>(data[0]) + row * n, n, 1);
+      T* to = static_cast<T*>(outs[0]) + row * n;
+      C* y = rows::in_place_or_scratch<C, kY>(to, n, 1);
+      const C mean = r.rms ? C(0) : rows::sum_of<C>(n, [x](auto at) { return at(x); }) / count;
+      const C squares = rows::sum_of<C>(n, [x, mean](auto at) {
+        const auto d = at(x) - mean;
+        return d * d;
+      });
+      const C rstd = 1 / std::sqrt(squares / count + static_cast<C>(eps));
+#pragma GCC ivdep
+      for (int64_t i = 0; i < n; ++i) {
+        C v = (x[i] - mean) * rstd;
         if (gamma) v *= gamma[i];
         if (beta) v += beta[i];
-        y[i] = static_cast<T>(v);
+        y[i] = v;
       }
+      rows::put_back(y, to, n, 1);
       static_cast<C*>(outs[1])[row] = mean;
       static_cast<C*>(outs[2])[row] = rstd;
     }
@@ -106,21 +96,31 @@ class Backward final : public Kernel {
 
   void one_row(void* const* data, int64_t row, C* partial) const {
     const int64_t n = r_.n;
-    const T *x = static_cast<const T*>(data[0]) + row * n, *dy = static_cast<const T*>(data[1]) + row * n;
+    const C* x = rows::in_place_or_copied<C, kX>(static_cast<const T*>(data[0]) + row * n, n, 1);
+    const C* dy = rows::in_place_or_copied<C, kDy>(static_cast<const T*>(data[1]) + row * n, n, 1);
     const C mean = static_cast<const C*>(data[2])[row], rstd = static_cast<const C*>(data[3])[row];
     const C* gamma = r_.gamma ? static_cast<const C*>(data[4]) : nullptr;
-    T* dx = static_cast<T*>(data[4 + r_.gamma]) + row * n;
-    auto g = [&](int64_t i) { return gamma ? static_cast<C>(dy[i]) * gamma[i] : static_cast<C>(dy[i]); };
-    auto xhat = [&](int64_t i) { return (static_cast<C>(x[i]) - mean) * rstd; };
-    const C count = static_cast<C>(n);
-    const C a = r_.rms ? C(0) : sum_of<C>(n, g) / count,
-            c = sum_of<C>(n, [&](int64_t i) { return g(i) * xhat(i); }) / count;
-    for (int64_t i = 0; i < n; ++i) dx[i] = static_cast<T>(rstd * (g(i) - a - xhat(i) * c));
-    if (!r_.parameters) return;
+    T* to = static_cast<T*>(data[4 + r_.gamma]) + row * n;
+    C *dx = rows::in_place_or_scratch<C, kY>(to, n, 1), *xhat = rows::scratch<C, kXhat>(n),
+      *g = rows::scratch<C, kG>(n);
+#pragma GCC ivdep
     for (int64_t i = 0; i < n; ++i) {
-      partial[i] += static_cast<C>(dy[i]) * xhat(i);
-      partial[n + i] += static_cast<C>(dy[i]);
+      xhat[i] = (x[i] - mean) * rstd;
+      g[i] = gamma ? dy[i] * gamma[i] : dy[i];
     }
+    if (r_.parameters) {
+#pragma GCC ivdep
+      for (int64_t i = 0; i < n; ++i) {
+        partial[i] += dy[i] * xhat[i];
+        partial[n + i] += dy[i];
+      }
+    }
+    const C count = static_cast<C>(n);
+    const C a = r_.rms ? C(0) : rows::sum_of<C>(n, [g](auto at) { return at(g); }) / count,
+            c = rows::sum_of<C>(n, [g, xhat](auto at) { return at(g) * at(xhat); }) / count;
+#pragma GCC ivdep
+    for (int64_t i = 0; i < n; ++i) dx[i] = rstd * (g[i] - a - xhat[i] * c);
+    rows::put_back(dx, to, n, 1);
   }
 
   Rows r_;

@@ -23,6 +23,9 @@ constexpr bool is_unsigned = std::is_unsigned_v<T>;
 template <class T>
 using Unsigned = std::make_unsigned_t<T>;
 
+/// A loop over what is called, and not inlined, cannot become vector code.
+#define MINIMX_INLINE [[gnu::always_inline]] inline
+
 }  // namespace scalar
 }  // namespace minimx
 

@@ -5,12 +5,13 @@
 //   cross_entropy(x, label) -> loss, lse          lse = log sum e^x, float32 (float64 for float64 data)
 //   cross_entropy_bwd(g, x, label, lse) -> dx     g (p - t), t = (1 - "smoothing") one-hot + smoothing / n
 //
-// Arithmetic is float for the 16-bit types.
-#include <algorithm>
+// A lane is worked on as a dense row of float (double for float64), several times over while it lies in the first
+// cache (rows.h). A lane may be its own result's memory.
 #include <cmath>
 
 #include "cpu/index_mode.h"
 #include "cpu/map_kernel.h"
+#include "cpu/rows.h"
 #include "cpu/scalar_math.h"
 
 namespace minimx {
@@ -25,127 +26,83 @@ struct Lanes {
   int64_t start(int64_t lane) const { return lane / inner * n * inner + lane % inner; }
 };
 
-/// An element every `step`: a constant 1 where the lane is dense, so that loops over it vectorise.
-struct Dense {
-  static constexpr int64_t step = 1;
-};
-struct Apart {
-  int64_t step;
-};
+constexpr double kExpNs = 0.5;   // an element of a lane and its exponential
+enum Row { kX, kDy, kY, kExp };  // scratch rows
 
-/// Calls f with the lanes' Dense or Apart.
-template <class F>
-KernelPtr with_step(const Lanes& l, F&& f) {
-  return l.inner == 1 ? f(Dense{}) : f(Apart{l.inner});
+/// e[i] = exp(x[i] - top), and their sum. `e` may be `x`.
+template <class C>
+C exp_and_sum(const C* x, int64_t n, C top, C* e) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) e[i] = scalar::exp(x[i] - top);
+  return rows::sum_of<C>(n, [e](auto at) { return at(e); });
 }
 
-constexpr int kPart = 16;  // partial results of a reduction, so that the compiler may vectorise
-
-/// Largest of n elements; NaN if one is.
-template <class C, class T, class Step>
-C largest(const T* x, int64_t n, Step s) {
-  C part[kPart];
-  std::fill(part, part + kPart, -std::numeric_limits<C>::infinity());
-  auto add = [](C& best, C v) { best = (v > best || v != v) ? v : best; };  // a NaN stays: nothing is above it
-  int64_t i = 0;
-  for (; i + kPart <= n; i += kPart)
-    for (int k = 0; k < kPart; ++k) add(part[k], static_cast<C>(x[(i + k) * s.step]));
-  for (; i < n; ++i) add(part[0], static_cast<C>(x[i * s.step]));
-  for (int k = 1; k < kPart; ++k) add(part[0], part[k]);
-  return part[0];
-}
-
-/// Sum of term(i), i < n.
-template <class C, class Term>
-C sum_of(int64_t n, Term&& term) {
-  C part[kPart] = {};
-  int64_t i = 0;
-  for (; i + kPart <= n; i += kPart)
-    for (int k = 0; k < kPart; ++k) part[k] += term(i + k);
-  C sum = 0;
-  for (; i < n; ++i) sum += term(i);
-  for (C p : part) sum += p;
-  return sum;
-}
-
-template <class C, class T, class Step>
-C log_sum_exp(const T* x, int64_t n, Step s) {
-  const C top = largest<C>(x, n, s);
-  if (!(std::abs(top) < std::numeric_limits<C>::infinity())) return top;  // NaN, or all infinite
-  return top + std::log(sum_of<C>(n, [&](int64_t i) { return scalar::exp(static_cast<C>(x[i * s.step]) - top); }));
-}
-
-template <class T, class Step>
-void log_softmax_lane(const T* x, T* y, int64_t n, Step s) {
-  using C = Compute<T>;
-  const C lse = log_sum_exp<C>(x, n, s);
-#pragma omp simd
-  for (int64_t i = 0; i < n; ++i) y[i * s.step] = static_cast<T>(static_cast<C>(x[i * s.step]) - lse);
-}
-
-/// e^(x - largest) / sum. The exponentials are kept in y where its type has their precision, else made twice.
-template <class T, class Step>
-void softmax_lane(const T* x, T* y, int64_t n, Step s) {
-  using C = Compute<T>;
-  const C top = largest<C>(x, n, s);
-  constexpr bool kKept = std::is_same_v<C, T>;
-  const C scale = 1 / sum_of<C>(n, [=](int64_t i) {
-                    const C e = scalar::exp(static_cast<C>(x[i * s.step]) - top);
-                    if constexpr (kKept) y[i * s.step] = e;
-                    return e;
-                  });
-#pragma omp simd
-  for (int64_t i = 0; i < n; ++i) {
-    if constexpr (kKept)
-      y[i * s.step] *= scale;
-    else
-      y[i * s.step] = static_cast<T>(scalar::exp(static_cast<C>(x[i * s.step]) - top) * scale);
+template <class C>
+C log_sum_exp(const C* x, int64_t n) {
+  const C top = rows::largest(x, n);
+  if (!(std::abs(top) < std::numeric_limits<C>::infinity())) {  // infinite, or NaN if one of them is
+    for (int64_t i = 0; i < n; ++i)
+      if (x[i] != x[i]) return x[i];
+    return top;
   }
+  return top + std::log(exp_and_sum(x, n, top, rows::scratch<C, kExp>(n)));
+}
+
+template <class T>
+void softmax_lane(const T* from, T* to, int64_t n, int64_t step, bool log) {
+  using C = Compute<T>;
+  const C* x = rows::in_place_or_copied<C, kX>(from, n, step);
+  C* y = rows::in_place_or_scratch<C, kY>(to, n, step);
+  if (log) {
+    const C lse = log_sum_exp(x, n);
+#pragma GCC ivdep
+    for (int64_t i = 0; i < n; ++i) y[i] = x[i] - lse;
+  } else {
+    const C scale = 1 / exp_and_sum(x, n, rows::largest(x, n), y);
+#pragma GCC ivdep
+    for (int64_t i = 0; i < n; ++i) y[i] *= scale;
+  }
+  rows::put_back(y, to, n, step);
 }
 
 template <class T>
 KernelPtr softmax_of(const Lanes& l, bool log) {
-  return with_step(l, [&](auto s) {
-    return map_kernel(l.count(), 1.5 * static_cast<double>(l.n) + 10,
-                      [=](void* const* data, int64_t begin, int64_t end) {
-                        for (int64_t lane = begin; lane < end; ++lane) {
-                          const T* x = static_cast<const T*>(data[0]) + l.start(lane);
-                          T* y = static_cast<T*>(data[1]) + l.start(lane);
-                          if (log)
-                            log_softmax_lane(x, y, l.n, s);
-                          else
-                            softmax_lane(x, y, l.n, s);
-                        }
-                      });
-  });
+  return map_kernel(l.count(), kExpNs * static_cast<double>(l.n) + 20,
+                    [=](void* const* data, int64_t begin, int64_t end) {
+                      for (int64_t lane = begin; lane < end; ++lane)
+                        softmax_lane(static_cast<const T*>(data[0]) + l.start(lane),
+                                     static_cast<T*>(data[1]) + l.start(lane), l.n, l.inner, log);
+                    });
 }
 
-template <class T, class Step>
-void softmax_bwd_lane(const T* y, const T* dy, T* dx, int64_t n, Step s, bool log) {
+template <class T>
+void softmax_bwd_lane(const T* result, const T* gradient, T* to, int64_t n, int64_t step, bool log) {
   using C = Compute<T>;
-  auto at = [&](const T* p, int64_t i) { return static_cast<C>(p[i * s.step]); };
+  const C *y = rows::in_place_or_copied<C, kX>(result, n, step),
+          *dy = rows::in_place_or_copied<C, kDy>(gradient, n, step);
+  C* dx = rows::in_place_or_scratch<C, kY>(to, n, step);
   if (log) {
-    const C sum = sum_of<C>(n, [&](int64_t i) { return at(dy, i); });
-#pragma omp simd
-    for (int64_t i = 0; i < n; ++i) dx[i * s.step] = static_cast<T>(at(dy, i) - scalar::exp(at(y, i)) * sum);
+    const C sum = rows::sum_of<C>(n, [dy](auto at) { return at(dy); });
+#pragma GCC ivdep
+    for (int64_t i = 0; i < n; ++i) dx[i] = dy[i] - scalar::exp(y[i]) * sum;
   } else {
-    const C sum = sum_of<C>(n, [&](int64_t i) { return at(y, i) * at(dy, i); });
-#pragma omp simd
-    for (int64_t i = 0; i < n; ++i) dx[i * s.step] = static_cast<T>(at(y, i) * (at(dy, i) - sum));
+    const C sum = rows::sum_of<C>(n, [y, dy](auto at) { return at(y) * at(dy); });
+#pragma GCC ivdep
+    for (int64_t i = 0; i < n; ++i) dx[i] = y[i] * (dy[i] - sum);
   }
+  rows::put_back(dx, to, n, step);
 }
 
 template <class T>
 KernelPtr softmax_bwd_of(const Lanes& l, bool log) {
-  return with_step(l, [&](auto s) {
-    return map_kernel(l.count(), static_cast<double>(l.n) + 10, [=](void* const* data, int64_t begin, int64_t end) {
-      for (int64_t lane = begin; lane < end; ++lane) {
-        const int64_t at = l.start(lane);
-        softmax_bwd_lane(static_cast<const T*>(data[0]) + at, static_cast<const T*>(data[1]) + at,
-                         static_cast<T*>(data[2]) + at, l.n, s, log);
-      }
-    });
-  });
+  return map_kernel(l.count(), kExpNs * static_cast<double>(l.n) + 20,
+                    [=](void* const* data, int64_t begin, int64_t end) {
+                      for (int64_t lane = begin; lane < end; ++lane) {
+                        const int64_t at = l.start(lane);
+                        softmax_bwd_lane(static_cast<const T*>(data[0]) + at, static_cast<const T*>(data[1]) + at,
+                                         static_cast<T*>(data[2]) + at, l.n, l.inner, log);
+                      }
+                    });
 }
 
 /// Type of the saved logsumexp.
@@ -153,57 +110,59 @@ template <class T>
 using Stat = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
 /// Loss of a lane; `lse` receives the logsumexp.
-template <class T, class Step>
-Compute<T> cross_entropy_lane(const T* x, int64_t label, int64_t n, Step s, double smoothing, Stat<T>* lse_out) {
+template <class T>
+Compute<T> cross_entropy_lane(const T* from, int64_t label, int64_t n, int64_t step, double smoothing,
+                              Stat<T>* lse_out) {
   using C = Compute<T>;
-  const C lse = log_sum_exp<C>(x, n, s), a = static_cast<C>(smoothing);
+  const C* x = rows::in_place_or_copied<C, kX>(from, n, step);
+  const C lse = log_sum_exp(x, n), a = static_cast<C>(smoothing);
   *lse_out = static_cast<Stat<T>>(lse);
-  const C loss = lse - static_cast<C>(x[resolve_index(label, n, IndexMode::kRaise) * s.step]);
+  const C loss = lse - x[resolve_index(label, n, IndexMode::kRaise)];
   if (smoothing == 0) return loss;
-  const C sum = sum_of<C>(n, [&](int64_t i) { return static_cast<C>(x[i * s.step]); });
+  const C sum = rows::sum_of<C>(n, [x](auto at) { return at(x); });
   return (1 - a) * loss + a * (lse - sum / static_cast<C>(n));
 }
 
 template <class T>
 KernelPtr cross_entropy_of(const Lanes& l, double smoothing) {
-  return with_step(l, [&](auto s) {
-    return map_kernel(
-        l.count(), 1.5 * static_cast<double>(l.n) + 20, [=](void* const* data, int64_t begin, int64_t end) {
-          const T* x = static_cast<const T*>(data[0]);
-          const int64_t* labels = static_cast<const int64_t*>(data[1]);
-          for (int64_t lane = begin; lane < end; ++lane)
-            static_cast<T*>(data[2])[lane] = static_cast<T>(cross_entropy_lane(
-                x + l.start(lane), labels[lane], l.n, s, smoothing, static_cast<Stat<T>*>(data[3]) + lane));
-        });
-  });
+  return map_kernel(
+      l.count(), kExpNs * static_cast<double>(l.n) + 30, [=](void* const* data, int64_t begin, int64_t end) {
+        const T* x = static_cast<const T*>(data[0]);
+        const int64_t* labels = static_cast<const int64_t*>(data[1]);
+        for (int64_t lane = begin; lane < end; ++lane)
+          static_cast<T*>(data[2])[lane] = static_cast<T>(cross_entropy_lane(
+              x + l.start(lane), labels[lane], l.n, l.inner, smoothing, static_cast<Stat<T>*>(data[3]) + lane));
+      });
 }
 
 /// dx = g (e^(x - lse) - low), and at the label `high` less.
-template <class T, class Step>
-void cross_entropy_bwd_lane(const T* x, T* dx, int64_t label, int64_t n, Step s, Compute<T> g, Compute<T> lse,
+template <class T>
+void cross_entropy_bwd_lane(const T* from, T* to, int64_t label, int64_t n, int64_t step, Compute<T> g, Compute<T> lse,
                             double smoothing) {
   using C = Compute<T>;
   const C low = static_cast<C>(smoothing / static_cast<double>(n)), high = static_cast<C>(1 - smoothing);
-  auto p = [&](int64_t i) { return scalar::exp(static_cast<C>(x[i * s.step]) - lse); };
-#pragma omp simd
-  for (int64_t i = 0; i < n; ++i) dx[i * s.step] = static_cast<T>(g * (p(i) - low));
   const int64_t at = resolve_index(label, n, IndexMode::kRaise);
-  dx[at * s.step] = static_cast<T>(g * (p(at) - low - high));
+  const C* x = rows::in_place_or_copied<C, kX>(from, n, step);
+  C* dx = rows::in_place_or_scratch<C, kY>(to, n, step);
+  const C p = scalar::exp(x[at] - lse);
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) dx[i] = g * (scalar::exp(x[i] - lse) - low);
+  dx[at] = g * (p - low - high);
+  rows::put_back(dx, to, n, step);
 }
 
 template <class T>
 KernelPtr cross_entropy_bwd_of(const Lanes& l, double smoothing) {
-  return with_step(l, [&](auto s) {
-    return map_kernel(l.count(), static_cast<double>(l.n) + 20, [=](void* const* data, int64_t begin, int64_t end) {
-      using C = Compute<T>;
-      const T *g = static_cast<const T*>(data[0]), *x = static_cast<const T*>(data[1]);
-      const int64_t* labels = static_cast<const int64_t*>(data[2]);
-      const Stat<T>* lse = static_cast<const Stat<T>*>(data[3]);
-      for (int64_t lane = begin; lane < end; ++lane)
-        cross_entropy_bwd_lane(x + l.start(lane), static_cast<T*>(data[4]) + l.start(lane), labels[lane], l.n, s,
-                               static_cast<C>(g[lane]), static_cast<C>(lse[lane]), smoothing);
-    });
-  });
+  return map_kernel(
+      l.count(), kExpNs * static_cast<double>(l.n) + 20, [=](void* const* data, int64_t begin, int64_t end) {
+        using C = Compute<T>;
+        const T *g = static_cast<const T*>(data[0]), *x = static_cast<const T*>(data[1]);
+        const int64_t* labels = static_cast<const int64_t*>(data[2]);
+        const Stat<T>* lse = static_cast<const Stat<T>*>(data[3]);
+        for (int64_t lane = begin; lane < end; ++lane)
+          cross_entropy_bwd_lane(x + l.start(lane), static_cast<T*>(data[4]) + l.start(lane), labels[lane], l.n,
+                                 l.inner, static_cast<C>(g[lane]), static_cast<C>(lse[lane]), smoothing);
+      });
 }
 
 }  // namespace

@@ -76,6 +76,10 @@ class Workers {
 
   /// Takes over a ready operator. False when the lane is closed and the caller must run it.
   bool submit(Op* op);
+  /// Nothing is queued or running now.
+  bool idle() const {
+    return queued_.load(std::memory_order_acquire) == 0 && busy_.load(std::memory_order_acquire) == 0;
+  }
   /// A worker that waits for the engine lends its place, so that a lane whose operators all wait still moves on.
   void lend();
   void take_back();
@@ -119,6 +123,7 @@ struct Core {
   Gatherers gatherers;
   Workers compute{Lane::kCompute};
   Workers host{Lane::kHost};
+  std::atomic<bool> team_lent{false};  // to a CallerTeam: two teams at a time would fight over the cores
   Workers& workers(Lane lane) { return lane == Lane::kCompute ? compute : host; }
 };
 Core& core();

@@ -29,6 +29,32 @@ void watch_push(const Op& op) {
     order::pushed(op);
 }
 
+/// Neither small nor so large that a hop is nothing beside it. What costs nothing is another device's.
+bool middling(const PushInfo& info) {
+  return info.lane == Lane::kCompute && info.cost_ns > 0 && info.cost_ns < CallerTeam::kMostNs;
+}
+
+/// Runs `fn` here if nothing has to wait. False: it was not run.
+bool run_inline(UniqueFunction<void()>& fn, std::span<Var* const> reads, std::span<Var* const> writes,
+                const PushInfo& info) {
+  InlineRun run{reads, writes};
+  if (!run) return false;
+  ++t_inside;
+  try {
+    fn();
+  } catch (...) {
+    run.fail(std::current_exception(), info);
+  }
+  --t_inside;
+  return true;
+}
+
+bool run_with_team(UniqueFunction<void()>& fn, std::span<Var* const> reads, std::span<Var* const> writes,
+                   const PushInfo& info) {
+  const CallerTeam team;
+  return team && run_inline(fn, reads, writes, info);
+}
+
 void push_at_once(UniqueFunction<void()>&& fn, std::span<Var* const> reads, std::span<Var* const> writes,
                   const PushInfo& info) {
   Ref<Call> op = make_ref<Call>(std::move(fn), reads, writes, info);
@@ -83,15 +109,10 @@ Core& core() {
 void push(UniqueFunction<void()> fn, std::span<Var* const> reads, std::span<Var* const> writes, const PushInfo& info) {
   if (synchronous() || g_settings.stopped.load(std::memory_order_relaxed))
     return push_at_once(std::move(fn), reads, writes, info);
-  if (small(info) && !watched()) {
-    if (InlineRun run{reads, writes}) {
-      ++t_inside;
-      try {
-        fn();
-      } catch (...) {
-        run.fail(std::current_exception(), info);
-      }
-      --t_inside;
+  if (!watched()) {
+    if (small(info)) {
+      if (run_inline(fn, reads, writes, info)) return;
+    } else if (middling(info) && run_with_team(fn, reads, writes, info)) {
       return;
     }
   }

@@ -1,6 +1,8 @@
-// Running at once on the caller's thread: the naive policy, SyncScope, every wait (an operator without a function), and
-// what is pushed after shutdown. The Vars' queues are the same as in the threaded policy, so other threads' operators
-// keep their place; only the hands differ.
+// Running at once on the caller's thread: the naive policy, SyncScope, every wait (an operator without a function),
+// what is pushed after shutdown, and, with a team of threads, what is neither small nor large (CallerTeam). The Vars'
+// queues are the same as in the threaded policy, so other threads' operators keep their place; only the hands differ.
+#include <utility>
+
 #include "common/error.h"
 #include "engine/core.h"
 #include "engine/inspect.h"
@@ -80,6 +82,19 @@ void wait_for(Var* var, bool write, const char* name) {
 }
 
 }  // namespace
+
+CallerTeam::CallerTeam() {
+  if (inside_operator() || t_bulk_size > 1 || !core().compute.idle() || core().team_lent.exchange(true)) return;
+  outer_ = std::exchange(detail::t_team, num_threads());
+  if (auto* before = g_settings.before_blocking.load()) before();
+}
+
+CallerTeam::~CallerTeam() {
+  if (!outer_) return;
+  detail::t_team = outer_;
+  core().team_lent.store(false);
+  if (auto* after = g_settings.after_blocking.load()) after();
+}
 
 FailurePtr run_on_caller(Call& op) {
   await(op);

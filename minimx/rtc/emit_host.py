@@ -38,7 +38,8 @@ def kernel(g: Any) -> str:
     lines = [f"// {g.title()}",
              f'extern "C" void {text.kernel_name(g)}(void* const* data, int64_t begin, int64_t end) {{']  # fmt: skip
     for k, o in enumerate(g.inputs):
-        lines.append(f"  const auto* p{k} = static_cast<const {text.ctype(o.dtype)}*>(data[{o.slot}]);")
+        stored = "uint8_t" if o.dtype == "bool" else text.ctype(o.dtype)  # as contiguous_loop of elemwise_loop.h
+        lines.append(f"  const auto* p{k} = static_cast<const {stored}*>(data[{o.slot}]);")
     for k, r in enumerate(g.outputs):
         lines.append(f"  auto* q{k} = static_cast<{text.ctype(r.dtype)}*>(data[{g.arrays + k}]);")
     bodies: dict[str, Callable[[Any], list[str]]]

@@ -3,7 +3,9 @@
 #include <thread>
 
 #include "check.h"
+#include "engine/core.h"
 #include "engine/engine.h"
+#include "engine/parallel.h"
 
 using namespace minimx;
 using namespace minimx::engine;
@@ -150,4 +152,25 @@ TEST(inline_function_is_gone_when_the_var_is_ready) {
   push([held, large] { (void)large; }, {}, vars, kLarge);
   wait_to_read(a.get());
   CHECK(held.use_count() == 1);
+}
+
+TEST(inline_team_is_lent_to_one_thread_while_the_worker_has_nothing_to_do) {
+  wait_all();
+  while (!core().compute.idle()) std::this_thread::yield();
+  {
+    const CallerTeam team;
+    CHECK(team);
+    std::thread([] { CHECK(!CallerTeam()); }).join();
+    CHECK(detail::t_team == num_threads());
+  }
+  VarPtr a = make_var();
+  Var* const vars[] = {a.get()};
+  Latch latch;
+  push([&] { latch.pass(); }, {}, vars, kLarge);
+  CHECK(!CallerTeam());
+  latch.open();
+  wait_all();
+  CHECK(detail::t_team == 1);
+  const BulkScope bulk(4);
+  CHECK(!CallerTeam());
 }
