@@ -17,6 +17,18 @@ from .recipe import Launch, Operand, Recipe, Table, Value
 
 PACKS = 4  # that a thread takes of its block's part of an array
 
+LOOKUP = """\
+// The member of the table that a block works for.
+const Member& member_of(int64_t block, const Table& table) {
+  int low = 0, high = %d;
+  while (high - low > 1) {
+    const int middle = (low + high) / 2;
+    (table.at[middle].first <= block ? low : high) = middle;
+  }
+  return table.at[low];
+}
+"""
+
 
 def joinable(g: Group) -> bool:
     """True if a kernel over the group needs no indices: one row of elements, operands that lie so or are one number."""
@@ -66,19 +78,15 @@ struct Member {{
 }};
 struct Table {{
   Member at[{count}];
-}};"""
+}};
+{LOOKUP % count}"""
 
     def _lookup(self, count: int) -> str:
         """The kernel's head, and which part of which array is this block's."""
         names = "\n".join(f"  {t} const {name} = t.{name};" for t, name in self._types())
         return f"""\
 extern "C" __global__ void __launch_bounds__({THREADS}) KERNEL(const __grid_constant__ Table table) {{
-  int low = 0, high = {count};  // the member whose blocks this one is among
-  while (high - low > 1) {{
-    const int middle = (low + high) / 2;
-    (table.at[middle].first <= int64_t(blockIdx.x) ? low : high) = middle;
-  }}
-  const Member& t = table.at[low];
+  const Member& t = member_of(blockIdx.x, table);
 {names}
   const int64_t from = (int64_t(blockIdx.x) - t.first) * {self.tile};
   const int64_t n = t.n < from + {self.tile} ? t.n : from + {self.tile};"""

@@ -12,6 +12,7 @@ from typing import Any
 from ...ops.dtypes import BY_NAME
 from ...ops.table import Spec
 from .collective import COLLECTIVE, ceil, pack_of
+from .many import LOOKUP
 from .pointwise import PARAMETER_BYTES, THREADS
 from .recipe import Factory, Launch, Operand, Recipe, Scratch, Table, Value, code
 
@@ -19,18 +20,6 @@ PACKS = 16  # that a thread takes of its block's tile
 RESERVED = 64  # bytes of arguments beside the table
 
 SUM_SQUARES, NOT_FINITE = "x * x", "A(!(x - x == 0))"
-
-LOOKUP = """
-// The member of the table that a block works for.
-int member_of(int64_t block, const Table& table) {{
-  int low = 0, high = {count};
-  while (high - low > 1) {{
-    const int middle = (low + high) / 2;
-    (table.at[middle].first <= block ? low : high) = middle;
-  }}
-  return low;
-}}
-"""
 
 TAKE = """\
 using T = {t};  // of elements
@@ -44,7 +33,7 @@ struct Table {{
 }};
 {lookup}
 extern "C" __global__ void __launch_bounds__({threads}) KERNEL(const __grid_constant__ Table table, A* found) {{
-  const Member& m = table.at[member_of(blockIdx.x, table)];
+  const Member& m = member_of(blockIdx.x, table);
   const int64_t from = (int64_t(blockIdx.x) - m.first) * {tile};
   const int64_t end = m.n < from + {tile} ? m.n : from + {tile};
   A sum = 0;
@@ -101,7 +90,7 @@ def multi(name: str, ins: Sequence[Spec], term: str, result: str, finish: str, e
                 here += count
             count = len(members) // 3
             text = COLLECTIVE + TAKE.format(t=BY_NAME[dtype].ctype, a=a, count=count, tile=tile, pack=pack, term=term,
-                                            threads=THREADS, lookup=LOOKUP.format(count=count))  # fmt: skip
+                                            threads=THREADS, lookup=LOOKUP % count)  # fmt: skip
             args = (Table(tuple(members)), Scratch(blocks * size))
             launches.append(Launch(code(name, text), (here, 1, 1), (THREADS, 1, 1), args))
             blocks += here
