@@ -13,7 +13,7 @@ from __future__ import annotations
 from ...ops.table import OPS
 from ..ir import Graph, Node, Value
 from .products import FLOATS
-from .reading import Reading, in_order
+from .reading import Reading, rewritten
 
 ONTO = {"matmul": "matmul_onto", "matmul_sums": "matmul_sums"}
 
@@ -33,8 +33,7 @@ def add_onto(g: Graph) -> Graph:
             continue
         swapped.update(_chain(products, others, n.outputs[0]))
         gone.update(adds)
-    g.nodes = [swapped.get(n, n) for n in g.nodes if n not in gone]
-    return in_order(g) if gone else g
+    return rewritten(g, swapped, gone)
 
 
 def _adds(n: Node) -> bool:
