@@ -1,7 +1,7 @@
 // The autograd tape: nodes made by recorded operators, leaves made by attach_grad, and the walk back.
 // A node keeps what its gradient needs (the saved set) and nothing else, without Python objects. The gradient itself is
 // a short program of operator calls, traced once per signature from the row's rule and run through the same invoke;
-// so a gradient of a gradient is that program being recorded. Read next: tape.cc, minimx/autograd.py.
+// so a gradient of a gradient is that program being recorded. Read next: tape.cc, walk.cc, minimx/autograd.py.
 #pragma once
 #include <functional>
 #include <optional>

@@ -1,7 +1,7 @@
 """Buckets: gradients on several devices, summed while backward still runs.
 
 The last layers' gradients are final first. So the tape writes a gradient as soon as nothing can add to it any more
-(``Walk::write_final`` in csrc/runtime/tape.cc) and says so; as soon as all of a bucket are there, on all devices, their
+(``Walk::write_final`` in csrc/runtime/walk.cc) and says so; as soon as all of a bucket are there, on all devices, their
 sum begins on the communication streams, beside the rest of backward (Li et al., "PyTorch Distributed", VLDB 2020). The
 sums go to memory of their own: until ``Trainer.step`` a gradient is what backward gave, and a bucket that somebody has
 written to meanwhile is summed anew. Order, and number of backward passes a step, are those of the step before.
