@@ -68,10 +68,13 @@ ON_DEVICE := table table_rules ndarray indexing rules_conv rules_gradients rules
   rules_samples rules_view random autograd graph hybridize gluon_block gluon_hybridize gluon_loss gluon_nn \
   gluon_parameter gluon_trainer gluon_utils amp bert train_step initializer lr_scheduler metric optimizer models data \
   dataloader serialization engine engine_bulk
+# What is also tested on played GPUs whose streams run late.
+IN_OWN_TIME := ndarray autograd hybridize train_step gluon_trainer dataloader
 SIDE_BY_SIDE = -n $(or $(GPU_WORKERS),8) -p no:benchmark --timeout 600
 
 test-played: build  # what concerns devices on a GPU that the CPU plays (tests/played)
 	$(BIN)/python -m pytest -q --device played tests/played $(wildcard $(ON_DEVICE:%=tests/test_%.py)) $(ARGS)
+	$(BIN)/python -m pytest -q --device played --own-time $(IN_OWN_TIME:%=tests/test_%.py) $(ARGS)
 
 test-gpu: build-cuda $(VENV)/.gpu  # the tests that need an NVIDIA GPU (fetches CUDA 13's libraries and CuPy)
 	$(BIN)/python -m pytest -q -m gpu $(SIDE_BY_SIDE) tests/gpu $(ARGS)

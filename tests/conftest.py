@@ -12,6 +12,7 @@ import minimx as mx
 def pytest_addoption(parser):
     """``--device gpu``: the same tests with a GPU as the current device, so that what they make lies there."""
     parser.addoption("--device", default="cpu", help="cpu, gpu, gpu:1, or played: a GPU played by the CPU")
+    parser.addoption("--own-time", action="store_true", help="played streams run on threads, late")
 
 
 def pytest_configure(config):
@@ -34,7 +35,7 @@ def device(request):
     """The device of ``--device``."""
     kind, _, number = request.config.getoption("--device").partition(":")
     if kind == "played":
-        played.install()
+        played.install().set_own_time(request.config.getoption("--own-time"))
         kind = "gpu"
     return mx.Device(kind, int(number or 0))
 

@@ -1,4 +1,5 @@
-"""GPUs that the CPU plays (played.cc): ``pytest --device played`` runs any test on them, where there is no GPU.
+"""GPUs that the CPU plays (played.cc): ``pytest --device played`` runs any test on them, where there is no GPU; with
+``--own-time`` their streams run late, each on a thread of its own, so that an order which is missing shows.
 
 Kernels are those of the CPU, so what is tested is all that lies around them: csrc/runtime's device paths, lowering for
 a GPU, the Python front. The module is compiled once and kept by the digest of its sources.
@@ -119,6 +120,7 @@ def host_call(row: Any, attrs: dict, present: list[bool], ins: list[Spec], outs:
         ].reshape(s.shape)
 
     def call(addresses: list[int], stream: int) -> None:
+        install().synchronize(device_id)
         views = [view(a, s) for a, s in zip(addresses, [*ins, *outs], strict=True)]
         run(views[: len(ins)], views[len(ins) :])
 

@@ -300,6 +300,7 @@ PYBIND11_MODULE(played_gpu, m) {
   m.def(
       "stands", [](int device, int kind) { return played().at(device, static_cast<StreamKind>(kind)).stands(60); },
       free, "Waits until the stream stands where it was asked to stop.");
+  m.def("synchronize", [](int device) { played().synchronize(device); }, free);
   m.def("note_pinned", [](uintptr_t address, size_t bytes) { played().note_pinned(address, bytes); });
   m.def("sum_copies", [](const std::vector<int>& devices, const py::sequence& arrays) {
     std::vector<std::pair<size_t, std::vector<float*>>> all;

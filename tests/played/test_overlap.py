@@ -56,7 +56,7 @@ def streams(request, counts, monkeypatch):
     module.go_on()
     mx.waitall()
     module.set_one_stream(False)
-    module.set_own_time(False)
+    module.set_own_time(request.config.getoption("--own-time"))
 
 
 @pytest.fixture
