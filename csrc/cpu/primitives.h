@@ -1,8 +1,7 @@
 // The primitives of the scalar language (minimx/ops/primitives.py) that the host and CUDA have in common, one text for
 // both: scalar.h includes it, and it follows minimx/rtc/cuda/prelude.h in every kernel of a GPU. What comes before it:
-// `same`, is_int, is_unsigned and Unsigned, MINIMX_INLINE, exp_below and pow; of the libraries it uses C's names alone
-// (::floor). Branch-free where that lets the host's compiler vectorise. Integers follow NumPy: division by zero gives
-// 0, sums wrap.
+// `same`, is_int, is_unsigned and Unsigned, and exp; of the libraries it uses C's names alone (::floor). Branch-free
+// where that lets the host's compiler vectorise. Integers follow NumPy: division by zero gives 0, sums wrap.
 #pragma once
 
 namespace minimx {
@@ -175,8 +174,8 @@ T hypot(T a, T b) {
   return ::hypot(a, b);
 }
 template <class T>
-MINIMX_INLINE T sigmoid(T x) {
-  const T z = exp_below(-::fabs(x));
+T sigmoid(T x) {
+  const T z = exp(-::fabs(x));
   return (x < T(0) ? z : T(1)) / (T(1) + z);
 }
 
@@ -226,10 +225,12 @@ T floor_divide(T a, T b) {
 /// and a kernel that reads its exponents is to give the same bits. Integers by repeated squaring, wrapping; a negative
 /// exponent gives 0 unless a is 1 or -1.
 template <class T>
-MINIMX_INLINE T power(T a, T b) {
+T power(T a, T b) {
   if constexpr (!is_int<T>) {
-    const T root = b == T(0.5) && a > T(0) ? ::sqrt(a) : pow(a, b);
-    return b == T(2) ? a * a : b == T(-1) ? T(1) / a : root;
+    if (b == T(2)) return a * a;
+    if (b == T(-1)) return T(1) / a;
+    if (b == T(0.5) && a > T(0)) return ::sqrt(a);
+    return ::pow(a, b);
   } else {
     if (!is_unsigned<T> && b < T(0)) return a == T(1) ? T(1) : a == T(-1) ? (b % 2 == 0 ? T(1) : T(-1)) : T(0);
     uint64_t result = 1, base = static_cast<uint64_t>(a);

@@ -23,10 +23,24 @@ constexpr bool is_unsigned = std::is_unsigned_v<T>;
 template <class T>
 using Unsigned = std::make_unsigned_t<T>;
 
-/// A loop over what is called, and not inlined, cannot become vector code.
-#define MINIMX_INLINE [[gnu::always_inline]] inline
-
 }  // namespace scalar
 }  // namespace minimx
 
 #include "primitives.h"
+
+namespace minimx {
+namespace scalar {
+
+// Of these the float's are vector code (scalar_math.h).
+template <>
+[[gnu::always_inline]] inline float power<float>(float a, float b) {
+  return pow(a, b);
+}
+template <>
+[[gnu::always_inline]] inline float sigmoid<float>(float x) {
+  const float z = exp_below(-std::fabs(x));
+  return (x < 0.0f ? z : 1.0f) / (1.0f + z);
+}
+
+}  // namespace scalar
+}  // namespace minimx

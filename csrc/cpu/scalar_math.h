@@ -93,7 +93,6 @@ constexpr int32_t kRoundBits = 0x4b400000;
   const float whole = nearest_power(clamped, &n);  // at least -152: what is 2^64 too large is normal
   return times_pow2(1.0f + expm1_small(minus_n_ln2(clamped, whole)), n + 64) * 5.42101086e-20f;
 }
-[[gnu::always_inline]] inline double exp_below(double x) { return std::exp(x); }
 
 [[gnu::always_inline]] inline float exp(float x) { return exp_scaled(x, 0); }
 inline double exp(double x) { return std::exp(x); }
@@ -211,9 +210,9 @@ inline double log1p(double x) { return std::log1p(x); }
   const bool whole = std::rint(b) == b, odd = whole & (std::rint(b * 0.5f) != b * 0.5f);
   const float y = odd ? std::copysign(size, a) : size;
   const bool undefined = ((a < 0.0f) & (a != -kInf) & !whole) | (a != a) | (b != b);
-  return (a == 1.0f) | (b == 0.0f) ? 1.0f : undefined ? kNaN : y;
+  const float power = b == 2.0f ? a * a : y;  // a square is rounded once
+  return (a == 1.0f) | (b == 0.0f) ? 1.0f : undefined ? kNaN : power;
 }
-inline double pow(double a, double b) { return std::pow(a, b); }
 
 [[gnu::always_inline]] inline float tanh(float x) {
   const float size = std::fabs(x), z = size > 10.0f ? -20.0f : -2.0f * size;

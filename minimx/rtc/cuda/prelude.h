@@ -192,12 +192,6 @@ MINIMX_FUNCTION(erfinv, erfinv)
 MINIMX_FUNCTION(gammaln, lgamma)
 MINIMX_FUNCTION(gamma, tgamma)
 #undef MINIMX_FUNCTION
-#define MINIMX_INLINE inline
-/// e^x for x <= 0.
-template <class T>
-T exp_below(T x) {
-  return ::exp(x);
-}
 
 }  // namespace scalar
 }  // namespace minimx
