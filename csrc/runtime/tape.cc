@@ -5,7 +5,6 @@
 #include <atomic>
 
 #include "runtime/backend.h"
-#include "runtime/deferred.h"
 #include "runtime/invoke.h"
 
 namespace minimx {

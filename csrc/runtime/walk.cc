@@ -6,6 +6,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "runtime/deferred.h"
 #include "runtime/invoke.h"
 #include "runtime/tape.h"
 
