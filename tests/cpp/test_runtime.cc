@@ -86,7 +86,8 @@ std::vector<float> work(int k, Shared& shared, int steps) {
     const Array a =
         size == static_cast<size_t>(k) ? x : rows::vector_of(kSizes[size], [&](int64_t i) { return i % 5; });
     const Array b = size == static_cast<size_t>(k) ? w.detached() : a;
-    const Array z = shared.programs[size]->run({a, b}, step % 3 ? shared.arenas[size] : Ref<Storage>(), "program")[0];
+    const Array z =
+        shared.programs[size]->run({a, b}, "program", {.arena = step % 3 ? shared.arenas[size] : Ref<Storage>()})[0];
     add_into(shared.sum, shared.one);
     if (step % 5 == 0) push_callback(shared);
     if (step % 4 == 0) {
