@@ -40,7 +40,7 @@ def work() -> np.ndarray:
     x = mx.np.random.uniform(size=(SIZE, SIZE))
     y, seen = x @ x, mx.np.zeros(3)
 
-    def callback() -> None:
+    def callback(y: mx.np.ndarray = y) -> None:
         seen[:] = y[0, :3] * 2
 
     mx.engine.push(callback, reads=[y], writes=[seen], name="callback")

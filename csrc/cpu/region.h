@@ -26,9 +26,8 @@ class RegionCopy {
     const int64_t inner = space_.inner_size(), rows = size() / inner;
     if (rows == 1) {
       const int64_t f = space_.strides[0].back(), t = space_.strides[1].back();
-      return parallel_for(inner, 1 + kTaskBytes / item_, [&](int64_t begin, int64_t end) {
-        row(from + begin * f, to + begin * t, end - begin);
-      });
+      return parallel_for(inner, 1 + kTaskBytes / item_,
+                          [&](int64_t begin, int64_t end) { row(from + begin * f, to + begin * t, end - begin); });
     }
     parallel_for(rows, 1 + kTaskBytes / (inner * item_),
                  [&](int64_t begin, int64_t end) { some_rows(from, to, begin, end); });
