@@ -1,6 +1,6 @@
-"""One training step as a timeline: imperative, gathered in bulks, hybridized. Where its time goes, in tables too.
+"""One training step as a timeline: imperative, bulk-fused, replayed, hybridized. Where its time goes, in tables too.
 
-Writes a timeline for each way (JSON: open it at https://ui.perfetto.dev) and one picture of all three on one scale
+Writes a timeline for each way (JSON: open it at https://ui.perfetto.dev) and one picture of all four on one scale
 (timeline.svg: open it in a browser, and rest the pointer on a bar). See docs/profiler.md.
 """
 
@@ -14,6 +14,7 @@ from typing import Any
 import minimx as mx
 from minimx import autograd, gluon, np, profiler
 from minimx.gluon import nn
+from minimx.graph import bulk
 
 WIDTH, ROW, LEFT = 1200, 18, 150  # pixels: the time axis, a bar, the names of rows
 COLOURS = {"operator": "#f3c26b", "program": "#7fb98f", "step": "#bfe0c6", "device": "#8fb3e0", "wait": "#e0a0a8"}
@@ -43,7 +44,11 @@ def training_step(units: int, hybridize: bool) -> Callable[[], None]:
         loss.wait_to_read()
         mx.waitall()
 
-    for _ in range(5):
+    for _ in range(4):
+        step()
+    bulk.wait()  # until what repeats itself is compiled
+    mx.rtc.wait()
+    for _ in range(8):
         step()
     return step
 
@@ -126,9 +131,9 @@ if __name__ == "__main__":
     args.out.mkdir(parents=True, exist_ok=True)
     units = 32 if args.tiny else 512
     panels = {}
-    for title, size, hybridize in (("imperative", 0, False), ("in bulks of 20", 20, False), ("hybridized", 0, True)):
-        with mx.Device(args.device), mx.engine.bulk(size):
-            step = training_step(units, hybridize)
+    for title, size in (("imperative", 0), ("bulk-fused", 64), ("replayed", 0), ("hybridized", 0)):
+        with mx.Device(args.device), mx.engine.bulk(size), mx.engine.replay(title == "replayed"):
+            step = training_step(units, title == "hybridized")
             panels[title] = timeline(args.out / f"{title.replace(' ', '_')}.json", step)
         operators = sum(e.get("cat") in ("operator", "program") for e in panels[title])
         print(f"{title}: {operators} operators of the engine")
