@@ -5,6 +5,8 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <array>
+#include <array>
 #include <unordered_map>
 
 #include "bind/device_kernel.h"
@@ -228,7 +230,29 @@ const std::string& own_folder() {
   return *folder;
 }
 
-std::shared_ptr<const std::string> user_site() {
+/// "file:line" of where a frame is. Kept by instruction, since loops ask for the same ones again and again.
+profile::Text line_of(PyFrameObject* frame, PyCodeObject* code, const char* file) {
+  const auto text = [&] {
+    return std::make_shared<const std::string>(std::string(file) + ":" + std::to_string(PyFrame_GetLineNumber(frame)));
+  };
+#if PY_VERSION_HEX >= 0x030B0000
+  struct Known {
+    py::object code;  // so that no other gets its address
+    int at = -1;
+    profile::Text text;
+  };
+  static auto* all = new std::array<Known, 256>;
+  const int at = PyFrame_GetLasti(frame);
+  Known& known = (*all)[(reinterpret_cast<uintptr_t>(code) / 64 + static_cast<unsigned>(at)) % all->size()];
+  if (known.at != at || known.code.ptr() != reinterpret_cast<PyObject*>(code))
+    known = {py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(code)), at, text()};
+  return known.text;
+#else
+  return text();
+#endif
+}
+
+profile::Text user_site() {
   const std::string& own = own_folder();
   PyThreadState* state = PyThreadState_Get();
   PyFrameObject* frame = PyThreadState_GetFrame(state);
@@ -236,10 +260,8 @@ std::shared_ptr<const std::string> user_site() {
     PyCodeObject* code = PyFrame_GetCode(frame);
     const char* file = PyUnicode_AsUTF8(code->co_filename);
     bool ours = file && std::strncmp(file, own.c_str(), own.size()) == 0;
-    std::shared_ptr<const std::string> site;
-    if (!ours && file)
-      site =
-          std::make_shared<const std::string>(std::string(file) + ":" + std::to_string(PyFrame_GetLineNumber(frame)));
+    profile::Text site;
+    if (!ours && file) site = line_of(frame, code, file);
     Py_DECREF(code);
     PyFrameObject* back = site ? nullptr : PyFrame_GetBack(frame);
     Py_DECREF(frame);

@@ -4,6 +4,16 @@
 
 namespace minimx {
 
+void CallList::clear() {
+  slots.clear();
+  values.clear();
+  args.clear();
+  outs.clear();
+  calls.clear();
+  kernels = 0;
+  whole = random = false;
+}
+
 Array CallList::array(int value) const {
   const Value& v = values[value];
   Array a;

@@ -49,6 +49,7 @@ struct CallList {
   bool random = false;  // some draw numbers
 
   bool empty() const { return calls.empty(); }
+  void clear();
   /// The array that shows a value.
   Array array(int value) const;
   /// Values that were there before, and values that are left over: of each block that the list makes, and somebody

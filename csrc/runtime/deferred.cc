@@ -210,7 +210,7 @@ void Deferred::run() {
   if (running_ && !runs_here()) wait_for_runner();
   wait_for_compiler();
   if (running_ || list_.empty()) return;
-  CallList list = std::exchange(list_, {});
+  CallList list = std::exchange(list_, std::exchange(spare_, {}));
   waiting_.store(0, std::memory_order_relaxed);
   runner_ = std::this_thread::get_id();
   running_ = true;
@@ -218,6 +218,8 @@ void Deferred::run() {
   if (!run_as_program(list))
     for (size_t i = 0; i < list.calls.size(); ++i) run_call(list, i);
   for (CallList::Slot& slot : list.slots) leave(slot);
+  list.clear();
+  spare_ = std::move(list);
   {
     std::lock_guard lock(mutex_);
     running_ = false;

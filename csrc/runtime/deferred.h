@@ -102,6 +102,7 @@ class Deferred {
   static void leave(CallList::Slot& slot);
 
   CallList list_;
+  CallList spare_;  // empty, with room for the next
   std::thread::id owner_;
   std::atomic<bool> running_{false};  // a list is being run; its storages still know their slots
   std::thread::id runner_;
