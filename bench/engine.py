@@ -15,6 +15,7 @@ from common import Report, arguments, import_torch, in_turn, mx_device, torch_de
 import minimx as mx
 from minimx import autograd, gluon, npx
 from minimx.gluon import nn
+from minimx.graph import bulk
 
 
 def costs(args: argparse.Namespace) -> dict[str, Callable]:
@@ -58,13 +59,35 @@ def chain(args: argparse.Namespace, length: int, size: int) -> dict[str, Callabl
             x = x + 1
         return x
 
+    def one_by_one() -> None:
+        with mx.engine.bulk(0):
+            run(ours).wait_to_read()
+
+    def in_a_bulk() -> None:
+        with mx.engine.bulk(128):
+            run(ours).wait_to_read()
+
     host = onp.ones(size, "float32")
-    cases = {"minimx": lambda: run(ours).wait_to_read(), "NumPy": lambda: run(host)}
+    cases = {
+        "minimx": _compiled(lambda: run(ours).wait_to_read()),
+        "minimx one by one": one_by_one,
+        "minimx in a bulk": _compiled(in_a_bulk),
+        "NumPy": lambda: run(host),
+    }
     torch = import_torch()
     if torch is not None:
         tensor = torch.ones(size, device=torch_device(args.device))
         cases["PyTorch"] = lambda: run(tensor)
     return cases
+
+
+def _compiled(case: Callable) -> Callable:
+    """The case, after calls that were put off have been compiled."""
+    for _ in range(9):
+        case()
+        bulk.wait()
+        mx.rtc.wait()
+    return case
 
 
 def small_model(args: argparse.Namespace, train: bool) -> dict[str, Callable]:
@@ -77,7 +100,9 @@ def small_model(args: argparse.Namespace, train: bool) -> dict[str, Callable]:
         net.initialize(mx.init.Xavier(), device=mx_device(args.device))
         if hybrid:
             net.hybridize(static_alloc=True, static_shape=True)
-        cases[who] = _step(net, mx.np.array(host, device=mx_device(args.device)), train)
+        x = mx.np.array(host, device=mx_device(args.device))
+        cases[who] = step = _step(net, x, train)
+    cases["minimx replayed"] = _compiled(_replayed(step))
     torch = import_torch()
     if torch is not None:
         layers = [layer for _ in range(20) for layer in (torch.nn.Linear(64, 64), torch.nn.ReLU())]
@@ -97,6 +122,14 @@ def _step(net: gluon.HybridBlock, x: mx.np.ndarray, train: bool) -> Callable:
         mx.waitall()
 
     return both if train else forward
+
+
+def _replayed(step: Callable) -> Callable:
+    def replayed() -> None:
+        with mx.engine.replay():
+            step()
+
+    return replayed
 
 
 def at_once(args: argparse.Namespace, hybrid: bool, train: bool) -> dict[str, Callable]:
@@ -148,7 +181,8 @@ def main() -> None:
         times = in_turn(small_model(args, train), args.rounds, seconds)
         report.add(f"20 x Dense(64) + relu, b32, {name}", times)
         gain = times["minimx imperative"] / times["minimx hybridized"]
-        print(f"  hybridized over imperative: {gain:.2f}x")
+        replayed = times["minimx imperative"] / times["minimx replayed"]
+        print(f"  hybridized over imperative: {gain:.2f}x, replayed over imperative: {replayed:.2f}x")
     for hybrid in (False, True):
         for train in (False, True):
             what = f"{'hybridized' if hybrid else 'imperative'}, {'forward and backward' if train else 'forward'}"

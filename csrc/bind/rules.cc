@@ -6,7 +6,6 @@
 #include <pybind11/stl.h>
 
 #include <array>
-#include <array>
 #include <unordered_map>
 
 #include "bind/device_kernel.h"

@@ -26,13 +26,14 @@ uint64_t mixed(uint64_t hash, const Plan* plan) {
 
 Repeats* Repeats::enable(bool on) {
   t_asked = true;
-  t_repeats = on ? std::make_unique<Repeats>() : nullptr;
-  return mode().repeats = t_repeats.get();
+  if (on && !t_repeats) t_repeats = std::make_unique<Repeats>();
+  if (on) t_repeats->end();
+  return mode().repeats = on ? t_repeats.get() : nullptr;
 }
 
 void Repeats::enable_by_default(bool on) { g_by_default.store(on, std::memory_order_relaxed); }
 
-bool Repeats::enabled() { return t_asked ? t_repeats != nullptr : g_by_default.load(std::memory_order_relaxed); }
+bool Repeats::enabled() { return t_asked ? mode().repeats != nullptr : g_by_default.load(std::memory_order_relaxed); }
 
 void Repeats::boundary() {
   if (Repeats* r = mode().repeats) return r->end();

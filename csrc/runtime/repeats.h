@@ -19,7 +19,7 @@ class Repeats {
   /// Sequences longer than this are not looked at.
   static constexpr size_t kMost = 8192;
 
-  /// This thread's, or null where it does not repeat. mode().repeats is the same.
+  /// This thread's, or null where it does not repeat: mode().repeats is the same. What was seen is not forgotten.
   static Repeats* enable(bool on);
   /// Whether threads that were not asked repeat, from their next boundary on.
   static void enable_by_default(bool on);
