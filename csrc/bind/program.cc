@@ -52,19 +52,6 @@ Members members_from(int operands, const py::sequence& pairs, const std::vector<
 
 }  // namespace
 
-/// Memory for intermediates that a program keeps (static_alloc): `own`, or one that is large enough. Programs of a GPU
-/// run one after the other, in the order of its stream, so they share the largest that any of them needed.
-static Arena arena_for(Device device, size_t bytes, const Arena& own) {
-  static auto* shared = new std::map<int, std::weak_ptr<const Ref<Storage>>>;
-  const bool gpu = device.kind == Device::Kind::kGpu;
-  Arena arena = gpu ? (*shared)[device.id].lock() : own;
-  if (!arena || (*arena)->bytes() < bytes) {
-    arena = std::make_shared<const Ref<Storage>>(Storage::allocate(bytes, device));
-    if (gpu) (*shared)[device.id] = arena;
-  }
-  return arena;
-}
-
 PyProgram::PyProgram(std::string called, const py::sequence& ins, const std::vector<bool>& written,
                      const py::sequence& outs, size_t arena_bytes, int gpu) {
   static auto* names = new std::set<std::string>;

@@ -13,9 +13,6 @@
 
 namespace minimx::bind {
 
-/// Memory for intermediates that outlives a run.
-using Arena = std::shared_ptr<const Ref<Storage>>;
-
 struct PyProgram {
   Ref<Program> program = make_ref<Program>();
   const char* name;  // interned: runs may outlive this object

@@ -61,10 +61,11 @@ void KnownList::wait() {
   answered = true;
 }
 
-const Ref<Storage>& KnownList::arena_for(const Program& p) {
+Ref<Storage> KnownList::arena_for(const Program& p) {
   const size_t bytes = p.total_arena_bytes();
-  if (bytes && !arena_) arena_ = Storage::allocate(bytes, p.device);
-  return arena_;
+  if (!bytes) return nullptr;
+  arena_ = minimx::arena_for(p.device, bytes, arena_);
+  return *arena_;
 }
 
 void KnownLists::answer(KnownList& known, Ref<const Program> program) {

@@ -24,10 +24,10 @@ struct KnownList : std::enable_shared_from_this<KnownList> {
   /// Gives up Python's lock until the compiler has answered, or has had more than enough time.
   void wait();
   /// Memory for the intermediates of runs, kept.
-  const Ref<Storage>& arena_for(const Program& p);
+  Ref<Storage> arena_for(const Program& p);
 
  private:
-  Ref<Storage> arena_;
+  Arena arena_;
 };
 
 class KnownLists {

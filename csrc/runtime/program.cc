@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 
 #include "engine/core.h"
 #include "runtime/backend.h"
@@ -320,6 +321,17 @@ std::vector<Array> Program::run(std::vector<Array> ins, const char* name, Option
       },
       reads, writes, info);
   return outs;
+}
+
+Arena arena_for(Device device, size_t bytes, const Arena& own) {
+  static auto* shared = new std::map<int, std::weak_ptr<const Ref<Storage>>>;
+  const bool gpu = device.kind == Device::Kind::kGpu;
+  Arena arena = gpu ? (*shared)[device.id].lock() : own;
+  if (!arena || (*arena)->bytes() < bytes) {
+    arena = std::make_shared<const Ref<Storage>>(Storage::allocate(bytes, device));
+    if (gpu) (*shared)[device.id] = arena;
+  }
+  return arena;
 }
 
 }  // namespace minimx

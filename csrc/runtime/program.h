@@ -4,6 +4,7 @@
 #pragma once
 #include <array>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -109,5 +110,11 @@ class Program : public RefCounted {
   size_t max_operands_ = 0, workspace_ = 0;
   int random_steps_ = 0;
 };
+
+/// Memory for intermediates that programs keep from run to run (static_alloc).
+using Arena = std::shared_ptr<const Ref<Storage>>;
+/// `own`, or one that is large enough. Programs of a GPU run one after the other, in the order of its stream, so they
+/// share the largest that any of them needed. Called under Python's lock.
+Arena arena_for(Device device, size_t bytes, const Arena& own);
 
 }  // namespace minimx
