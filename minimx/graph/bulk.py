@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 from .. import rtc
 from ..errors import GraphError
 from ..ndarray import _core
-from ..ops.table import OPS, Spec
+from ..ops.table import OPS
 from .compile import cleaned, finished
-from .ir import Graph, Node, Value
+from .ir import Graph, Node, Value, spec_of
 from .lower import RESHAPES, lower
 from .watch import noted
 
@@ -88,7 +88,7 @@ class Replay:
 
     def add(self, op: str, inputs: list[Any], attrs: dict[str, Any], site: str) -> list[Value]:
         """Appends a node, with casts where its plan asks for another type; returns its outputs."""
-        plan = OPS[op].plan([_spec(x) for x in inputs], attrs)
+        plan = OPS[op].plan([spec_of(x) for x in inputs], attrs)
         casts = [*plan.casts, *[""] * len(inputs)]
         for i, (x, dtype) in enumerate(zip(inputs, casts, strict=False)):
             if isinstance(x, Value) and dtype and x.dtype != dtype:
@@ -129,12 +129,6 @@ class Replay:
         now = self.looks[target]
         now.value, now.seen = made, memory.writes
         self.looks[number] = now
-
-
-def _spec(x: Any) -> Spec | None:
-    if isinstance(x, Value):
-        return Spec(x.shape, x.dtype)
-    return None if x is None else Spec((), {bool: "bool", int: "int64", float: "float64"}[type(x)], (), True)
 
 
 def graph_of(
