@@ -64,9 +64,9 @@ def launches(lowered):
         optimizer.idx2name = {i: ("weight", "gamma", "beta")[i % 3] for i in range(len(weights))}
         optimizer.scaling = Scaling(amp.LossScaler()) if scaled else None
         states = [optimizer.create_state_multi_precision(i, w) for i, w in enumerate(weights)]
-        jobs = optimizer.jobs(range(len(weights)), weights, grads, states, masters=True)
+        jobs = optimizer.jobs(range(len(weights)), weights, states, masters=True)
         places, values = optimizer._fused.scalars(jobs, optimizer.rescale_grad)
-        steps, _, _ = lowered(optimizer.update_of(jobs, places), [mx.np.array(values), *arrays_of(jobs)])
+        steps, _, _ = lowered(optimizer.update_of(jobs, places), [mx.np.array(values), *grads, *arrays_of(jobs.jobs)])
         return sum(len(s.kernel.write().launches) for s in steps)
 
     return count
@@ -102,7 +102,7 @@ def test_casts_of_parameters_are_one_launch(lowered):
 
 
 def jobs_of(name, settings, dtype, bad):
-    """(optimizer, jobs, scaler) of one seeded update, in which a gradient may be infinite."""
+    """(optimizer, jobs, gradients, scaler) of one seeded update, in which a gradient may be infinite."""
     rng = np.random.default_rng(0)
     shapes = [(4, 2, 3, 3), (4,), (5,), (300, 7), (7,)]
     weights = [mx.np.array(rng.normal(size=s), dtype=dtype) for s in shapes]
@@ -113,7 +113,7 @@ def jobs_of(name, settings, dtype, bad):
     scaler = amp.LossScaler(64.0, scale_window=1)
     optimizer.scaling = Scaling(scaler)
     states = [optimizer.create_state_multi_precision(i, w) for i, w in enumerate(weights)]
-    return optimizer, optimizer.jobs(range(len(shapes)), weights, grads, states, masters=True), scaler
+    return optimizer, optimizer.jobs(range(len(shapes)), weights, states, masters=True), grads, scaler
 
 
 def emulated(steps, numbers, arrays):
@@ -140,12 +140,12 @@ def emulated(steps, numbers, arrays):
 @pytest.mark.parametrize("name, settings", [("sgd", {"momentum": 0.9}), ("adamw", {"wd": 0.01}), ("lars", {}),
                                             ("lamb", {"wd": 0.01, "clip_gradient": 0.5})])  # fmt: skip
 def test_scaled_updates_are_those_of_the_cpu(lowered, name, settings, dtype, bad):
-    optimizer, jobs, scaler = jobs_of(name, settings, dtype, bad)
-    optimizer.apply(jobs)
-    want = [*arrays_of(jobs), *scaler.on(mx.cpu())]
-    optimizer, jobs, scaler = jobs_of(name, settings, dtype, bad)
+    optimizer, jobs, grads, scaler = jobs_of(name, settings, dtype, bad)
+    optimizer.apply(jobs, grads)
+    want = [*grads, *arrays_of(jobs.jobs), *scaler.on(mx.cpu())]
+    optimizer, jobs, grads, scaler = jobs_of(name, settings, dtype, bad)
     places, values = optimizer._fused.scalars(jobs, optimizer.rescale_grad)
-    args = [mx.np.array(values, dtype="float32"), *arrays_of(jobs)]
+    args = [mx.np.array(values, dtype="float32"), *grads, *arrays_of(jobs.jobs)]
     steps, numbers, captures = lowered(optimizer.update_of(jobs, places), args)
     got = emulated(steps, numbers, [*args, *captures])
     for w, g in zip(want[: len(args) - 1], got[1:], strict=False):
