@@ -1,9 +1,11 @@
 // fork() while operators run and wait. The child must be able to use the same Vars, and to exit.
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <chrono>
+#include <csignal>
 #include <thread>
 #include <vector>
 
@@ -15,11 +17,13 @@ using namespace minimx::engine;
 
 namespace {
 
-/// Runs `child` in a forked process; its result is the exit status. A child that hangs is killed and fails the test.
+/// Runs `child` in a forked process; its result is the exit status. A child that hangs is killed, its own children with
+/// it, and fails the test.
 template <class F>
 int in_child(F child, bool full_exit = false) {
   const pid_t pid = fork();
   if (pid == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
     int status = 99;
     try {
       status = child();
