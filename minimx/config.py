@@ -23,6 +23,10 @@ def _flag(text: str) -> bool:
     return {"1": True, "on": True, "true": True, "0": False, "off": False, "false": False}[text.lower()]
 
 
+def _replay(text: str) -> bool | None:
+    return None if text.lower() in ("none", "auto") else _flag(text)
+
+
 def _positive(text: str) -> int:
     if int(text) < 1:
         raise ValueError(text)
@@ -81,7 +85,7 @@ class Settings:
     engine = Setting(_engine, lambda: "threaded", "threaded or naive", "how operators run; naive: at once, in order")
     inflight_mb = Setting(_positive, lambda: 2048, "MiB, at least 1", "results not yet computed before a push blocks")
     bulk_size = Setting(_bulk, lambda: -1, "-1 or more", "calls put off to be fused; -1: where it pays")
-    replay = Setting(_flag, lambda: False, "0 or 1", "put off and compile what imperative loops repeat")
+    replay = Setting(_replay, lambda: None, "0, 1 or auto", "compile what imperative loops repeat; auto: where it pays")
     fusion = Setting(_flag, lambda: True, "0 or 1", "compile fused kernels at run time")
     channels_last = Setting(_flag, lambda: True, "0 or 1", "hybridized convolutions of a GPU with channels last")
     cxx = Setting(str, lambda: os.environ.get("CXX", ""), "a command", "their compiler; empty: c++, g++ or clang++")

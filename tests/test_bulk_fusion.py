@@ -26,6 +26,12 @@ KINDS = ("unary", "binary", "number", "cast", "view", "view", "part", "in place"
 SHAPES = ((3, 4), (4,), (3, 1), (12,), (2, 6), ())
 
 
+def gpu():
+    """The number of the GPU that tests run on, -1 for the CPU."""
+    device = mx.current_device()
+    return device.device_id if device.device_type == "gpu" else -1
+
+
 class Runner:
     """Runs calls one by one on real arrays: the plain twin. Builds the list of them at the same time."""
 
@@ -54,7 +60,7 @@ class Runner:
         return outs
 
     def program(self, live):
-        return bulk.program_of(self.externals, self.calls, live)
+        return bulk.program_of(self.externals, self.calls, live, gpu())
 
     def check(self, live, program=None, equal=None):
         """A program gives what the calls gave, in outputs and in what they wrote to."""
@@ -301,7 +307,7 @@ def test_a_thread_compiles_and_hands_over():
     run = Runner(mx.np.arange(5.0))
     x = run("exp", run("negative", 0))
     found: list = []
-    bulk.submit(run.externals, run.calls, [x], -1, lambda p: found.append((p, threading.current_thread().name)))
+    bulk.submit(run.externals, run.calls, [x], gpu(), lambda p: found.append((p, threading.current_thread().name)))
     assert bulk.wait(100)
     ((program, thread),) = found
     assert thread == "minimx-bulk"

@@ -15,6 +15,8 @@ from minimx import autograd, gluon
 from minimx.errors import EngineError
 from minimx.ndarray import _core
 
+pytestmark = pytest.mark.cpu_only("plants faults in the host's memory; GPUs: played/test_checked.py")
+
 
 def memory(x: mx.np.ndarray) -> ctypes.Array:
     """The float32 elements of x by their address, past all that knows of arrays."""

@@ -235,6 +235,7 @@ def test_what_changes_between_steps_is_noticed():
     assert moved(second) > 0
 
 
+@pytest.mark.cpu_only("what is put off on a GPU may get the memory of the gradient before")
 def test_a_trainer_holds_no_gradient():
     net = made()
     trainer = Trainer(net.collect_params(), "sgd", {"learning_rate": 0.1})

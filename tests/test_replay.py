@@ -99,6 +99,42 @@ def test_a_training_loop_becomes_one_program_a_step():
     assert runs >= 24 - 2 - LATER
 
 
+def test_a_step_is_one_list():
+    """What BatchNorm does inside pause() is part of it."""
+    job = Job()
+    with mx.engine.replay():
+        job.run(LATER + 4)
+        before = mx.engine.bulk_counts()
+        job.step()
+        mx.waitall()
+        after = mx.engine.bulk_counts()
+    assert (after["lists"] - before["lists"], after["programs"] - before["programs"]) == (1, 1)
+
+
+@pytest.mark.cpu_only("of a GPU all sequences pay")
+@pytest.mark.parametrize("size, pays", [(8, False), (1 << 17, True)])
+def test_by_default_what_pays_is_put_off(size, pays):
+    x = mx.np.ones((size,))
+    with mx.engine.bulk(0), mx.engine.replay(None):
+        for _ in range(4):
+            before = mx.engine.bulk_counts()["calls"]
+            y = mx.np.cumsum(mx.np.sqrt(x)) + 1
+            y.wait_to_read()
+    assert (mx.engine.bulk_counts()["calls"] - before == 3) is pays
+    assert y[:4].asnumpy().tolist() == [2, 3, 4, 5]
+
+
+def test_what_nobody_holds():
+    """Programs of nothing."""
+    x = mx.np.ones((5,))
+    with mx.engine.replay():
+        for _ in range(2 * LATER):
+            for _ in range(3):
+                x + 1
+            mx.waitall()
+    assert x.asnumpy().tolist() == [1] * 5
+
+
 def test_every_run_gives_the_same_bits():
     results = []
     for _ in range(2):

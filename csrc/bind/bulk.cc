@@ -180,15 +180,16 @@ void add_bulk(py::module_& m) {
       "f(externals, calls, live, gpu, answer) compiles lists of calls, or None: they run one by one.");
   m.def(
       "set_replay",
-      [](bool on) {
+      [](int when) {
         Deferred::get().run_own();
-        const bool before = Repeats::enabled();
-        Repeats::enable(on);
-        return before;
+        const Repeats::When before = Repeats::when();
+        Repeats::set(static_cast<Repeats::When>(when));
+        return static_cast<int>(before);
       },
-      "Whether sequences of calls that this thread repeats are put off whole; returns what was.");
+      "When this thread puts off whole sequences of calls that it repeats: 0 never, 1 always, 2 where it pays. Returns "
+      "what was.");
   m.def(
-      "set_default_replay", [](bool on) { Repeats::enable_by_default(on); },
+      "set_default_replay", [](int when) { Repeats::set_default(static_cast<Repeats::When>(when)); },
       "The same for threads that were not asked.");
   m.def("run_deferred", [] { Deferred::get().run(); });
   m.def("forget_lists", [] { KnownLists::get().clear(); });

@@ -15,7 +15,7 @@ PyObject* swap_flag(bool Mode::* flag, PyObject* value) {
   const int wanted = PyObject_IsTrue(value);
   return wanted < 0 ? nullptr : PyBool_FromLong(std::exchange(mode().*flag, wanted != 0));
 }
-/// What a training loop records begins anew.
+/// What a training loop records begins anew; not where pause() ends.
 void begin_recording() {
   if (!mode().recording) Repeats::boundary();
 }
@@ -35,7 +35,6 @@ struct Flags {
 
   /// Sets those that are given; returns what they were.
   Flags swap() const {
-    if (recording == 1) begin_recording();
     Mode& m = mode();
     Flags before;
     if (recording != kAsIs) before.recording = std::exchange(m.recording, recording != 0);
@@ -57,6 +56,7 @@ PyObject* enter(PyObject* self, PyObject*) {
   return guard(static_cast<PyObject*>(nullptr), [&] {
     if (s->depth && !s->inner) s->inner = new std::vector<Flags>;
     if (s->depth) s->inner->reserve(s->depth);
+    if (s->wanted.recording == 1) begin_recording();
     const Flags before = s->wanted.swap();
     if (s->depth++)
       s->inner->push_back(before);

@@ -150,7 +150,7 @@ bool Deferred::call(Plan& plan, Device device, std::span<const Operand> ins, std
   }
   const int size = whole ? static_cast<int>(Repeats::kMost) : asked(mode());
   const auto uses_list = [](const Operand& x) { return x.is_array() && x.array->storage->slot_ >= 0; };
-  if (size < 0 && !plan.is_view && !large(plan) && std::ranges::none_of(ins, uses_list)) return false;
+  if (size < 0 && !plan.is_view && !pays(plan, device) && std::ranges::none_of(ins, uses_list)) return false;
   if (list_.empty()) begin(here, device, whole);
   CallList::Call call;
   call.plan = Ref<Plan>(&plan);

@@ -33,12 +33,12 @@ class Deferred {
   /// How many calls are put off together at most, where the user has not said.
   static constexpr int kDefaultSize = 32;
   static Deferred& get();
-  /// Whether a call is one for call(). Where nobody has asked for it, only large pointwise operators of the CPU are put
-  /// off, and what comes after them is looked at. `m`: the mode of this thread.
+  /// Whether a call is one for call(). Where nobody has asked for it, only pointwise operators are put off, those of the
+  /// CPU that are large, and what comes after them is looked at. `m`: the mode of this thread.
   bool considers(const Mode& m, Plan& plan, Device device) const {
     if (const int size = asked(m); size >= 0) return size > 1;
     if (!list_.empty()) return true;
-    return device.kind == Device::Kind::kCpu && plan.pointwise && large(plan);
+    return plan.pointwise && pays(plan, device);
   }
   /// The number of a thread that has none of its own; -1: what is best.
   int default_size() const { return default_size_; }
@@ -74,7 +74,9 @@ class Deferred {
  private:
   friend class Storage;
 
-  static bool large(Plan& plan) {
+  /// A launch on a GPU takes longer than putting it off; so does a large kernel of the CPU.
+  static bool pays(Plan& plan, Device device) {
+    if (device.kind == Device::Kind::kGpu) return true;
     const KernelPtr& kernel = plan.kernel();
     return kernel && kernel->cost_ns() >= engine::inline_threshold_ns();
   }

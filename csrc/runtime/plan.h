@@ -105,6 +105,8 @@ class Plan : public RefCounted {
     }
     return kernel_;
   }
+  /// What the kernel that was made last is thought to take, in nanoseconds; 0 where there is none yet.
+  double cost_ns() const { return kernel_ ? kernel_->cost_ns() : 0; }
   /// Changes when kernels have to be made anew.
   static int64_t kernel_epoch() { return generation_.load(std::memory_order_relaxed) << 32 | engine::num_threads(); }
   /// All plans make their kernels anew when they next need them: settings that kernels keep have changed.

@@ -182,6 +182,7 @@ void Program::use_all(const Call& call) {
 }
 
 void Program::enqueue(const Call& call) const {
+  if (steps_.empty()) return;
   use_all(call);
   const std::array<uint64_t, 3> random{call.seed, call.first_call, 0};
   engine::BlockingScope blocking;  // launches take a while, and none of them needs Python

@@ -13,7 +13,7 @@ namespace {
 constexpr size_t kForerunners = 256;  // remembered before all are forgotten: a bound
 constexpr size_t kFollowers = 4;      // of one: the seldom ones go
 
-std::atomic<bool> g_by_default{false};
+std::atomic<Repeats::When> g_default{Repeats::When::kNever};
 thread_local std::unique_ptr<Repeats> t_repeats;
 thread_local bool t_asked = false;
 
@@ -24,20 +24,26 @@ uint64_t mixed(uint64_t hash, const Plan* plan) {
 
 }  // namespace
 
-Repeats* Repeats::enable(bool on) {
+void Repeats::set(When when) {
   t_asked = true;
-  if (on && !t_repeats) t_repeats = std::make_unique<Repeats>();
-  if (on) t_repeats->end();
-  return mode().repeats = on ? t_repeats.get() : nullptr;
+  mode().repeats = nullptr;
+  if (when == When::kNever) return;
+  if (!t_repeats) t_repeats = std::make_unique<Repeats>();
+  t_repeats->end();
+  t_repeats->always_ = when == When::kAlways;
+  mode().repeats = t_repeats.get();
 }
 
-void Repeats::enable_by_default(bool on) { g_by_default.store(on, std::memory_order_relaxed); }
+void Repeats::set_default(When when) { g_default.store(when, std::memory_order_relaxed); }
 
-bool Repeats::enabled() { return t_asked ? mode().repeats != nullptr : g_by_default.load(std::memory_order_relaxed); }
+Repeats::When Repeats::when() {
+  if (!t_asked) return g_default.load(std::memory_order_relaxed);
+  return !mode().repeats ? When::kNever : t_repeats->always_ ? When::kAlways : When::kPays;
+}
 
 void Repeats::boundary() {
   if (Repeats* r = mode().repeats) return r->end();
-  if (!t_asked && g_by_default.load(std::memory_order_relaxed)) enable(true);
+  if (!t_asked && when() != When::kNever) set(when());
 }
 
 void Repeats::end() {
@@ -50,10 +56,12 @@ void Repeats::end() {
       if (all.size() == kFollowers) all.erase(std::ranges::min_element(all, {}, &Sequence::seen));
       same = all.insert(all.end(), Sequence{hash_, now_, {}});
     }
+    same->pays = cost_ns_ >= kPays * static_cast<double>(now_.size());
     ++same->seen;
   }
   before_ = hash_;
   hash_ = 0;
+  cost_ns_ = 0;
   expected_ = nullptr;
   now_.clear();
 }
@@ -62,12 +70,13 @@ Repeats::Sequence* Repeats::candidate() {
   const auto found = after_.find(before_);
   if (found == after_.end()) return nullptr;
   for (Sequence& s : found->second)
-    if (s.likely() && s.plans.size() >= now_.size() && std::equal(now_.begin(), now_.end(), s.plans.begin())) return &s;
+    if (s.likely() && (always_ || s.pays) && s.plans.size() >= now_.size() && std::equal(now_.begin(), now_.end(), s.plans.begin())) return &s;
   return nullptr;
 }
 
-bool Repeats::next(const Plan* plan) {
+bool Repeats::next(const Plan* plan, Device device) {
   hash_ = mixed(hash_, plan);
+  cost_ns_ += device.kind == Device::Kind::kCpu ? plan->cost_ns() : kPays;
   if (now_.size() <= kMost) now_.push_back(plan);
   if (now_.size() == 1) {
     expected_ = candidate();

@@ -19,16 +19,18 @@ class Repeats {
   /// Sequences longer than this are not looked at.
   static constexpr size_t kMost = 8192;
 
-  /// This thread's, or null where it does not repeat: mode().repeats is the same. What was seen is not forgotten.
-  static Repeats* enable(bool on);
-  /// Whether threads that were not asked repeat, from their next boundary on.
-  static void enable_by_default(bool on);
-  static bool enabled();
+  enum class When : int8_t { kNever, kAlways, kPays };
+
+  /// When this thread puts off what it repeats: mode().repeats is null where never. What was seen is not forgotten.
+  static void set(When when);
+  /// The same for threads that were not asked, from their next boundary on.
+  static void set_default(When when);
+  static When when();
   /// Something that ends a sequence happens on this thread.
   static void boundary();
 
-  /// The thread calls a plan. True if that was expected.
-  bool next(const Plan* plan);
+  /// The thread calls a plan. True if that was expected, and is to be put off.
+  bool next(const Plan* plan, Device device);
   /// The user's line of the expected call; it is asked for once.
   const profile::Text& site();
 
@@ -37,10 +39,14 @@ class Repeats {
     uint64_t hash = 0;
     std::vector<const Plan*> plans;  // to compare with: they may be gone
     std::vector<profile::Text> sites;
+    bool pays = false;  // as one program
     int seen = 0, missed = 0;
     /// It came often, and mostly to its end.
     bool likely() const { return seen >= 2 && (missed < 4 || missed * 4 < seen); }
   };
+
+  /// Nanoseconds that a call's kernel takes on the CPU from which on putting it off costs little beside it.
+  static constexpr double kPays = 5'000;
 
   void end();
   Sequence* candidate();
@@ -48,6 +54,8 @@ class Repeats {
   std::unordered_map<uint64_t, std::vector<Sequence>> after_;  // by the hash of the sequence before
   std::vector<const Plan*> now_;
   uint64_t hash_ = 0, before_ = 0;
+  double cost_ns_ = 0;  // of now_
+  bool always_ = false;
   Sequence* expected_ = nullptr;  // one that begins with now_
 };
 
