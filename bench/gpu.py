@@ -1,8 +1,9 @@
 """What a GPU's operators cost from Python: sustained `a + b`, bandwidth of a fused chain, a small model; and what
 overlaps (overlap.py).
 
-`a + b` is called a thousand times before anyone waits. "launch thread" is the same with the engine told to put no
-operator inline: its worker makes the launches.
+`a + b` is called a thousand times before anyone waits, each a launch of its own: nothing is put off, or all but the last
+would be left out. "launch thread" is the same with the engine told to put no operator inline: its worker makes the
+launches. Chains of imperative calls that are put off: bench/engine.py.
 
     python bench/gpu.py
 """
@@ -41,9 +42,10 @@ def add(args: argparse.Namespace, size: int) -> dict[str, Callable]:
 
     def repeat(a: Any, b: Any, wait: Callable) -> Callable:
         def run() -> None:
-            for _ in range(CALLS):
-                a + b
-            wait()
+            with mx.engine.bulk(0), mx.engine.replay(False):
+                for _ in range(CALLS):
+                    a + b
+                wait()
 
         return run
 

@@ -398,6 +398,19 @@ def test_a_failure_names_the_line_of_the_call():
         assert (x + 1)[0].item() == 3
 
 
+@pytest.mark.cpu_only("memory of the CPU")
+def test_memory_that_is_not_there_is_one_error():
+    """Of a chain in several lists: who has seen it has seen all of it."""
+    rows, columns = mx.np.ones((1 << 23, 1)), mx.np.ones((1, 1 << 23))
+    with mx.engine.bulk(2), pytest.raises(mx.errors.OutOfMemory) as raised:
+        x = rows * columns
+        for _ in range(4):
+            x = mx.np.sqrt(x + rows)
+        x.wait_to_read()
+    assert "'multiply'" in raised.value.__notes__[0]
+    mx.waitall()
+
+
 @pytest.mark.cpu_only("processes of the CPU")
 def test_forks_and_exits_with_calls_that_wait():
     text = """

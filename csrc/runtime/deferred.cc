@@ -26,6 +26,7 @@ void Storage::make() const {
   settle();
   if (slot_ != kUnmade) return;
   auto* self = const_cast<Storage*>(this);
+  engine::wait_to_read(self);  // throws where the call that makes it found no memory
   self->acquire(StreamKind::kCompute);
   self->slot_ = kNoSlot;
 }
@@ -146,6 +147,8 @@ bool Deferred::call(Plan& plan, Device device, std::span<const Operand> ins, std
   if (list_.whole != whole) run();
   if (!known || !joins(plan, ins, into, whole)) {
     run();
+    for (const Operand& x : ins)
+      if (x.is_array()) x.array->storage->make();  // before memory is asked for that makes no sense without
     return false;
   }
   const int size = whole ? static_cast<int>(Repeats::kMost) : asked(mode());
@@ -269,13 +272,15 @@ void Deferred::run_call(CallList& list, size_t i) {
   try {
     launch_call(list, call);
   } catch (...) {
-    std::vector<engine::Var*> writes;
-    for (int k = 0; k < call.out_count; ++k)
-      writes.push_back(list.slots[list.values[list.outs[call.first_out + k]].slot].storage.get());
+    const auto var = [&](int value) { return list.slots[list.values[value].slot].storage.get(); };
+    std::vector<engine::Var*> reads, writes;  // it reads, so that of two failures the first is what users see
+    for (int k = 0; k < call.arg_count; ++k)
+      if (const int v = list.args[call.first_arg + k].value; v >= 0) reads.push_back(var(v));
+    for (int k = 0; k < call.out_count; ++k) writes.push_back(var(list.outs[call.first_out + k]));
     engine::PushInfo info;
     info.name = call.plan->op->name.c_str();
     info.site = call.site;
-    engine::push([error = std::current_exception()] { std::rethrow_exception(error); }, {}, writes, info);
+    engine::push([error = std::current_exception()] { std::rethrow_exception(error); }, reads, writes, info);
   }
   const auto let_go = [&](int value) {
     CallList::Slot& slot = list.slots[list.values[value].slot];
