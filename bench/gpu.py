@@ -1,8 +1,8 @@
 """What a GPU's operators cost from Python: sustained `a + b`, bandwidth of a fused chain, a small model; and what
 overlaps (overlap.py).
 
-`a + b` is called a thousand times before anyone waits, each a launch of its own: nothing is put off, or all but the last
-would be left out. "launch thread" is the same with the engine told to put no operator inline: its worker makes the
+`a + b` is called a thousand times before anyone waits, each a launch of its own: nothing is put off, or all but the
+last would be left out. "launch thread" is the same with the engine told to put no operator inline: its worker makes the
 launches. Chains of imperative calls that are put off: bench/engine.py.
 
     python bench/gpu.py
