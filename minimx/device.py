@@ -129,7 +129,8 @@ def library_settings(**changes: bool) -> dict[str, bool]:
 
     allow_tf32: float32 products from 10-bit mantissas, some six times as fast (off: IEEE float32). deterministic: only
     algorithms that give the same bits every time, where there is one. autotune: time cuDNN's candidates for each
-    convolution once, and remember the fastest on disk. Raises ArgumentError for other names.
+    convolution once, and what cuBLASLt does beside a product, and remember the fastest on disk. Raises ArgumentError
+    for other names.
     """
     unknown = changes.keys() - _library_settings.keys()
     if unknown:

@@ -28,10 +28,8 @@ using Direction = ConvProblem::Direction;
 // ------------------------------------------------------------------------------------------------
 
 // What a GPU of these years does in a nanosecond, roughly: it only has to tell 1 ms from 0.5 ms.
-constexpr double kBytes = 3500;      // moved
 constexpr double kFlops = 300e3;     // of 16 bits, by engines that read 16 bytes of channels at once
 constexpr double kSlowFlops = 40e3;  // by engines that read channels one by one
-constexpr double kLaunches = 8000;   // nanoseconds of the copies' launches
 
 double elements(const Spec& s) { return static_cast<double>(s.size()); }
 
@@ -52,7 +50,7 @@ bool filling_pays(const ConvCall& c, int64_t filled) {
   const double all = static_cast<double>(filled), window = elements(w) / few / static_cast<double>(w.shape[0]);
   const double flops = 2 * elements(*c.y.spec) * window;            // of one channel
   const double moved = elements(x) / few * item * (few + 2 * all);  // read, written, and read again
-  return flops * all * item / 2 / kFlops + moved / kBytes + kLaunches < flops * few / kSlowFlops;
+  return flops * all * item / 2 / kFlops + moved / kBytesMoved + 2 * kLaunch < flops * few / kSlowFlops;
 }
 
 // --- kernels
@@ -211,25 +209,15 @@ KernelPtr attempt(const ConvCall& c, bool channels_last, int64_t channels) {
   return kernel ? kernel : attempt(c, {channels_last, false, channels});
 }
 
-/// Milliseconds of the kernel, operands of the call's sizes in buffers.
+/// Milliseconds of the kernel over the call's operands.
 float time_of(const KernelPtr& kernel, const ConvCall& c) {
-  const std::lock_guard alone(timing());
-  const auto& steps = dynamic_cast<const DeviceKernel&>(*kernel);
-  std::array<std::optional<Buffer>, 7> buffers;
-  std::array<void*, 7> data{};
+  std::vector<Spec> operands;
   for (const ConvCall::Operand* o : {&c.x, &c.w, &c.y, &c.b, &c.z, &c.sum, &c.squares}) {
     if (!o->spec) continue;
-    int64_t first = 0, last = 0;  // elements before the operand's own first, and after it
-    for (int i = 0; i < o->spec->shape.size(); ++i) {
-      const int64_t reach = (o->spec->shape[i] - 1) * o->spec->strides[i];
-      (reach < 0 ? first : last) += std::abs(reach);
-    }
-    const auto item = static_cast<int64_t>(itemsize(o->spec->dtype));
-    const auto& buffer = buffers[o->place].emplace(static_cast<size_t>((first + last + 1) * item), c.device);
-    data[o->place] = static_cast<char*>(buffer.data()) + first * item;
+    operands.resize(std::max(operands.size(), static_cast<size_t>(o->place) + 1));
+    operands[o->place] = *o->spec;
   }
-  const Buffer workspace(steps.workspace_bytes(), c.device);
-  return cuda::time_of(c.device, [&](StreamHandle s) { steps.enqueue(data.data(), workspace.data(), s); });
+  return cuda::time_of(*kernel, operands, c.device);
 }
 
 /// The quicker of a convolution as it is and one with channels filled up, as timed or as remembered; maybe null.
@@ -283,7 +271,7 @@ ConvCall without_statistics(ConvCall c) {
 
 /// Nanoseconds of a pass over y for the sums, its launch and the small one behind it.
 double statistics_pass(const ConvCall& c) {
-  return elements(*c.y.spec) * static_cast<double>(itemsize(c.y.spec->dtype)) / kBytes + kLaunches / 2;
+  return elements(*c.y.spec) * static_cast<double>(itemsize(c.y.spec->dtype)) / kBytesMoved + kLaunch;
 }
 
 /// True where sums by the way cost less than a pass for them, as timed or as remembered.
@@ -305,7 +293,7 @@ bool timed_statistics_pay(const ConvCall& c) {
 bool statistics_pay(const ConvCall& c) {
   const double window = elements(*c.w.spec) / static_cast<double>(c.w.spec->shape[0]);
   const double item = static_cast<double>(itemsize(c.x.spec->dtype));
-  const double moved = (elements(*c.x.spec) + elements(*c.w.spec) + elements(*c.y.spec)) * item / kBytes;
+  const double moved = (elements(*c.x.spec) + elements(*c.w.spec) + elements(*c.y.spec)) * item / kBytesMoved;
   const double extra = kStatistics * std::max(moved, 2 * elements(*c.y.spec) * window / kFlops);
   return extra < statistics_pass(c) && library_statistics(c);
 }
@@ -343,7 +331,7 @@ bool timed_fusing_pays(const ConvCall& c) {
     plain.z = {}, plain.relu = false;
     const KernelPtr whole = library_conv(c), alone = library_conv(plain);
     const double moved = elements(*c.y.spec) * static_cast<double>(itemsize(c.y.spec->dtype)) * (c.z.spec ? 3 : 2);
-    choice.engine = !alone || 1e6 * (time_of(whole, c) - time_of(alone, plain)) < moved / kBytes + kLaunches / 2;
+    choice.engine = !alone || 1e6 * (time_of(whole, c) - time_of(alone, plain)) < moved / kBytesMoved + kLaunch;
   }
   file.append(problem, choice);
   return choice.engine != 0;

@@ -25,7 +25,7 @@ void set_kernel_maker(KernelMaker make);
 struct LibrarySettings {
   bool allow_tf32 = false;    // float32 products may be computed from 10-bit mantissas
   bool deterministic = true;  // only algorithms that give the same bits every time, where there is one
-  bool autotune = false;      // convolutions: time the candidates, and remember the fastest in cache_folder
+  bool autotune = false;      // time the candidates, and remember the fastest in cache_folder
   std::string cache_folder;   // of text files; empty: remember nothing
 };
 void set_library_settings(const LibrarySettings& settings);
@@ -44,10 +44,12 @@ bool conv_statistics_pay(std::span<const Spec> ins, std::span<const Spec> outs, 
 /// quicker than a pass for the residual and the ReLU, as timed. As above in all else.
 bool conv_fuses(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs, int device);
 
-/// matmul(a, b[, bias]) -> c[, sums], with "act". As above, with cuBLASLt.
+/// matmul(a, b[, bias]) -> c[, sums], with "act"; matmul(a, b, z) -> c[, sums] with "adds". As above, with cuBLASLt.
 KernelPtr make_matmul(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs, int device);
 
-/// True where cuBLASLt does all of that in one call.
-bool matmul_fuses(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs, int device);
+/// Nanoseconds that are gained where cuBLASLt does all of that in one call, over the product and passes for the rest:
+/// by the bytes that these move, with autotune less what the call takes longer than the product alone, as timed or as
+/// remembered. Minus infinity where it has no such call.
+double matmul_gain(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs, int device);
 
 }  // namespace minimx::cuda

@@ -4,10 +4,14 @@
 // calls. Operands with other strides are copied through temporaries, and integers go to the plain kernel of
 // minimx/rtc/cuda. What no algorithm takes in is a step of its own. Read next: product_kernel.cc.
 #include <algorithm>
+#include <limits>
+#include <sstream>
 
+#include "cuda/choices.h"
 #include "cuda/device.h"
 #include "cuda/product_kernel.h"
 #include "cuda/steps.h"
+#include "cuda/timing.h"
 
 namespace minimx::cuda {
 namespace {
@@ -68,12 +72,6 @@ Product product_of(const Spec& a, const Spec& b, const Spec& c) {
   return p;
 }
 
-Activation activation_of(const Attrs& attrs) {
-  const auto found = attrs.values.find("act");
-  if (found == attrs.values.end()) return Activation::kNone;
-  return std::get<std::string>(found->second) == "relu" ? Activation::kRelu : Activation::kGeluTanh;
-}
-
 // --- the factory
 // -------------------------------------------------------------------------------------------------------
 
@@ -82,6 +80,31 @@ struct Operand {
   Spec spec;
   Steps::Place place;
 };
+
+/// What is asked for: operands, and what comes with the product.
+struct Call {
+  std::span<const Spec> ins, outs;
+  Epilogue with;
+  int device;
+
+  int inputs() const { return static_cast<int>(ins.size()); }
+  Operand c() const { return {outs[0], {inputs()}}; }
+  Operand bias() const { return {ins[2], {2}}; }
+  Operand z() const { return {ins[2], {2}}; }
+  Operand sums() const { return {outs[1], {inputs() + 1}}; }
+  /// True if there is more than a bias.
+  bool more() const { return with.sums || with.adds || with.activation != Activation::kNone; }
+};
+
+Call call_of(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs, int device) {
+  Epilogue with;
+  if (const auto act = attrs.values.find("act"); act != attrs.values.end())
+    with.activation = std::get<std::string>(act->second) == "relu" ? Activation::kRelu : Activation::kGeluTanh;
+  with.adds = attrs.has("adds");
+  with.bias = ins.size() > 2 && !with.adds;
+  with.sums = outs.size() > 1;
+  return {ins, outs, with, device};
+}
 
 void pack(Operand& o, Steps& steps, int device) {
   const Spec to = packed(o.spec.dtype, o.spec.shape);
@@ -120,6 +143,27 @@ KernelPtr row_sums(const Spec& a, const Spec& sums, int device) {
   return device_kernel("reduce", {&a, 1}, {&sums, 1}, attrs, device);
 }
 
+/// Where the product, with its bias, goes that is made apart from all else.
+Operand apart(const Call& call, const Operand& c, Steps& steps) {
+  if (!call.with.adds) return c;
+  const Spec made = packed(c.spec.dtype, c.spec.shape);
+  return {made, steps.temporary(made)};
+}
+
+/// All else: from a and the product to c and the other results.
+void follow(const Call& call, const Operand& a, const Operand& product, const Operand& c, Steps& steps) {
+  const bool some = c.spec.size() != 0;
+  if (some && call.with.adds)
+    steps.add(sum_of(call.z().spec, product.spec, c.spec, call.device), {call.z().place, product.place, c.place});
+  if (some && call.with.activation != Activation::kNone)
+    steps.add(activated(c.spec, call.with.activation, call.device), {c.place, c.place});
+  if (!call.with.sums || call.sums().spec.size() == 0) return;
+  if (a.spec.size() == 0)
+    steps.add(zeros(call.sums().spec, call.device), {call.sums().place});
+  else
+    steps.add(row_sums(a.spec, call.sums().spec, call.device), {a.place, call.sums().place});
+}
+
 /// One kernel for operands that all begin at a multiple of 16 bytes, another for others.
 class ByAlignment final : public DeviceKernel {
  public:
@@ -142,14 +186,54 @@ class ByAlignment final : public DeviceKernel {
 /// What comes with the product is part of its call where it can be, must be, or is not.
 enum class Way { kAny, kWhole, kApart };
 
+/// z as the product's call takes it: of c's strides, so in c where it has others.
+Operand added(const Call& call, const Operand& c, Steps& steps) {
+  if (call.z().spec.strides == c.spec.strides) return call.z();
+  steps.add(copy(call.z().spec, c.spec, call.device), {call.z().place, c.place});
+  return c;
+}
+
+/// One call of the library for the product and what comes with it. False where it has none.
+bool add_whole(const Call& call, const Operand& a, const Operand& b, const Operand& bias, const Operand& c,
+               Steps& steps, bool& takes_unaligned) {
+  const Product p = product_of(a.spec, b.spec, c.spec);
+  const auto kernel = find_product(p, c.spec.dtype, call.with, call.device);
+  if (!kernel) return false;
+  takes_unaligned = kernel->takes_unaligned();
+  std::vector<Steps::Place> places{a.place, b.place, c.place};
+  if (call.with.bias) places.push_back(bias.place);
+  if (call.with.sums) places.push_back(call.sums().place);
+  if (call.with.adds) places.push_back(added(call, c, steps).place);
+  steps.add(kernel, places);
+  return true;
+}
+
+/// The product, with its bias or one more step for that, and steps for the rest. False where the library has none.
+bool add_apart(const Call& call, const Operand& a, const Operand& b, const Operand& bias, const Operand& c,
+               Steps& steps) {
+  const Operand made = apart(call, c, steps);
+  const Product p = product_of(a.spec, b.spec, made.spec);
+  const Epilogue biased{call.with.bias};
+  if (auto product = call.with.bias ? find_product(p, c.spec.dtype, biased, call.device) : nullptr) {
+    steps.add(product, {a.place, b.place, made.place, bias.place});
+  } else if (auto product = find_product(p, c.spec.dtype, {}, call.device)) {
+    steps.add(product, {a.place, b.place, made.place});
+    if (call.with.bias)
+      steps.add(sum_of(made.spec, broadcast_row(bias.spec, made.spec), made.spec, call.device),
+                {made.place, bias.place, made.place});
+  } else {
+    return false;
+  }
+  follow(call, a, made, c, steps);
+  return true;
+}
+
 /// Null where cuBLASLt has no algorithm, kWhole: for all that comes with the product.
-KernelPtr library_matmul(std::span<const Spec> ins, std::span<const Spec> outs, Activation activation, int device,
-                         Way way = Way::kAny) {
-  const Spec& out = outs[0];
-  const bool sums = outs.size() > 1;
-  const int axes = out.shape.size() - 2, n = static_cast<int>(ins.size());
+KernelPtr library_matmul(const Call& call, Way way = Way::kAny) {
+  const Spec& out = call.outs[0];
+  const int axes = out.shape.size() - 2, device = call.device;
   auto steps = std::make_shared<Steps>();
-  Operand a{with_batch(ins[0], axes), {0}}, b{with_batch(ins[1], axes), {1}}, c{out, {n}};
+  Operand a{with_batch(call.ins[0], axes), {0}}, b{with_batch(call.ins[1], axes), {1}}, c = call.c();
   for (Operand* o : {&a, &b})
     if (!stored(o->spec.shape[axes], o->spec.shape[axes + 1], o->spec.strides[axes], o->spec.strides[axes + 1]))
       pack(*o, *steps, device);
@@ -158,82 +242,110 @@ KernelPtr library_matmul(std::span<const Spec> ins, std::span<const Spec> outs, 
   if (product_of(a.spec, b.spec, c.spec).calls() > kMostCalls)
     for (Operand* o : {&a, &b})
       if (!is_run(o->spec)) pack(*o, *steps, device);
+  Operand bias = call.with.bias ? call.bias() : Operand{};
+  if (call.with.bias && bias.spec.shape[0] != 1 && bias.spec.strides[0] != 1) pack(bias, *steps, device);
 
-  const Product p = product_of(a.spec, b.spec, c.spec);
-  Operand bias{n > 2 ? ins[2] : Spec{}, {2}};
-  if (n > 2 && ins[2].shape[0] != 1 && ins[2].strides[0] != 1) pack(bias, *steps, device);
-  const std::vector<Steps::Place> places{a.place, b.place, c.place};
-  const Epilogue all{n > 2, activation, sums}, biased{n > 2};
-  auto with = [&](Steps::Place vector) { return std::vector<Steps::Place>{a.place, b.place, c.place, vector}; };
-  const bool more = sums || activation != Activation::kNone;
-  auto kernel = more && way == Way::kApart ? nullptr : find_product(p, out.dtype, all, device);
-  if (kernel) {
-    steps->add(kernel, sums ? with({n + 1}) : n > 2 ? with(bias.place) : places);
-  } else if (way == Way::kWhole) {
-    return nullptr;
-  } else {
-    if (auto product = n > 2 ? find_product(p, out.dtype, biased, device) : nullptr) {
-      steps->add(product, with(bias.place));
-    } else if (auto product = find_product(p, out.dtype, {}, device)) {
-      steps->add(product, places);
-      if (n > 2)
-        steps->add(sum_of(c.spec, broadcast_row(bias.spec, c.spec), c.spec, device), {c.place, bias.place, c.place});
-    } else {
-      return nullptr;
-    }
-    if (activation != Activation::kNone) steps->add(activated(c.spec, activation, device), {c.place, c.place});
-    if (sums) steps->add(row_sums(a.spec, outs[1], device), {a.place, {n + 1}});
-  }
-  if (c.place.operand < 0) steps->add(copy(c.spec, out, device), {c.place, {n}});
-  if (!more || !kernel || way == Way::kWhole || kernel->takes_unaligned()) return steps;
-  const KernelPtr other = library_matmul(ins, outs, activation, device, Way::kApart);
-  return other ? std::make_shared<ByAlignment>(steps, other, ins.size() + outs.size()) : KernelPtr(steps);
+  bool takes_unaligned = true;
+  const bool whole = !(call.more() && way == Way::kApart) && add_whole(call, a, b, bias, c, *steps, takes_unaligned);
+  if (!whole && (way == Way::kWhole || !add_apart(call, a, b, bias, c, *steps))) return nullptr;
+  if (c.place.operand < 0) steps->add(copy(c.spec, out, device), {c.place, call.c().place});
+  if (!call.more() || !whole || way == Way::kWhole || takes_unaligned) return steps;
+  const KernelPtr other = library_matmul(call, Way::kApart);
+  return other ? std::make_shared<ByAlignment>(steps, other, call.ins.size() + call.outs.size()) : KernelPtr(steps);
 }
 
-/// A product over an axis of extent 0: zeros, or the bias, and zeros for the sums.
-KernelPtr without_sum(std::span<const Spec> ins, std::span<const Spec> outs, Activation activation, int device) {
+/// A product over an axis of extent 0, or without elements: zeros, or the bias, and what follows.
+KernelPtr without_sum(const Call& call) {
   auto steps = std::make_shared<Steps>();
-  const int n = static_cast<int>(ins.size());
-  const Spec& out = outs[0];
-  if (outs.size() > 1 && outs[1].size() != 0)
-    steps->add(ins[0].size() ? row_sums(ins[0], outs[1], device) : zeros(outs[1], device),
-               ins[0].size() ? std::vector<Steps::Place>{{0}, {n + 1}} : std::vector<Steps::Place>{{n + 1}});
-  if (out.size() == 0) return steps;
-  if (n > 2)
-    steps->add(copy(broadcast_row(ins[2], out), out, device), {{2}, {n}});
-  else
-    steps->add(zeros(out, device), {{n}});
-  if (activation != Activation::kNone) steps->add(activated(out, activation, device), {{n}, {n}});
+  const Operand c = call.c(), made = apart(call, c, *steps);
+  if (c.spec.size() != 0 && call.with.bias)
+    steps->add(copy(broadcast_row(call.bias().spec, made.spec), made.spec, call.device), {{2}, made.place});
+  else if (c.spec.size() != 0)
+    steps->add(zeros(made.spec, call.device), {made.place});
+  follow(call, {call.ins[0], {0}}, made, c, *steps);
   return steps;
 }
 
-bool all_float(std::span<const Spec> ins) { return std::all_of(ins.begin(), ins.end(), library_has); }
+/// By the plain kernel.
+KernelPtr plain_matmul(const Call& call) {
+  auto steps = std::make_shared<Steps>();
+  const Operand made = apart(call, call.c(), *steps);
+  const auto ins = call.ins.first(call.with.bias ? 3 : 2);
+  std::vector<Steps::Place> places{{0}, {1}};
+  if (call.with.bias) places.push_back({2});
+  places.push_back(made.place);
+  steps->add(device_kernel("matmul_plain", ins, {&made.spec, 1}, {}, call.device), places);
+  follow(call, {call.ins[0], {0}}, made, call.c(), *steps);
+  return steps;
+}
 
-bool empty(std::span<const Spec> ins, std::span<const Spec> outs) {
-  return outs[0].size() == 0 || ins[0].shape.back() == 0;
+bool all_float(const Call& call) { return std::all_of(call.ins.begin(), call.ins.end(), library_has); }
+
+bool empty(const Call& call) { return call.outs[0].size() == 0 || call.ins[0].shape.back() == 0; }
+
+// --- what it gains
+// -------------------------------------------------------------------------------------------------------
+
+double bytes_of(const Spec& s) { return static_cast<double>(s.size()) * static_cast<double>(itemsize(s.dtype)); }
+
+/// Nanoseconds of the passes over memory that a call saves which does everything.
+double passes_of(const Call& call) {
+  const Epilogue& with = call.with;
+  double moved = 0, launches = 0;
+  if (with.bias || with.activation != Activation::kNone) moved += 2 * bytes_of(call.outs[0]), ++launches;
+  if (with.adds) moved += 2 * bytes_of(call.outs[0]), ++launches;  // the product, written and read
+  if (with.sums) moved += bytes_of(call.ins[0]), ++launches;
+  return moved / kBytesMoved + launches * kLaunch;
+}
+
+std::string problem_of(const Call& call) {
+  const Epilogue& with = call.with;
+  std::ostringstream text;
+  text << "matmul of " << dtype_name(call.outs[0].dtype);
+  for (const Spec& s : call.ins) text << ' ' << s.shape.str() << s.strides.str();
+  text << ' ' << static_cast<int>(with.activation) << with.bias << with.sums << with.adds
+       << library_settings().allow_tf32 << library_settings().deterministic;
+  return text.str();
+}
+
+std::vector<Spec> operands_of(const Call& call) {
+  std::vector<Spec> all(call.ins.begin(), call.ins.end());
+  all.insert(all.end(), call.outs.begin(), call.outs.end());
+  return all;
+}
+
+/// passes_of less what `whole` takes longer than the product alone, as timed or as remembered.
+double timed_gain(const Call& call, const Kernel& whole) {
+  const ChoiceFile file(call.device);
+  const std::string problem = problem_of(call);
+  EngineChoice choice;
+  if (file.find(problem, choice)) return static_cast<double>(choice.engine);
+  const Call product{call.ins.first(2), call.outs.first(1), {}, call.device};
+  double gain = passes_of(call);
+  if (const KernelPtr alone = library_matmul(product))
+    gain -= 1e6 * (time_of(whole, operands_of(call), call.device) - time_of(*alone, operands_of(product), call.device));
+  choice.engine = static_cast<int64_t>(gain);
+  file.append(problem, choice);
+  return gain;
 }
 
 }  // namespace
 
 KernelPtr make_matmul(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs, int device) {
   gpu(device).use();
-  const Activation activation = activation_of(attrs);
-  if (empty(ins, outs)) return without_sum(ins, outs, activation, device);
-  if (all_float(ins))
-    if (KernelPtr kernel = library_matmul(ins, outs, activation, device)) return kernel;
-  const KernelPtr plain = device_kernel("matmul_plain", ins, outs.first(1), {}, device);
-  if (activation == Activation::kNone && outs.size() == 1) return plain;
-  auto steps = std::make_shared<Steps>();
-  const int n = static_cast<int>(ins.size());
-  steps->add(plain, n > 2 ? std::vector<Steps::Place>{{0}, {1}, {2}, {3}} : std::vector<Steps::Place>{{0}, {1}, {2}});
-  if (activation != Activation::kNone) steps->add(activated(outs[0], activation, device), {{n}, {n}});
-  if (outs.size() > 1) steps->add(row_sums(ins[0], outs[1], device), {{0}, {n + 1}});
-  return steps;
+  const Call call = call_of(ins, outs, attrs, device);
+  if (empty(call)) return without_sum(call);
+  if (all_float(call))
+    if (KernelPtr kernel = library_matmul(call)) return kernel;
+  return plain_matmul(call);
 }
 
-bool matmul_fuses(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs, int device) {
+double matmul_gain(std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs, int device) {
   gpu(device).use();
-  return !empty(ins, outs) && all_float(ins) && library_matmul(ins, outs, activation_of(attrs), device, Way::kWhole);
+  const Call call = call_of(ins, outs, attrs, device);
+  const KernelPtr whole = empty(call) || !all_float(call) ? nullptr : library_matmul(call, Way::kWhole);
+  if (!whole) return -std::numeric_limits<double>::infinity();
+  return library_settings().autotune ? timed_gain(call, *whole) : passes_of(call);
 }
 
 }  // namespace minimx::cuda

@@ -99,7 +99,7 @@ uint32_t name_of(const Epilogue& e) {
 // --- the kernel
 // --------------------------------------------------------------------------------------------------------
 
-/// Data: a, b, c and, where there is one, bias or sums (stride 1). Immutable but for a second algorithm, made when
+/// See ProductKernel. Immutable but for a second algorithm, made when
 /// operands are first seen that are aligned to their elements only.
 class MatmulKernel final : public ProductKernel {
  public:
@@ -117,6 +117,7 @@ class MatmulKernel final : public ProductKernel {
 
   void enqueue(void* const* data, void* workspace, StreamHandle stream) const override {
     const void* bias = epilogue_.vector() ? data[3] : nullptr;
+    void* z = epilogue_.adds ? data[bias ? 4 : 3] : data[2];
     cublasLtMatmulDescOpaque_t desc = desc_;
     if (bias) check(lt().desc_set(&desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias));
     for (int64_t i = 0, calls = p_.calls(); i < calls; ++i) {
@@ -127,11 +128,17 @@ class MatmulKernel final : public ProductKernel {
         rest /= along.extent;
         a += at * along.a, b += at * along.b, c += at * along.c;
       }
-      call(desc, moved(data[0], a), moved(data[1], b), moved(data[2], c), bias, workspace, stream);
+      const Pointers at{moved(data[0], a), moved(data[1], b), moved(z, c), moved(data[2], c), bias};
+      call(desc, at, workspace, stream);
     }
   }
 
  private:
+  struct Pointers {
+    const void *a, *b, *z;  // z: c where nothing is added
+    void* c;
+    const void* bias;
+  };
   struct Algorithm {
     cublasLtMatmulAlgo_t algo;
     size_t bytes;  // of workspace
@@ -202,20 +209,20 @@ class MatmulKernel final : public ProductKernel {
 
   void* moved(void* data, int64_t elements) const { return static_cast<char*>(data) + elements * itemsize(dtype_); }
 
-  void call(const cublasLtMatmulDescOpaque_t& desc, const void* a, const void* b, void* c, const void* bias,
-            void* workspace, StreamHandle stream) const {
+  void call(const cublasLtMatmulDescOpaque_t& desc, const Pointers& at, void* workspace, StreamHandle stream) const {
     uintptr_t bits = 0;
-    for (const void* p : {a, b, static_cast<const void*>(c), bias}) bits |= reinterpret_cast<uintptr_t>(p);
+    for (const void* p : {at.a, at.b, at.z, static_cast<const void*>(at.c), at.bias})
+      bits |= reinterpret_cast<uintptr_t>(p);
     const Algorithm& algorithm = bits % kProductAlignment == 0 ? *aligned_ : unaligned();
-    static constexpr float kOne = 1, kZero = 0;
-    static constexpr double kWideOne = 1, kWideZero = 0;
-    const bool wide = dtype_ == DType::kFloat64;
-    const void* one = wide ? static_cast<const void*>(&kWideOne) : &kOne;
-    const void* zero = wide ? static_cast<const void*>(&kWideZero) : &kZero;
+    static constexpr float kNumbers[] = {0, 1};
+    static constexpr double kWide[] = {0, 1};
+    const auto number = [this](int i) {
+      return dtype_ == DType::kFloat64 ? static_cast<const void*>(&kWide[i]) : &kNumbers[i];
+    };
     cublasLtMatmulDescOpaque_t d = desc;
     cublasLtMatrixLayoutOpaque_t la = a_, lb = b_, lc = c_;
-    check(lt().matmul(handle_of(device_), &d, one, b, &lb, a, &la, zero, c, &lc, c, &lc, &algorithm.algo, workspace,
-                      algorithm.bytes, static_cast<cudaStream_t>(stream)));
+    check(lt().matmul(handle_of(device_), &d, number(1), at.b, &lb, at.a, &la, number(epilogue_.adds), at.z, &lc, at.c,
+                      &lc, &algorithm.algo, workspace, algorithm.bytes, static_cast<cudaStream_t>(stream)));
   }
 
   Product p_;

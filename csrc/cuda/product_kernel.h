@@ -36,17 +36,18 @@ struct Product {
 
 enum class Activation { kNone, kRelu, kGeluTanh };
 
-/// What is done to c before it is written, or to a while it is read. A bias and sums exclude one another.
+/// What is done to c before it is written, or to a while it is read. A bias excludes sums, and what is added.
 struct Epilogue {
   bool bias = false;
   Activation activation = Activation::kNone;
   bool sums = false;  // of the rows of a
+  bool adds = false;  // z, of c's strides, in which c may lie
 
   bool vector() const { return bias || sums; }
-  bool plain() const { return !vector() && activation == Activation::kNone; }
+  bool plain() const { return !vector() && activation == Activation::kNone; }  // to cuBLASLt, which adds always
 };
 
-/// Data: a, b, c and, where there is one, bias or sums (stride 1).
+/// Data: a, b, c and, where there are such, bias or sums (stride 1), z.
 class ProductKernel : public DeviceKernel {
  public:
   /// False where there is no algorithm for operands that are aligned to their elements only.

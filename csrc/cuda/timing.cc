@@ -70,7 +70,7 @@ class Moment : public DeviceMoment {
 std::unique_ptr<DeviceMoment> moment(int device, StreamKind kind) { return std::make_unique<Moment>(device, kind); }
 
 Buffer::Buffer(size_t bytes, int device)
-    : block_(bytes ? backend()->allocate(bytes, device, StreamKind::kCompute, "convolution") : nullptr) {}
+    : block_(bytes ? backend()->allocate(bytes, device, StreamKind::kCompute, "timing") : nullptr) {}
 
 Buffer::~Buffer() {
   if (block_) backend()->release(block_);
@@ -89,6 +89,25 @@ float time_of(int device, const std::function<void(StreamHandle)>& run) {
   for (int i = 0; i < kRuns; ++i) run(stream);
   end.record(stream);
   return end.since(begin) / kRuns;
+}
+
+float time_of(const Kernel& kernel, std::span<const Spec> operands, int device) {
+  const std::lock_guard alone(timing());
+  std::deque<Buffer> buffers;
+  std::vector<void*> data;
+  for (const Spec& s : operands) {
+    int64_t first = 0, last = 0;  // elements before the operand's own first, and after it
+    for (int i = 0; i < s.shape.size(); ++i) {
+      const int64_t reach = (s.shape[i] - 1) * s.strides[i];
+      (reach < 0 ? first : last) += std::abs(reach);
+    }
+    const auto item = static_cast<int64_t>(itemsize(s.dtype));
+    const Buffer& buffer = buffers.emplace_back(static_cast<size_t>((first + last + 1) * item), device);
+    data.push_back(static_cast<char*>(buffer.data()) + first * item);
+  }
+  const Buffer workspace(kernel.workspace_bytes(), device);
+  const auto& enqueued = dynamic_cast<const DeviceKernel&>(kernel);
+  return time_of(device, [&](StreamHandle s) { enqueued.enqueue(data.data(), workspace.data(), s); });
 }
 
 std::vector<double> times(int device, const std::function<void(const std::function<void()>&)>& work) {

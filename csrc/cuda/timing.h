@@ -3,6 +3,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <span>
 
 #include "runtime/backend.h"
 
@@ -26,6 +27,12 @@ std::mutex& timing();
 
 /// Milliseconds that `run` takes on the device's compute stream, once it has warmed up.
 float time_of(int device, const std::function<void(StreamHandle)>& run);
+
+/// The same of a kernel of the device, over operands like these (inputs, then outputs) in buffers; holds timing().
+float time_of(const Kernel& kernel, std::span<const Spec> operands, int device);
+
+/// What a GPU of these years moves in a nanosecond and how many of them a launch takes, roughly.
+constexpr double kBytesMoved = 3500, kLaunch = 4000;
 
 /// See Backend::moment.
 std::unique_ptr<DeviceMoment> moment(int device, StreamKind kind);

@@ -101,8 +101,13 @@ def test_products_with_epilogues(shape, dtype):
             want, got = (f.fully_connected_act(x[i], w[i], bias[i], act=act) for i in (0, 1))
             np.testing.assert_allclose(got.astype("float64").asnumpy(), want.astype("float64").asnumpy(), rtol=scale,
                                        atol=scale)  # fmt: skip
-    for want, got in zip(*(f.matmul_sums(a[i].T, c[i]) for i in (0, 1)), strict=True):
-        np.testing.assert_allclose(got.astype("float64").asnumpy(), want.astype("float64").asnumpy(), rtol=scale)
+    z = numbers((m, n), dtype)
+    for ins in ([(a[i].T, c[i]) for i in (0, 1)], [(a[i].T, c[i], z[i]) for i in (0, 1)]):
+        for want, got in zip(*(f.matmul_sums(*ins[i]) for i in (0, 1)), strict=True):
+            np.testing.assert_allclose(got.astype("float64").asnumpy(), want.astype("float64").asnumpy(), rtol=scale)
+    for lies in (lambda v: v, lambda v: v.T.copy().T):
+        want, got = (f.matmul_onto(a[i].T, c[i], lies(z[i])).astype("float64").asnumpy() for i in (0, 1))
+        np.testing.assert_allclose(got, want, rtol=scale, atol=scale)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

@@ -13,7 +13,7 @@ from ...ops.table import OPS, Spec
 from ..ir import Node, spec_of
 
 
-def answered(question: str, nodes: Sequence[Node], gpu: int) -> Sequence[bool]:
+def answered(question: str, nodes: Sequence[Node], gpu: int) -> list[Any]:
     """The answer for each of ``nodes``, whose operands lie in C order."""
     from ...rtc.cuda.adaptors import ADAPTORS
     from ...rtc.cuda.library import answers

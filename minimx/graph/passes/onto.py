@@ -5,13 +5,15 @@
 
 likewise longer sums, and matmul_sums. target: an array that the total is written to, the gradient of grad_req "add";
 two products: the gradient of a weight that is used twice. All of it lies in one place (lower.py, ``added_to``), and
-no kernel reads products to add them. Not where a pointwise operator reads the total, which adds as it goes.
+no kernel reads products to add them. Not where a pointwise operator reads the total, which adds as it goes; on a GPU
+where cuBLASLt gains by it.
 """
 
 from __future__ import annotations
 
 from ...ops.table import OPS
 from ..ir import Graph, Node, Value
+from . import products
 from .products import FLOATS
 from .reading import Reading, rewritten
 
@@ -20,20 +22,29 @@ ONTO = {"matmul": "matmul_onto", "matmul_sums": "matmul_sums"}
 
 def add_onto(g: Graph) -> Graph:
     """Rewrites the sums of products alone, and of those with what the sum is written to."""
+    sites = _sites(g)
+    made = [n for _, chain in sites for n in chain.values()]
+    gains = dict(zip(made, products.algorithms_fuse(made, g.gpu), strict=True)) if made and g.gpu >= 0 else {}
+    sites = [(adds, chain) for adds, chain in sites if all(gains.get(n, True) for n in chain.values())]
+    swapped = {n: m for _, chain in sites for n, m in chain.items()}
+    gone = {n for adds, _ in sites for n in adds}
+    return rewritten(g, swapped, gone)
+
+
+def _sites(g: Graph) -> list[tuple[list[Node], dict[Node, Node]]]:
+    """Sums, and what stands for the products that they add up."""
     reading, written = Reading(g), {v: target for target, v in g.writes}
-    swapped: dict[Node, Node] = {}
-    gone: set[Node] = set()
-    for n in g.nodes if g.gpu < 0 else ():
+    sites = []
+    for n in g.nodes:
         if not _adds(n) or _is_read_on_the_way(n.outputs[0], reading):
             continue
         adds, leaves = _tree(n, reading)
-        products = sorted({reading.producers[v] for v in leaves if _is_product(v, reading)}, key=reading.position.get)  # type: ignore[arg-type]
+        makers = [reading.producers[v] for v in leaves if _is_product(v, reading)]
         others = [v for v in leaves if not _is_product(v, reading)]
-        if others and others != [_target(n.outputs[0], written, reading)] or len(products) + len(others) < 2:
-            continue
-        swapped.update(_chain(products, others, n.outputs[0]))
-        gone.update(adds)
-    return rewritten(g, swapped, gone)
+        if makers and (not others or others == [_target(n.outputs[0], written, reading)]):
+            makers.sort(key=reading.position.__getitem__)
+            sites.append((adds, _chain(makers, others, n.outputs[0])))
+    return sites
 
 
 def _adds(n: Node) -> bool:
@@ -75,12 +86,12 @@ def _target(total: Value, written: dict[Value, Value], reading: Reading) -> Valu
     return target if target is not None and reading.only(target) is not None else None
 
 
-def _chain(products: list[Node], others: list[Value], total: Value) -> dict[Node, Node]:
+def _chain(makers: list[Node], others: list[Value], total: Value) -> dict[Node, Node]:
     """Products that add to the one before them, by those that they stand for."""
     made: dict[Node, Node] = {}
-    z = others[0] if others else products[0].outputs[0]
-    for n in products if others else products[1:]:
-        out = total if n is products[-1] else n.outputs[0]
+    z = others[0] if others else makers[0].outputs[0]
+    for n in makers if others else makers[1:]:
+        out = total if n is makers[-1] else n.outputs[0]
         made[n] = Node(ONTO[n.op], [*n.inputs, z], [out, *n.outputs[1:]], {}, n.site)
         z = out
     return made

@@ -7,7 +7,7 @@
 The first two where nobody else reads y: in training a ReLU's gradient reads r, gelu_tanh's reads y, so that one is left
 to inference. A sum alone is left to the pointwise operators that read it, if there are some. The last where g comes
 straight from a product, or from outside: what a pointwise operator makes is added up by its own kernel (fusion.py),
-which has it in registers. On a GPU only where cuBLASLt has an algorithm.
+which has it in registers. On a GPU only where cuBLASLt has an algorithm that gains (csrc/cuda/matmul.cc).
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def absorb_into_products(g: Graph) -> Graph:
 
 
 def algorithms_fuse(nodes: Sequence[Node], gpu: int) -> Sequence[bool]:
-    """Asks cuBLASLt about nodes that this pass makes."""
-    return answered("matmul_fuses", nodes, gpu)
+    """True for nodes of such passes that one call of cuBLASLt computes, and with a gain."""
+    return [gain > 0 for gain in answered("matmul_gain", nodes, gpu)]
 
 
 def _activations(g: Graph) -> Found:

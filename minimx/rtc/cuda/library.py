@@ -34,14 +34,14 @@ def pending(make: Callable[[], Any], asked: Any) -> PendingLibrary:
     return PendingLibrary(make, (asked, *sorted(library_settings().items())))
 
 
-def answers(question: str, calls: Sequence[tuple]) -> list[bool]:
-    """What cuDNN says of each (specs of inputs, specs of outputs, attributes, GPU): of a conv_fwd "conv_fuses", of a
-    conv_fwd_stats "conv_statistics_pay" (csrc/cuda/library_kernels.h). Asked once a problem, of many on threads.
+def answers(question: str, calls: Sequence[tuple]) -> list[Any]:
+    """What the libraries say of each (specs of inputs, specs of outputs, attributes, GPU): of a conv_fwd "conv_fuses",
+    of a matmul "matmul_gain" and others of csrc/cuda/library_kernels.h. Asked once a problem, of many on threads.
     """
     ask = getattr(cuda(), question)
     asked = {repr(call): pending(functools.partial(ask, *call), (question, repr(call))) for call in calls}
     finish = begin(list(asked.values()))
-    return [bool(finish(asked[repr(call)])) for call in calls]
+    return [finish(asked[repr(call)]) for call in calls]
 
 
 def begin(kernels: Iterable[Any]) -> Callable[[Any], Any]:
