@@ -101,12 +101,13 @@ class Plan : public RefCounted {
     if (made_at_ != now && make_kernel_) {
       KernelPtr made = make_kernel_();  // may let other threads run meanwhile
       if (made_at_ != now) kernel_ = std::move(made);
+      cost_ns_ = kernel_ ? kernel_->cost_ns() : 0;
       made_at_ = now;
     }
     return kernel_;
   }
   /// What the kernel that was made last is thought to take, in nanoseconds; 0 where there is none yet.
-  double cost_ns() const { return kernel_ ? kernel_->cost_ns() : 0; }
+  double cost_ns() const { return cost_ns_; }
   /// Changes when kernels have to be made anew.
   static int64_t kernel_epoch() { return generation_.load(std::memory_order_relaxed) << 32 | engine::num_threads(); }
   /// All plans make their kernels anew when they next need them: settings that kernels keep have changed.
@@ -118,6 +119,7 @@ class Plan : public RefCounted {
 
  private:
   KernelPtr kernel_;
+  double cost_ns_ = 0;
   int64_t made_at_ = 0;  // the epoch when it was made
   static inline std::atomic<int64_t> generation_{0};
   std::function<KernelPtr()> make_kernel_;

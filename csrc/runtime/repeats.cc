@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <memory>
+#include <utility>
 
 #include "runtime/deferred.h"
 #include "runtime/invoke.h"
@@ -47,6 +48,10 @@ void Repeats::boundary() {
 }
 
 void Repeats::end() {
+  if (!calls_) return;
+  const bool pays = cost_ns_ >= kPays * static_cast<double>(std::exchange(calls_, 0));
+  cost_ns_ = 0;
+  follow_ = always_ || pays ? kFollow : std::max(follow_ - 1, 0);
   if (now_.empty()) return;
   if (after_.size() > kForerunners) after_.clear();
   if (now_.size() <= kMost) {
@@ -56,12 +61,11 @@ void Repeats::end() {
       if (all.size() == kFollowers) all.erase(std::ranges::min_element(all, {}, &Sequence::seen));
       same = all.insert(all.end(), Sequence{hash_, now_, {}});
     }
-    same->pays = cost_ns_ >= kPays * static_cast<double>(now_.size());
+    same->pays = pays;
     ++same->seen;
   }
   before_ = hash_;
   hash_ = 0;
-  cost_ns_ = 0;
   expected_ = nullptr;
   now_.clear();
 }
@@ -70,13 +74,14 @@ Repeats::Sequence* Repeats::candidate() {
   const auto found = after_.find(before_);
   if (found == after_.end()) return nullptr;
   for (Sequence& s : found->second)
-    if (s.likely() && (always_ || s.pays) && s.plans.size() >= now_.size() && std::equal(now_.begin(), now_.end(), s.plans.begin())) return &s;
+    if (s.likely() && (always_ || s.pays) && s.plans.size() >= now_.size() &&
+        std::equal(now_.begin(), now_.end(), s.plans.begin()))
+      return &s;
   return nullptr;
 }
 
-bool Repeats::next(const Plan* plan, Device device) {
+bool Repeats::follows(const Plan* plan) {
   hash_ = mixed(hash_, plan);
-  cost_ns_ += device.kind == Device::Kind::kCpu ? plan->cost_ns() : kPays;
   if (now_.size() <= kMost) now_.push_back(plan);
   if (now_.size() == 1) {
     expected_ = candidate();

@@ -30,7 +30,11 @@ class Repeats {
   static void boundary();
 
   /// The thread calls a plan. True if that was expected, and is to be put off.
-  bool next(const Plan* plan, Device device);
+  bool next(const Plan* plan, Device device) {
+    ++calls_;
+    cost_ns_ += device.kind == Device::Kind::kCpu ? plan->cost_ns() : kPays;
+    return follow_ && follows(plan);
+  }
   /// The user's line of the expected call; it is asked for once.
   const profile::Text& site();
 
@@ -47,15 +51,20 @@ class Repeats {
 
   /// Nanoseconds that a call's kernel takes on the CPU from which on putting it off costs little beside it.
   static constexpr double kPays = 5'000;
+  /// How many sequences are looked at after one that paid. Small programs then pay for no more than the question.
+  static constexpr int kFollow = 32;
 
   void end();
+  bool follows(const Plan* plan);
   Sequence* candidate();
 
   std::unordered_map<uint64_t, std::vector<Sequence>> after_;  // by the hash of the sequence before
   std::vector<const Plan*> now_;
   uint64_t hash_ = 0, before_ = 0;
-  double cost_ns_ = 0;  // of now_
+  double cost_ns_ = 0;  // of the sequence that runs,
+  size_t calls_ = 0;    // and how many it has
   bool always_ = false;
+  int follow_ = kFollow;  // sequences more to look at, now_ among them
   Sequence* expected_ = nullptr;  // one that begins with now_
 };
 
