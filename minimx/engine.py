@@ -61,7 +61,8 @@ def set_bulk_size(size: int) -> int:
     """How many operator calls of this thread may be put off, to run together; returns the former number.
 
     size: 0 runs each call when it is made, -1 is the default (``settings.bulk_size``): pointwise operators of GPUs, and
-    those on large arrays of the CPU, are put off, up to 32. What was put off until now runs. See ``bulk``, which also ends.
+    those on large arrays of the CPU, are put off, up to 32. What was put off until now runs. See ``bulk``, which also
+    ends.
     """
     return _core.set_bulk_size(size)
 
@@ -105,8 +106,8 @@ def replay(on: bool | None = True) -> Iterator[None]:
     captured graph. Where the program does something else, what was put off runs one by one. Results agree with those
     without replay within rounding, and are the same in every run of a program.
 
-    on: None is the default (``settings.replay``): sequences that run on a GPU, and those of the CPU whose operators take
-    long beside the 0.4 us that putting one off costs.
+    on: None is the default (``settings.replay``): sequences that run on a GPU, and those of the CPU whose operators
+    take long beside the 0.4 us that putting one off costs.
 
     >>> import minimx as mx
     >>> x = mx.np.ones((4, 3))

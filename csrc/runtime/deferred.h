@@ -33,8 +33,8 @@ class Deferred {
   /// How many calls are put off together at most, where the user has not said.
   static constexpr int kDefaultSize = 32;
   static Deferred& get();
-  /// Whether a call is one for call(). Where nobody has asked for it, only pointwise operators are put off, those of the
-  /// CPU that are large, and what comes after them is looked at. `m`: the mode of this thread.
+  /// Whether a call is one for call(). Where nobody has asked for it, only pointwise operators are put off, those of
+  /// the CPU that are large, and what comes after them is looked at. `m`: the mode of this thread.
   bool considers(const Mode& m, Plan& plan, Device device) const {
     if (const int size = asked(m); size >= 0) return size > 1;
     if (!list_.empty()) return true;

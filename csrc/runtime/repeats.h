@@ -64,7 +64,7 @@ class Repeats {
   double cost_ns_ = 0;  // of the sequence that runs,
   size_t calls_ = 0;    // and how many it has
   bool always_ = false;
-  int follow_ = kFollow;  // sequences more to look at, now_ among them
+  int follow_ = kFollow;          // sequences more to look at, now_ among them
   Sequence* expected_ = nullptr;  // one that begins with now_
 };
 
