@@ -106,8 +106,8 @@ def replay(on: bool | None = True) -> Iterator[None]:
     captured graph. Where the program does something else, what was put off runs one by one. Results agree with those
     without replay within rounding, and are the same in every run of a program.
 
-    on: None is the default (``settings.replay``): sequences that run on a GPU, and those of the CPU whose operators
-    take long beside the 0.4 us that putting one off costs.
+    on: None is the default (``settings.replay``) of the main thread: sequences that run on a GPU, and those of the CPU
+    whose operators take long beside the 0.4 us that putting one off costs.
 
     >>> import minimx as mx
     >>> x = mx.np.ones((4, 3))

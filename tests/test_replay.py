@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy
 import pytest
 from hypothesis import given, settings
@@ -122,6 +124,22 @@ def test_by_default_what_pays_is_put_off(size, pays):
             y.wait_to_read()
     assert (mx.engine.bulk_counts()["calls"] - before == 3) is pays
     assert y[:4].asnumpy().tolist() == [2, 3, 4, 5]
+
+
+def test_by_default_the_main_thread_repeats():
+    """By luck alone another thread's calls would not be put off now and then."""
+
+    def work():
+        x, put_off = mx.np.ones((1 << 17,), device=device), []
+        for _ in range(4):
+            before = mx.engine.bulk_counts()["calls"]
+            mx.np.cumsum(x).wait_to_read()
+            put_off.append(mx.engine.bulk_counts()["calls"] - before)
+        return put_off
+
+    device = mx.current_device()
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(work).result() == [0, 0, 0, 0]
 
 
 def test_what_nobody_holds():

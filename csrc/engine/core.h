@@ -123,7 +123,7 @@ struct Core {
   Gatherers gatherers;
   Workers compute{Lane::kCompute};
   Workers host{Lane::kHost};
-  std::atomic<bool> team_lent{false};  // to a CallerTeam: two teams at a time would fight over the cores
+  std::atomic<int> teams_lent{0};  // to CallerTeams: more than there are cores for would fight over them
   Workers& workers(Lane lane) { return lane == Lane::kCompute ? compute : host; }
 };
 Core& core();
@@ -132,6 +132,20 @@ inline constinit std::atomic<Core*> g_core{nullptr};
 /// Which of the engine's threads this is.
 enum class Role : uint8_t { kUser, kCompute, kHost };
 inline constinit thread_local Role t_role = Role::kUser;
+
+/// Gives up the GIL for a while.
+class Unlocked {
+ public:
+  explicit Unlocked(bool really);
+  ~Unlocked() {
+    if (after_) after_();
+  }
+  Unlocked(const Unlocked&) = delete;
+  Unlocked& operator=(const Unlocked&) = delete;
+
+ private:
+  void (*after_)();
+};
 
 /// Entered around whatever may block a caller, with no lock held: gives up the GIL, and a host worker's place, and
 /// hands over what the caller has gathered. Nests only where the caller itself runs that, because a lane is closed.

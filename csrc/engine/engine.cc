@@ -111,6 +111,7 @@ void push(UniqueFunction<void()> fn, std::span<Var* const> reads, std::span<Var*
     return push_at_once(std::move(fn), reads, writes, info);
   if (!watched()) {
     if (small(info)) {
+      const Unlocked unlocked(info.unlocked);
       if (run_inline(fn, reads, writes, info)) return;
     } else if (middling(info) && run_with_team(fn, reads, writes, info)) {
       return;
@@ -266,6 +267,15 @@ int num_threads() {
   return g_settings.num_threads.compare_exchange_strong(unset, n) ? n : unset;
 }
 
+int num_cores() {
+#ifdef _OPENMP
+  static const int n = omp_get_num_procs();
+#else
+  static const int n = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+#endif
+  return n;
+}
+
 void set_num_threads(int n) {
   g_settings.num_threads.store(std::max(n, 1));
 #ifdef _OPENMP
@@ -289,6 +299,10 @@ void set_blocking_hooks(void (*before)(), void (*after)(), void (*meanwhile)()) 
   g_settings.before_blocking.store(before);
   g_settings.after_blocking.store(after);
   g_settings.while_blocking.store(meanwhile);
+}
+
+Unlocked::Unlocked(bool really) : after_(really ? g_settings.after_blocking.load() : nullptr) {
+  if (auto* before = g_settings.before_blocking.load(); before && really) before();
 }
 
 BlockingScope::BlockingScope() : after_(g_settings.after_blocking.load()) {

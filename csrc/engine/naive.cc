@@ -84,7 +84,13 @@ void wait_for(Var* var, bool write, const char* name) {
 }  // namespace
 
 CallerTeam::CallerTeam() {
-  if (inside_operator() || t_bulk_size > 1 || !core().compute.idle() || core().team_lent.exchange(true)) return;
+  if (inside_operator() || t_bulk_size > 1) return;
+  Core& c = core();
+  const int at_work = c.teams_lent.fetch_add(1) + !c.compute.idle();
+  if (at_work && (at_work + 1) * num_threads() > num_cores()) {
+    c.teams_lent.fetch_sub(1);
+    return;
+  }
   outer_ = std::exchange(detail::t_team, num_threads());
   if (auto* before = g_settings.before_blocking.load()) before();
 }
@@ -92,7 +98,7 @@ CallerTeam::CallerTeam() {
 CallerTeam::~CallerTeam() {
   if (!outer_) return;
   detail::t_team = outer_;
-  core().team_lent.store(false);
+  core().teams_lent.fetch_sub(1);
   if (auto* after = g_settings.after_blocking.load()) after();
 }
 

@@ -143,6 +143,7 @@ bool Deferred::call(Plan& plan, Device device, std::span<const Operand> ins, std
   if (plan.is_view && ins[0].array->storage->slot_ < 0 && !whole) return false;  // nothing needs to run first
   const bool known = plan.is_view || plan.kernel();  // may let other threads run, and may throw
   if (running_) return false;
+  if (whole && !list_.whole && owner_ != here) run();  // pointwise calls of another thread may run at any time
   if (!list_.empty() && (owner_ != here || list_.device != device)) return false;
   if (list_.whole != whole) run();
   if (!known || !joins(plan, ins, into, whole)) {

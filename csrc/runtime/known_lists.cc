@@ -64,7 +64,10 @@ void KnownList::wait() {
 Ref<Storage> KnownList::arena_for(const Program& p) {
   const size_t bytes = p.total_arena_bytes();
   if (!bytes) return nullptr;
-  arena_ = minimx::arena_for(p.device, bytes, arena_);
+  static auto* newest = new std::weak_ptr<const Ref<Storage>>;  // of the CPU's: one for all lists, as they run in turn
+  const bool cpu = p.device.kind == Device::Kind::kCpu;
+  arena_ = minimx::arena_for(p.device, bytes, cpu ? newest->lock() : arena_);
+  if (cpu) *newest = arena_;
   return *arena_;
 }
 

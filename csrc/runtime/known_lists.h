@@ -23,7 +23,7 @@ struct KnownList : std::enable_shared_from_this<KnownList> {
 
   /// Gives up Python's lock until the compiler has answered, or has had more than enough time.
   void wait();
-  /// Memory for the intermediates of runs, kept.
+  /// Memory for the intermediates of runs, kept; all lists of a device share it.
   Ref<Storage> arena_for(const Program& p);
 
  private:

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <memory>
+#include <thread>
 #include <utility>
 
 #include "runtime/deferred.h"
@@ -15,6 +16,7 @@ constexpr size_t kForerunners = 256;  // remembered before all are forgotten: a 
 constexpr size_t kFollowers = 4;      // of one: the seldom ones go
 
 std::atomic<Repeats::When> g_default{Repeats::When::kNever};
+std::thread::id g_home;  // the thread that set it
 thread_local std::unique_ptr<Repeats> t_repeats;
 thread_local bool t_asked = false;
 
@@ -35,10 +37,14 @@ void Repeats::set(When when) {
   mode().repeats = t_repeats.get();
 }
 
-void Repeats::set_default(When when) { g_default.store(when, std::memory_order_relaxed); }
+void Repeats::set_default(When when) {
+  g_home = std::this_thread::get_id();
+  g_default.store(when, std::memory_order_relaxed);
+}
 
 Repeats::When Repeats::when() {
-  if (!t_asked) return g_default.load(std::memory_order_relaxed);
+  const When by_default = g_default.load(std::memory_order_relaxed);
+  if (!t_asked) return by_default == When::kPays && std::this_thread::get_id() != g_home ? When::kNever : by_default;
   return !mode().repeats ? When::kNever : t_repeats->always_ ? When::kAlways : When::kPays;
 }
 

@@ -23,7 +23,8 @@ class Repeats {
 
   /// When this thread puts off what it repeats: mode().repeats is null where never. What was seen is not forgotten.
   static void set(When when);
-  /// The same for threads that were not asked, from their next boundary on.
+  /// The same for threads that were not asked, from their next boundary on; kPays for the one that calls this alone: of
+  /// two threads that repeat, luck says whose calls are put off.
   static void set_default(When when);
   static When when();
   /// Something that ends a sequence happens on this thread.

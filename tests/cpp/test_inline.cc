@@ -156,6 +156,8 @@ TEST(inline_function_is_gone_when_the_var_is_ready) {
 
 TEST(inline_team_is_lent_to_one_thread_while_the_worker_has_nothing_to_do) {
   wait_all();
+  const int before = num_threads();
+  set_num_threads(num_cores());
   while (!core().compute.idle()) std::this_thread::yield();
   {
     const CallerTeam team;
@@ -171,6 +173,23 @@ TEST(inline_team_is_lent_to_one_thread_while_the_worker_has_nothing_to_do) {
   latch.open();
   wait_all();
   CHECK(detail::t_team == 1);
-  const BulkScope bulk(4);
+  {
+    const BulkScope bulk(4);
+    CHECK(!CallerTeam());
+  }
+  set_num_threads(before);
+}
+
+TEST(inline_teams_are_lent_to_as_many_threads_as_there_are_cores_for) {
+  wait_all();
+  while (!core().compute.idle()) std::this_thread::yield();
+  const int before = num_threads();
+  set_num_threads(1);
+  std::vector<std::unique_ptr<CallerTeam>> teams;
+  for (int i = 0; i < num_cores(); ++i) CHECK(*teams.emplace_back(std::make_unique<CallerTeam>()));
   CHECK(!CallerTeam());
+  teams.pop_back();
+  CHECK(CallerTeam());
+  while (!teams.empty()) teams.pop_back();
+  set_num_threads(before);
 }

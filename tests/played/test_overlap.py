@@ -290,13 +290,15 @@ def test_with_one_stream_or_without_early_sums_they_do_not(streams):
 
 
 @pytest.mark.usefixtures("one_parameter_a_bucket")
-def test_training_on_two_gpus_gives_the_numbers_of_one(streams):
-    """Whatever the streams do meanwhile."""
+@pytest.mark.parametrize("replay", [False, True])
+def test_training_on_two_gpus_gives_the_numbers_of_one(streams, replay):
+    """Whatever the streams do meanwhile, and whether steps are put off whole or not."""
     nets = []
     for devices in ([mx.gpu(0), mx.gpu(1)], [mx.gpu(0)]):
         net, _, step = training(devices)
-        for _ in range(5):
-            step()
+        with mx.engine.bulk(32 if replay else 0), mx.engine.replay(replay):
+            for _ in range(16 if replay else 5):
+                step()
         nets.append([[w.asnumpy() for w in p.list_data()] for p in net.collect_params().values()])
     for copies, (w,) in zip(*nets, strict=True):
         numpy.testing.assert_array_equal(copies[0], copies[1])

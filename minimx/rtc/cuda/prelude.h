@@ -193,28 +193,5 @@ MINIMX_FUNCTION(gammaln, lgamma)
 MINIMX_FUNCTION(gamma, tgamma)
 #undef MINIMX_FUNCTION
 
-// What a GPU has instructions for, float alone; for other types see primitives.h.
-
-#if __CUDA_ARCH__ >= 800
-inline float maximum(float a, float b) {
-  float larger;
-  asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(a), "f"(b));
-  return larger;
-}
-inline float minimum(float a, float b) {
-  float smaller;
-  asm("min.NaN.f32 %0, %1, %2;" : "=f"(smaller) : "f"(a), "f"(b));
-  return smaller;
-}
-#endif
-/// Divides by 1 to 2, where an estimate that is corrected once is the quotient but for its last bit.
-inline float sigmoid(float x) {
-  const float z = ::exp(-::fabs(x)), n = x < 0.0f ? z : 1.0f, d = 1.0f + z;
-  float inverse;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(inverse) : "f"(d));
-  const float quotient = n * inverse;
-  return ::fmaf(::fmaf(-d, quotient, n), inverse, quotient);
-}
-
 }  // namespace scalar
 }  // namespace minimx
