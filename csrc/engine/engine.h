@@ -105,9 +105,9 @@ InlineRun try_inline(std::span<Var* const> reads, std::span<Var* const> writes);
 
 /// The right to run an operator on its caller with a team of threads, though it is not small. Whoever wants its result
 /// soon would lose more by a hop to the worker and back (two wake-ups, and a core on which the caller spins) than by
-/// doing it himself. Empty while the teams of others at work, the worker's among them, leave no cores for one more, where
-/// operators are gathered, and inside an operator. While it is held the GIL is given up; take it before the Vars, so that
-/// they are released first.
+/// doing it himself. Empty while the teams of others at work, the worker's among them, leave no cores for one more,
+/// where operators are gathered, and inside an operator. While it is held the GIL is given up; take it before the Vars,
+/// so that they are released first.
 class CallerTeam {
  public:
   CallerTeam();
