@@ -34,6 +34,24 @@ bool middling(const PushInfo& info) {
   return info.lane == Lane::kCompute && info.cost_ns > 0 && info.cost_ns < CallerTeam::kMostNs;
 }
 
+/// Whether threads push what takes long in turn. Then each had better compute at once, on a core of its own and without
+/// Python's lock. A lone one keeps the lock, for a thread of pure Python gives it back after milliseconds only.
+bool from_several_threads(const PushInfo& info) {
+  constexpr int kPushes = 64;  // after another thread's
+  static std::atomic<const void*> last{nullptr};
+  static std::atomic<int> left{-1};
+  thread_local const char me = 0;
+  if (small(info) && info.all_ns < g_settings.inline_threshold_ns.load(std::memory_order_relaxed)) return false;
+  const int n = left.load(std::memory_order_relaxed);
+  if (last.load(std::memory_order_relaxed) == &me) {
+    if (n > 0) left.store(n - 1, std::memory_order_relaxed);
+    return n > 0;
+  }
+  last.store(&me, std::memory_order_relaxed);
+  left.store(n < 0 ? 0 : kPushes, std::memory_order_relaxed);
+  return n >= 0;
+}
+
 /// Runs `fn` here if nothing has to wait. False: it was not run.
 bool run_inline(UniqueFunction<void()>& fn, std::span<Var* const> reads, std::span<Var* const> writes,
                 const PushInfo& info) {
@@ -110,10 +128,12 @@ void push(UniqueFunction<void()> fn, std::span<Var* const> reads, std::span<Var*
   if (synchronous() || g_settings.stopped.load(std::memory_order_relaxed))
     return push_at_once(std::move(fn), reads, writes, info);
   if (!watched()) {
+    const bool beside = from_several_threads(info);
     if (small(info)) {
-      const Unlocked unlocked(info.unlocked);
+      const Unlocked unlocked(beside);
       if (run_inline(fn, reads, writes, info)) return;
-    } else if (middling(info) && run_with_team(fn, reads, writes, info)) {
+    } else if ((middling(info) || (beside && info.cost_ns > 0 && num_threads() == 1)) &&
+               run_with_team(fn, reads, writes, info)) {
       return;
     }
   }

@@ -21,10 +21,10 @@ enum class Lane : uint8_t { kCompute, kHost };
 
 struct PushInfo {
   const char* name = "";  // must outlive the operator: a literal, or interned
-  double cost_ns = 0;     // a guess of its running time on one core
+  double cost_ns = 0;     // a guess of its running time on one core, or of that of its largest part
+  double all_ns = 0;      // of all its parts
   int priority = 0;       // of the ready operators of a lane the highest goes first, then the earliest pushed
   Lane lane = Lane::kCompute;
-  bool unlocked = false;                              // it takes long, though its parts are small: the GIL is given up
   size_t bytes = 0;                                   // memory it keeps alive while in flight, for back-pressure
   std::shared_ptr<const std::string> site = nullptr;  // the user's line, may be null
 };

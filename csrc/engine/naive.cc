@@ -87,7 +87,7 @@ CallerTeam::CallerTeam() {
   if (inside_operator() || t_bulk_size > 1) return;
   Core& c = core();
   const int at_work = c.teams_lent.fetch_add(1) + !c.compute.idle();
-  if (at_work && (at_work + 1) * num_threads() > num_cores()) {
+  if (at_work && num_threads() > 1 && (at_work + 1) * num_threads() > num_cores()) {
     c.teams_lent.fetch_sub(1);
     return;
   }

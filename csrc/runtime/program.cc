@@ -307,7 +307,7 @@ std::vector<Array> Program::run(std::vector<Array> ins, const char* name, Option
   info.name = name;
   // Small steps gain nothing from the worker's team: while the whole is short too, a hop would cost more than it hides.
   info.cost_ns = cost_ns_ < kInlineProgramNs ? largest_ns_ : cost_ns_;
-  info.unlocked = device.kind == Device::Kind::kCpu && cost_ns_ >= engine::inline_threshold_ns();
+  info.all_ns = device.kind == Device::Kind::kCpu ? cost_ns_ : 0;
   info.bytes = bytes;
   const bool sited = info.cost_ns >= engine::inline_threshold_ns() || engine::watched();
   info.site = options.site ? options.site : sited && rules().site ? rules().site() : nullptr;

@@ -180,16 +180,15 @@ TEST(inline_team_is_lent_to_one_thread_while_the_worker_has_nothing_to_do) {
   set_num_threads(before);
 }
 
-TEST(inline_teams_are_lent_to_as_many_threads_as_there_are_cores_for) {
+TEST(inline_teams_of_one_are_lent_to_all_others_while_there_are_cores) {
   wait_all();
   while (!core().compute.idle()) std::this_thread::yield();
   const int before = num_threads();
-  set_num_threads(1);
-  std::vector<std::unique_ptr<CallerTeam>> teams;
-  for (int i = 0; i < num_cores(); ++i) CHECK(*teams.emplace_back(std::make_unique<CallerTeam>()));
-  CHECK(!CallerTeam());
-  teams.pop_back();
-  CHECK(CallerTeam());
-  while (!teams.empty()) teams.pop_back();
+  for (const int threads : {1, num_cores()}) {
+    set_num_threads(threads);
+    const CallerTeam one, two;
+    CHECK(one);
+    CHECK(bool(two) == (threads == 1));
+  }
   set_num_threads(before);
 }
