@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import minimx as mx
+from minimx.graph import bulk
 
 Clock = Callable[[], float]
 THREADS = 2  # for everybody, unless --threads says otherwise
@@ -61,9 +62,21 @@ def torch_device(name: str) -> str:
     return name.replace("gpu", "cuda")
 
 
+def _warm(case: Callable[[], object]) -> None:
+    """Calls it until what it repeats is compiled and runs as a program: see "Replay" in docs/engine.md."""
+    for _ in range(2):
+        end = time.perf_counter() + 1.5
+        for _ in range(16):
+            case()
+            if time.perf_counter() > end:
+                break
+        bulk.wait(100)
+        mx.rtc.wait(100)
+
+
 def _repeats(case: Callable[[], object], seconds: float, clock: Clock) -> int:
-    """How many calls take about ``seconds``; the first, which may compile, does not count."""
-    case()
+    """How many calls take about ``seconds``."""
+    _warm(case)
     count = 1
     while True:
         start = clock()

@@ -60,7 +60,7 @@ def chain(args: argparse.Namespace, length: int, size: int) -> dict[str, Callabl
         return x
 
     def one_by_one() -> None:
-        with mx.engine.bulk(0):
+        with mx.engine.bulk(0), mx.engine.replay(False):
             run(ours).wait_to_read()
 
     def in_a_bulk() -> None:
@@ -145,13 +145,29 @@ def at_once(args: argparse.Namespace, hybrid: bool, train: bool) -> dict[str, Ca
         step = _step(net, x, train)
         return lambda: [step() for _ in range(10)]
 
-    pool = ThreadPoolExecutor(4)
+    pools = [ThreadPoolExecutor(1) for _ in range(4)]  # a job stays on its thread
+
+    def together(jobs: list[Callable], threads: int) -> Callable:
+        def run() -> None:
+            for done in [pool.submit(job) for pool, job in zip(pools[:threads], jobs, strict=False)]:
+                done.result()
+
+        return run
+
     jobs = [work() for _ in range(4)]
+    cases = {f"minimx, {n} threads": together(jobs, n) for n in (1, 2, 4)}
+    torch = import_torch()
+    if torch is not None and not hybrid:
 
-    def together(threads: int) -> Callable:
-        return lambda: list(pool.map(lambda job: job(), jobs[:threads]))
+        def theirs() -> Callable:
+            layers = [m for _ in range(5) for m in (torch.nn.Linear(256, 256), torch.nn.ReLU())]
+            net, data = torch.nn.Sequential(*layers), torch.ones(32, 256)
+            step = _torch_step(net.to(torch_device(args.device)), data.to(torch_device(args.device)), train)
+            return lambda: [step() for _ in range(10)]
 
-    return {f"minimx, {n} threads": together(n) for n in (1, 2, 4)}
+        others = [theirs() for _ in range(4)]
+        cases |= {f"PyTorch, {n} threads": together(others, n) for n in (1, 2, 4)}
+    return cases
 
 
 def _torch_step(net, x, train: bool) -> Callable:
@@ -188,8 +204,9 @@ def main() -> None:
             what = f"{'hybridized' if hybrid else 'imperative'}, {'forward and backward' if train else 'forward'}"
             times = in_turn(at_once(args, hybrid, train), args.rounds, seconds)
             report.add(f"threads at once: 5 x Dense(256), b32, {what}", times)
-            rates = [n * times["minimx, 1 threads"] / times[f"minimx, {n} threads"] for n in (2, 4)]
-            print(f"  work done by 2 and 4 threads, over one: {rates[0]:.2f}x, {rates[1]:.2f}x")
+            for who in ("minimx", "PyTorch")[: len(times) // 3]:
+                two, four = (n * times[f"{who}, 1 threads"] / times[f"{who}, {n} threads"] for n in (2, 4))
+                print(f"  work done by 2 and 4 threads of {who}, over one: {two:.2f}x, {four:.2f}x")
     report.finish()
 
 

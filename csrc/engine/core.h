@@ -123,7 +123,6 @@ struct Core {
   Gatherers gatherers;
   Workers compute{Lane::kCompute};
   Workers host{Lane::kHost};
-  std::atomic<int> teams_lent{0};  // to CallerTeams: more than there are cores for would fight over them
   Workers& workers(Lane lane) { return lane == Lane::kCompute ? compute : host; }
 };
 Core& core();

@@ -132,8 +132,7 @@ void push(UniqueFunction<void()> fn, std::span<Var* const> reads, std::span<Var*
     if (small(info)) {
       const Unlocked unlocked(beside);
       if (run_inline(fn, reads, writes, info)) return;
-    } else if ((middling(info) || (beside && info.cost_ns > 0 && num_threads() == 1)) &&
-               run_with_team(fn, reads, writes, info)) {
+    } else if ((middling(info) || (beside && info.cost_ns > 0)) && run_with_team(fn, reads, writes, info)) {
       return;
     }
   }
@@ -285,15 +284,6 @@ int num_threads() {
 #endif
   int unset = 0;
   return g_settings.num_threads.compare_exchange_strong(unset, n) ? n : unset;
-}
-
-int num_cores() {
-#ifdef _OPENMP
-  static const int n = omp_get_num_procs();
-#else
-  static const int n = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-#endif
-  return n;
 }
 
 void set_num_threads(int n) {

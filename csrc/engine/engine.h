@@ -105,9 +105,8 @@ InlineRun try_inline(std::span<Var* const> reads, std::span<Var* const> writes);
 
 /// The right to run an operator on its caller with a team of threads, though it is not small. Whoever wants its result
 /// soon would lose more by a hop to the worker and back (two wake-ups, and a core on which the caller spins) than by
-/// doing it himself. Empty while the teams of others at work, the worker's among them, leave no cores for one more,
-/// where operators are gathered, and inside an operator. While it is held the GIL is given up; take it before the Vars,
-/// so that they are released first.
+/// doing it himself. Empty inside an operator, and where operators are gathered. While it is held the GIL is given up;
+/// take it before the Vars, so that they are released first.
 class CallerTeam {
  public:
   CallerTeam();
@@ -178,8 +177,6 @@ void set_inline_threshold_ns(double ns);
 /// operator on, and the calling thread's own. Default: what OpenMP says (OMP_NUM_THREADS, or the cores we may use).
 void set_num_threads(int n);
 int num_threads();
-/// Cores that this process may use.
-int num_cores();
 /// Threads of the host lane that may run at once, not counting those that wait for the engine. Default 2.
 void set_host_threads(int n);
 int host_threads();

@@ -85,12 +85,6 @@ void wait_for(Var* var, bool write, const char* name) {
 
 CallerTeam::CallerTeam() {
   if (inside_operator() || t_bulk_size > 1) return;
-  Core& c = core();
-  const int at_work = c.teams_lent.fetch_add(1) + !c.compute.idle();
-  if (at_work && num_threads() > 1 && (at_work + 1) * num_threads() > num_cores()) {
-    c.teams_lent.fetch_sub(1);
-    return;
-  }
   outer_ = std::exchange(detail::t_team, num_threads());
   if (auto* before = g_settings.before_blocking.load()) before();
 }
@@ -98,7 +92,6 @@ CallerTeam::CallerTeam() {
 CallerTeam::~CallerTeam() {
   if (!outer_) return;
   detail::t_team = outer_;
-  core().teams_lent.fetch_sub(1);
   if (auto* after = g_settings.after_blocking.load()) after();
 }
 

@@ -154,41 +154,20 @@ TEST(inline_function_is_gone_when_the_var_is_ready) {
   CHECK(held.use_count() == 1);
 }
 
-TEST(inline_team_is_lent_to_one_thread_while_the_worker_has_nothing_to_do) {
-  wait_all();
-  const int before = num_threads();
-  set_num_threads(num_cores());
-  while (!core().compute.idle()) std::this_thread::yield();
+TEST(inline_team_is_lent_to_callers_outside_operators) {
   {
     const CallerTeam team;
     CHECK(team);
-    std::thread([] { CHECK(!CallerTeam()); }).join();
+    std::thread([] { CHECK(CallerTeam()); }).join();
     CHECK(detail::t_team == num_threads());
   }
+  CHECK(detail::t_team == 1);
   VarPtr a = make_var();
   Var* const vars[] = {a.get()};
-  Latch latch;
-  push([&] { latch.pass(); }, {}, vars, kLarge);
+  bool inside = true;
+  push([&] { inside = bool(CallerTeam()); }, {}, vars, {.name = "small"});
+  wait_all();
+  CHECK(!inside);
+  const BulkScope bulk(4);
   CHECK(!CallerTeam());
-  latch.open();
-  wait_all();
-  CHECK(detail::t_team == 1);
-  {
-    const BulkScope bulk(4);
-    CHECK(!CallerTeam());
-  }
-  set_num_threads(before);
-}
-
-TEST(inline_teams_of_one_are_lent_to_all_others_while_there_are_cores) {
-  wait_all();
-  while (!core().compute.idle()) std::this_thread::yield();
-  const int before = num_threads();
-  for (const int threads : {1, num_cores()}) {
-    set_num_threads(threads);
-    const CallerTeam one, two;
-    CHECK(one);
-    CHECK(bool(two) == (threads == 1));
-  }
-  set_num_threads(before);
 }
