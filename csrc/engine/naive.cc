@@ -1,5 +1,5 @@
 // Running at once on the caller's thread: the naive policy, SyncScope, every wait (an operator without a function),
-// what is pushed after shutdown, and, with a team of threads, what is neither small nor large (CallerTeam). The Vars'
+// what is pushed after shutdown, and, with a team of threads, what is not small (CallerTeam). The Vars'
 // queues are the same as in the threaded policy, so other threads' operators keep their place; only the hands differ.
 #include <utility>
 
@@ -85,6 +85,7 @@ void wait_for(Var* var, bool write, const char* name) {
 
 CallerTeam::CallerTeam() {
   if (inside_operator() || t_bulk_size > 1) return;
+  core();  // and with it what ends OpenMP's threads before a fork
   outer_ = std::exchange(detail::t_team, num_threads());
   if (auto* before = g_settings.before_blocking.load()) before();
 }
