@@ -76,10 +76,6 @@ class Workers {
 
   /// Takes over a ready operator. False when the lane is closed and the caller must run it.
   bool submit(Op* op);
-  /// Nothing is queued or running now.
-  bool idle() const {
-    return queued_.load(std::memory_order_acquire) == 0 && busy_.load(std::memory_order_acquire) == 0;
-  }
   /// A worker that waits for the engine lends its place, so that a lane whose operators all wait still moves on.
   void lend();
   void take_back();
@@ -159,7 +155,7 @@ class BlockingScope {
   static constexpr std::chrono::milliseconds kPatience{100};
 
  private:
-  void (*after_)();
+  const Unlocked unlocked_;
 };
 
 /// Hands every ready Op to whoever runs it. Returns those that nobody takes, linked by next_ready: run them here.

@@ -31,7 +31,7 @@ void watch_push(const Op& op) {
 
 /// Neither small nor so large that a hop is nothing beside it. What costs nothing is another device's.
 bool middling(const PushInfo& info) {
-  return info.lane == Lane::kCompute && info.cost_ns > 0 && info.cost_ns < CallerTeam::kMostNs;
+  return info.lane == Lane::kCompute && info.cost_ns > 0 && info.cost_ns < kMiddlingNs;
 }
 
 /// Whether threads push what takes long in turn. Then each had better compute at once, on a core of its own and without
@@ -67,10 +67,16 @@ bool run_inline(UniqueFunction<void()>& fn, std::span<Var* const> reads, std::sp
   return true;
 }
 
+/// The same with a team of threads, for what is not small. Whoever wants its result soon would lose more by a hop to
+/// the worker and back (two wake-ups, and a core on which the caller spins) than by doing it himself. Not inside an
+/// operator, nor where operators are gathered. The Vars are released before the GIL is asked for again.
 bool run_with_team(UniqueFunction<void()>& fn, std::span<Var* const> reads, std::span<Var* const> writes,
                    const PushInfo& info) {
-  const CallerTeam team;
-  return team && run_inline(fn, reads, writes, info);
+  if (inside_operator() || t_bulk_size > 1) return false;
+  core();  // and with it what ends OpenMP's threads before a fork
+  const Unlocked unlocked(true);
+  const detail::TeamScope team(num_threads());
+  return run_inline(fn, reads, writes, info);
 }
 
 void push_at_once(UniqueFunction<void()>&& fn, std::span<Var* const> reads, std::span<Var* const> writes,
@@ -315,15 +321,12 @@ Unlocked::Unlocked(bool really) : after_(really ? g_settings.after_blocking.load
   if (auto* before = g_settings.before_blocking.load(); before && really) before();
 }
 
-BlockingScope::BlockingScope() : after_(g_settings.after_blocking.load()) {
-  close_own_bulk();
-  if (auto* before = g_settings.before_blocking.load()) before();
+BlockingScope::BlockingScope() : unlocked_((close_own_bulk(), true)) {
   if (t_role == Role::kHost) core().host.lend();
 }
 
 BlockingScope::~BlockingScope() {
   if (t_role == Role::kHost) core().host.take_back();
-  if (after_) after_();
 }
 
 void BlockingScope::still_blocked() const {

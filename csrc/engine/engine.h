@@ -19,6 +19,9 @@ namespace minimx::engine {
 /// inside an operator; it must never need Python's GIL. kHost is a pool for Python callbacks and I/O.
 enum class Lane : uint8_t { kCompute, kHost };
 
+/// Dearer operators (on one core) go to the worker: beside them a hop is nothing, and the caller is free meanwhile.
+constexpr double kMiddlingNs = 1e6;
+
 struct PushInfo {
   const char* name = "";  // must outlive the operator: a literal, or interned
   double cost_ns = 0;     // a guess of its running time on one core, or of that of its largest part
@@ -34,7 +37,7 @@ struct PushInfo {
 /// part of a Var's data must list it in both, since what it leaves alone is its input.
 ///
 /// It runs on the calling thread when it may run at once and is small (Lane::kCompute, cost_ns below
-/// inline_threshold_ns()) or middling (CallerTeam), otherwise in its lane. It blocks only for back-pressure.
+/// inline_threshold_ns()) or middling (below kMiddlingNs), otherwise in its lane. It blocks only for back-pressure.
 ///
 /// When `fn` throws, what it writes is poisoned. An operator with a poisoned input is skipped, and poisons what it
 /// writes with the same (earliest) cause. An operator that succeeds cures what it writes. Nothing is thrown here,
@@ -102,24 +105,6 @@ class InlineRun {
 /// anything is pending or poisoned, or somebody watches (push knows the name to report): then push. The caller decides
 /// whether its operator is small enough.
 InlineRun try_inline(std::span<Var* const> reads, std::span<Var* const> writes);
-
-/// The right to run an operator on its caller with a team of threads, though it is not small. Whoever wants its result
-/// soon would lose more by a hop to the worker and back (two wake-ups, and a core on which the caller spins) than by
-/// doing it himself. Empty inside an operator, and where operators are gathered. While it is held the GIL is given up;
-/// take it before the Vars, so that they are released first.
-class CallerTeam {
- public:
-  CallerTeam();
-  ~CallerTeam();
-  CallerTeam(const CallerTeam&) = delete;
-  CallerTeam& operator=(const CallerTeam&) = delete;
-  explicit operator bool() const { return outer_ != 0; }
-  /// Dearer operators (on one core) go to the worker: beside them a hop is nothing, and the caller is free meanwhile.
-  static constexpr double kMostNs = 1e6;
-
- private:
-  int outer_ = 0;  // the team the thread had before
-};
 
 /// Waits until no operator writes the Var, or uses it, respectively. Throws Poisoned if the Var is poisoned, every time
 /// until it is overwritten. An operator's own function may wait to read what the operator declared: that returns at

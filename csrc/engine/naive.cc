@@ -1,8 +1,6 @@
-// Running at once on the caller's thread: the naive policy, SyncScope, every wait (an operator without a function),
-// what is pushed after shutdown, and, with a team of threads, what is not small (CallerTeam). The Vars'
-// queues are the same as in the threaded policy, so other threads' operators keep their place; only the hands differ.
-#include <utility>
-
+// Running at once on the caller's thread: the naive policy, SyncScope, every wait (an operator without a function), and
+// what is pushed after shutdown. The Vars' queues are the same as in the threaded policy, so other threads' operators
+// keep their place; only the hands differ.
 #include "common/error.h"
 #include "engine/core.h"
 #include "engine/inspect.h"
@@ -82,19 +80,6 @@ void wait_for(Var* var, bool write, const char* name) {
 }
 
 }  // namespace
-
-CallerTeam::CallerTeam() {
-  if (inside_operator() || t_bulk_size > 1) return;
-  core();  // and with it what ends OpenMP's threads before a fork
-  outer_ = std::exchange(detail::t_team, num_threads());
-  if (auto* before = g_settings.before_blocking.load()) before();
-}
-
-CallerTeam::~CallerTeam() {
-  if (!outer_) return;
-  detail::t_team = outer_;
-  if (auto* after = g_settings.after_blocking.load()) after();
-}
 
 FailurePtr run_on_caller(Call& op) {
   await(op);

@@ -73,7 +73,7 @@ uint64_t mixed(uint64_t seed, const std::string& key) {
   return h ^ h >> 31;
 }
 
-/// Under the lock. The calling thread's number in this session.
+/// Under the lock. The calling thread, as it is known between begin and end.
 Pusher& pusher(State& state) {
   if (t_pusher.session != state.sessions) {
     t_pusher = {state.sessions, ++state.session.pushers, 0};

@@ -15,10 +15,7 @@ KnownLists& KnownLists::get() {
 KnownList& KnownLists::find(const CallList& list) {
   std::vector<uint64_t> words = list.signature();
   uint64_t hash = words.size();
-  for (uint64_t w : words) {
-    hash = (hash ^ w) * 0x9e3779b97f4a7c15ull;
-    hash ^= hash >> 29;
-  }
+  for (uint64_t w : words) hash = mixed(hash, w);
   for (const auto& known : known_[hash])
     if (known->words == words) return *known;
   if (size_ >= kMaxLists) clear();

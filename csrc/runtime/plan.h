@@ -22,6 +22,12 @@ class AttrSet : public RefCounted {
   std::string text;  // "axis=1, keepdims=True": for messages and graphs
 };
 
+/// A hash with one more word.
+inline uint64_t mixed(uint64_t hash, uint64_t word) {
+  hash = (hash ^ word) * 0x9e3779b97f4a7c15ull;
+  return hash ^ hash >> 29;
+}
+
 /// Operand types of a call, packed into words that can be compared at once: per operand kind, type and device in one
 /// word, then the shape, then the strides if it is not contiguous. Scalars count by kind only.
 class Signature {
@@ -31,8 +37,7 @@ class Signature {
   void add_word(int64_t w) {
     if (n_ < kMaxWords) words_[n_] = w;
     ++n_;
-    hash_ = (hash_ ^ static_cast<uint64_t>(w)) * 0x9e3779b97f4a7c15ull;
-    hash_ ^= hash_ >> 29;
+    hash_ = mixed(hash_, static_cast<uint64_t>(w));
   }
   uint64_t hash() const { return hash_; }
   bool fits() const { return n_ <= kMaxWords; }

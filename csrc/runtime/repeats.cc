@@ -20,11 +20,6 @@ std::thread::id g_home;  // the thread that set it
 thread_local std::unique_ptr<Repeats> t_repeats;
 thread_local bool t_asked = false;
 
-uint64_t mixed(uint64_t hash, const Plan* plan) {
-  hash = (hash ^ reinterpret_cast<uintptr_t>(plan)) * 0x9e3779b97f4a7c15ull;
-  return hash ^ hash >> 29;
-}
-
 }  // namespace
 
 void Repeats::set(When when) {
@@ -87,7 +82,7 @@ Repeats::Sequence* Repeats::candidate() {
 }
 
 bool Repeats::follows(const Plan* plan) {
-  hash_ = mixed(hash_, plan);
+  hash_ = mixed(hash_, reinterpret_cast<uintptr_t>(plan));
   if (now_.size() <= kMost) now_.push_back(plan);
   if (now_.size() == 1) {
     expected_ = candidate();

@@ -154,20 +154,30 @@ TEST(inline_function_is_gone_when_the_var_is_ready) {
   CHECK(held.use_count() == 1);
 }
 
-TEST(inline_team_is_lent_to_callers_outside_operators) {
-  {
-    const CallerTeam team;
-    CHECK(team);
-    std::thread([] { CHECK(CallerTeam()); }).join();
-    CHECK(detail::t_team == num_threads());
-  }
-  CHECK(detail::t_team == 1);
+TEST(inline_with_a_team_on_callers_outside_operators) {
+  const PushInfo middling{.name = "middling", .cost_ns = kMiddlingNs / 2};
   VarPtr a = make_var();
   Var* const vars[] = {a.get()};
-  bool inside = true;
-  push([&] { inside = bool(CallerTeam()); }, {}, vars, {.name = "small"});
+  int team = 0;
+  std::thread::id ran;
+  const auto note = [&] { team = detail::t_team, ran = std::this_thread::get_id(); };
+  const auto on_caller = [&] {
+    push(note, {}, vars, middling);
+    return team == num_threads() && ran == std::this_thread::get_id();
+  };
+  CHECK(on_caller());
+  std::thread([&] { CHECK(on_caller()); }).join();
+  CHECK(detail::t_team == 1);
+  VarPtr b = make_var();
+  Var* const others[] = {b.get()};
+  push([&] { push(note, {}, vars, middling); }, {}, others, {.name = "small"});
   wait_all();
-  CHECK(!inside);
-  const BulkScope bulk(4);
-  CHECK(!CallerTeam());
+  CHECK(ran != std::thread::id() && ran != std::this_thread::get_id());
+  ran = {};
+  {
+    const BulkScope bulk(4);
+    push(note, {}, vars, middling);
+  }
+  wait_all();
+  CHECK(ran != std::thread::id() && ran != std::this_thread::get_id());
 }
