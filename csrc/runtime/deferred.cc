@@ -201,25 +201,27 @@ void Deferred::wait_for_runner() {
   done_.wait(lock, [&] { return !running_.load(); });
 }
 
-/// Where a list is to change over to its Program with this run, that must be there. Others may run the list meanwhile.
-void Deferred::wait_for_compiler() {
-  for (uint64_t number = lists_; !running_ && list_.whole && number == lists_;) {
-    const std::shared_ptr<KnownList> known = KnownLists::get().awaited(list_);
-    if (!known) return;
+/// The list as it is known, with its Program where it is to change over to that with this run. Others may run the list
+/// meanwhile.
+std::shared_ptr<KnownList> Deferred::recognised() {
+  while (!running_ && !list_.empty()) {
+    std::shared_ptr<KnownList> known = KnownLists::get().find(list_);
+    if (!known || !list_.whole || !KnownLists::get().awaited(*known)) return known;
     known->wait();
   }
+  return nullptr;
 }
 
 void Deferred::run() {
   if (running_ && !runs_here()) wait_for_runner();
-  wait_for_compiler();
+  const std::shared_ptr<KnownList> known = recognised();
   if (running_ || list_.empty()) return;
   CallList list = std::exchange(list_, std::exchange(spare_, {}));
   waiting_.store(0, std::memory_order_relaxed);
   runner_ = std::this_thread::get_id();
   running_ = true;
   ++counts_.lists;
-  if (!run_as_program(list))
+  if (!known || !run_as_program(list, known))
     for (size_t i = 0; i < list.calls.size(); ++i) run_call(list, i);
   for (CallList::Slot& slot : list.slots) leave(slot);
   list.clear();
@@ -236,10 +238,9 @@ void Deferred::run_list(uint64_t number) {
 }
 
 /// False, with nothing done, where there is no Program for the list, or no memory for its results all at once.
-bool Deferred::run_as_program(CallList& list) {
+bool Deferred::run_as_program(CallList& list, const std::shared_ptr<KnownList>& known) {
   const std::vector<int> live = list.live();
-  KnownList* known = KnownLists::get().ready(list, live);
-  if (!known) return false;
+  if (!KnownLists::get().ready(known, list, live)) return false;
   try {
     const Ref<const Program> program = known->program;
     Program::Options options;

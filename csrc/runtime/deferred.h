@@ -15,6 +15,7 @@
 #pragma once
 #include <atomic>
 #include <condition_variable>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -23,6 +24,8 @@
 #include "runtime/invoke.h"
 
 namespace minimx {
+
+struct KnownList;
 
 class Deferred {
  public:
@@ -97,8 +100,8 @@ class Deferred {
   /// Waits while another thread runs a list.
   void wait_for_runner();
   bool runs_here() const { return running_ && runner_ == std::this_thread::get_id(); }
-  void wait_for_compiler();
-  bool run_as_program(CallList& list);
+  std::shared_ptr<KnownList> recognised();
+  bool run_as_program(CallList& list, const std::shared_ptr<KnownList>& known);
   void run_call(CallList& list, size_t i);
   void launch_call(CallList& list, const CallList::Call& call);
   static void leave(CallList::Slot& slot);

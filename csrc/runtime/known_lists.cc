@@ -12,18 +12,19 @@ KnownLists& KnownLists::get() {
   return *made;
 }
 
-KnownList& KnownLists::find(const CallList& list) {
+std::shared_ptr<KnownList> KnownLists::find(const CallList& list) {
+  if (!compiler_ || list.kernels < 2) return nullptr;
   std::vector<uint64_t> words = list.signature();
   uint64_t hash = words.size();
   for (uint64_t w : words) hash = mixed(hash, w);
   for (const auto& known : known_[hash])
-    if (known->words == words) return *known;
+    if (known->words == words) return known;
   if (size_ >= kMaxLists) clear();
   auto made = std::make_shared<KnownList>();
   made->words = std::move(words);
   for (const CallList::Call& c : list.calls) made->plans.push_back(c.plan);
   ++size_;
-  return *known_[hash].emplace_back(std::move(made));
+  return known_[hash].emplace_back(std::move(made));
 }
 
 void KnownLists::clear() {
@@ -31,23 +32,18 @@ void KnownLists::clear() {
   size_ = 0;
 }
 
-KnownList* KnownLists::ready(const CallList& list, std::span<const int> live) {
-  if (!compiler_ || list.kernels < 2) return nullptr;
-  const std::shared_ptr<KnownList> known = find(list).shared_from_this();
+bool KnownLists::ready(const std::shared_ptr<KnownList>& known, const CallList& list, std::span<const int> live) {
   if (++known->runs >= kAskAt && !known->asked) {
     known->asked = true;
     compiler_(list, live, known);
   }
-  if (list.whole && known->runs < kChangeAt) return nullptr;
-  if (!known->program) return nullptr;
+  if (!known->program || (list.whole && known->runs < kChangeAt)) return false;
   ++counts_.programs;
-  return known.get();
+  return true;
 }
 
-std::shared_ptr<KnownList> KnownLists::awaited(const CallList& list) {
-  if (!compiler_ || list.kernels < 2) return nullptr;
-  KnownList& known = find(list);
-  return known.asked && !known.answered && known.runs + 1 >= kChangeAt ? known.shared_from_this() : nullptr;
+bool KnownLists::awaited(const KnownList& known) const {
+  return known.asked && !known.answered && known.runs + 1 >= kChangeAt;
 }
 
 void KnownList::wait() {

@@ -13,7 +13,7 @@
 namespace minimx {
 
 /// One such list. Its fields change under Python's lock.
-struct KnownList : std::enable_shared_from_this<KnownList> {
+struct KnownList {
   std::vector<uint64_t> words;   // CallList::signature()
   std::vector<Ref<Plan>> plans;  // so that no other plans get their addresses
   uint64_t runs = 0;
@@ -42,10 +42,13 @@ class KnownLists {
 
   static KnownLists& get();
   void set_compiler(Compiler f) { compiler_ = f; }
-  /// The list as it is known, if its next run is to be that of its Program, and that is on its way; else null.
-  std::shared_ptr<KnownList> awaited(const CallList& list);
-  /// The list as it is known, if its Program is to run in its place now, else null: one by one. `live`: list.live().
-  KnownList* ready(const CallList& list, std::span<const int> live);
+  /// The list as it is known from now on; null where there is no compiler, or too little to compile.
+  std::shared_ptr<KnownList> find(const CallList& list);
+  /// Is the next run to be that of its Program, and that still on its way? Of lists that are not pointwise.
+  bool awaited(const KnownList& known) const;
+  /// Counts a run of `list`, as which it is known, and asks for its Program in time. True if that is to run now in its
+  /// place; else the list runs one by one. `live`: list.live().
+  bool ready(const std::shared_ptr<KnownList>& known, const CallList& list, std::span<const int> live);
   /// The Program that was asked for, or null if there can be none.
   void answer(KnownList& known, Ref<const Program> program);
   /// Forgets all lists.
@@ -59,8 +62,6 @@ class KnownLists {
   static constexpr uint64_t kChangeAt = 8;
   /// Lists kept before the table starts anew; a bound, since shapes and numbers may never repeat.
   static constexpr size_t kMaxLists = 1024;
-
-  KnownList& find(const CallList& list);
 
   std::unordered_map<uint64_t, std::vector<std::shared_ptr<KnownList>>> known_;  // by a hash of the words
   size_t size_ = 0;
