@@ -82,6 +82,26 @@ def test_other_numbers_shapes_and_wiring_are_other_lists():
     assert run(lambda: (x + True) * 2)[1] == 0
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64", "int32", "bool"])
+def test_numbers_that_vary_are_inputs_of_one_program(dtype):
+    """A schedule, say. The second run that sees another number asks for the program that takes it as it comes."""
+    x = mx.np.array([-2, -1, 0, 1, 2, 3]).astype(dtype)
+
+    def run(a, b):
+        y = (x * a + 1) - mx.np.maximum(b, x)
+        return mx.np.where(x < b, y / 3, a), (y > a).astype("float32")
+
+    for i in range(8):
+        a, b = 0.1 + i / 3, -i if i % 2 else 3
+        with mx.engine.bulk(0):
+            want = [z.astype("float64").asnumpy() for z in run(a, b)]
+        got, counts = counted(lambda a=a, b=b: [z for z in run(a, b) if z.wait_to_read() is None])
+        for z, w in zip(got, want, strict=True):
+            numpy.testing.assert_array_equal(z.astype("float64").asnumpy(), w)
+        assert bool(counts["programs"]) == (i > 2)
+        ready()
+
+
 def test_what_is_held_is_written_and_what_is_not_is_not():
     """A result that is dropped before the list runs costs no memory; one that is kept is there, also in a program that
     was made when nobody kept it: that is another one.
@@ -396,6 +416,32 @@ def test_a_failure_names_the_line_of_the_call():
         told = [str(raised.value), *getattr(raised.value, "__notes__", [])]
         assert any(f"{os.path.basename(__file__)}:{line}" in text for text in told), told
         assert (x + 1)[0].item() == 3
+
+
+@pytest.mark.cpu_only("indices of a GPU are not looked at")
+def test_a_failure_in_a_program_is_that_of_its_step():
+    """It names the call, and what the program has not begun to write keeps what it holds."""
+    table, weights = mx.np.ones((20, 3)), mx.np.zeros((2, 3))
+    for i in range(12):
+        rows = mx.np.array([0, 1 if i < 11 else 99], dtype="int32")
+        with mx.engine.replay():
+            double = table * 2
+            taken = mx.np.tanh(double)[rows]  # THE STEP
+            weights += taken * 0.5
+            if i < 11:
+                weights.wait_to_read()
+                ready()
+                continue
+            before = mx.engine.bulk_counts()["programs"]
+            with pytest.raises(mx.errors.IndexOutOfBounds) as raised:
+                taken.wait_to_read()
+            assert mx.engine.bulk_counts()["programs"] == before + 1
+    with open(__file__) as file:
+        line = next(i for i, text in enumerate(file, 1) if "# THE STEP" in text)
+    told = " ".join(getattr(raised.value, "__notes__", [str(raised.value)]))
+    assert "'take'" in told and f"{os.path.basename(__file__)}:{line}" in told and "in 'bulk'" in told
+    numpy.testing.assert_allclose(weights.asnumpy(), numpy.tanh(2) * 5.5 * numpy.ones((2, 3)), rtol=1e-5)
+    numpy.testing.assert_array_equal(double.asnumpy(), 2)
 
 
 @pytest.mark.cpu_only("memory of the CPU")

@@ -251,6 +251,26 @@ def test_draws_are_those_without_replay():
     numpy.testing.assert_allclose(got, want, rtol=1e-5)
 
 
+def test_a_schedule_of_ones_own():
+    """Numbers that are others in every step do not keep it from being one program."""
+
+    def work():
+        rng = numpy.random.default_rng(0)
+        x, w = (mx.np.array(rng.normal(size=s).astype("float32")) for s in ((8, 5), (5, 3)))
+        w.attach_grad()
+        found = []
+        for i in range(30):
+            with autograd.record():
+                loss = (mx.npx.relu(x @ w) ** 2).mean()
+            loss.backward()
+            w -= 0.1 / (i + 1) * w.grad
+            found.append(loss.item())
+            ready()
+        return found
+
+    assert agrees(work) > 15
+
+
 def test_an_exception_in_the_middle():
     def work():
         job = Job()

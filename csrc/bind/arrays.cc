@@ -193,7 +193,7 @@ void add_arrays(py::module_& m) {
   m.def(
       "memory_info",
       [](const std::string& kind, int id) {
-        Deferred::get().run();
+        Deferred::run_all();
         MemoryInfo i = memory_info(device_from(kind, id));
         py::dict d;
         d["used"] = i.used, d["cached"] = i.cached, d["peak"] = i.peak;

@@ -2,7 +2,7 @@
 #pragma once
 #include <algorithm>
 
-#include "bind/gil.h"
+#include "python/gil.h"
 #include "runtime/array.h"
 
 namespace minimx::bind {
@@ -30,7 +30,7 @@ inline Array borrowed(void* first, DType dtype, const Dims& shape, const Dims& s
 /// What lets a Python object go that owns borrowed memory; takes over the reference.
 inline std::function<void()> dropping(PyObject* owner) {
   return [owner] {
-    if (Py_IsInitialized()) with_gil([&] { Py_DECREF(owner); });
+    if (Py_IsInitialized()) python::with_gil([&] { Py_DECREF(owner); });
   };
 }
 

@@ -9,10 +9,10 @@
 #include <mutex>
 #include <thread>
 
-#include "bind/gil.h"
 #include "bind/program.h"
 #include "bind/rules.h"
 #include "bind/submodules.h"
+#include "python/gil.h"
 #include "runtime/deferred.h"
 #include "runtime/known_lists.h"
 #include "runtime/repeats.h"
@@ -25,10 +25,14 @@ using namespace std::chrono_literals;
 /// What a list is to Python: externals and calls, with ids of values as bulk.py counts them.
 class ListText {
  public:
-  explicit ListText(const CallList& list) : list_(list), ids_(list.values.size(), -1) {
+  ListText(const CallList& list, const KnownList& known) : list_(list), ids_(list.values.size(), -1) {
     for (int v : list.externals()) {
       externals.append(py::make_tuple(shape_of(list.values[v].shape), dtype_name(list.values[v].dtype)));
       ids_[v] = next_++;
+    }
+    for (size_t i = 0; i < known.numbers.size(); ++i) {
+      numbers_.push_back(known.varies[i] ? next_++ : -1);
+      if (known.varies[i]) externals.append(py::make_tuple(py::tuple(), dtype_name(known.numbers[i].dtype)));
     }
     for (const CallList::Call& c : list.calls) calls.append(call(c));
   }
@@ -45,14 +49,16 @@ class ListText {
     for (int i = 0; i < shape.size(); ++i) out[i] = shape[i];
     return out;
   }
-  py::object argument(const CallList::Arg& a) const {
+  py::object argument(const CallList::Arg& a) {
     if (a.kind == Operand::Kind::kArray) return py::int_(ids_[a.value]);
     if (a.kind == Operand::Kind::kNone) return py::none();
     const Scalar& s = a.scalar;
     const py::object number = s.kind == 'b'   ? py::object(py::bool_(s.i != 0))
                               : s.kind == 'i' ? py::object(py::int_(s.i))
                                               : py::object(py::float_(s.f));
-    return py::make_tuple("number", number);
+    const int id = numbers_[number_++];
+    if (id < 0) return py::make_tuple("number", number);
+    return py::make_tuple("number", number, id);
   }
   py::tuple call(const CallList::Call& c) {
     py::list args, outs, into;
@@ -67,7 +73,9 @@ class ListText {
   }
 
   const CallList& list_;
-  std::vector<int> ids_;
+  std::vector<int> ids_;      // of values
+  std::vector<int> numbers_;  // of numbers that vary; of others -1
+  size_t number_ = 0;         // the next one
   int next_ = 0;
 };
 
@@ -78,7 +86,7 @@ py::object& compiler() {
 
 void compile(const CallList& list, std::span<const int> live, std::shared_ptr<KnownList> known) {
   try {
-    const ListText text(list);
+    const ListText text(list, *known);
     const py::cpp_function answer([known](const py::object& program) {
       KnownLists::get().answer(*known,
                                program.is_none() ? nullptr : Ref<const Program>(program.cast<PyProgram&>().program));
@@ -118,7 +126,7 @@ class Watch {
       asleep_.store(false, std::memory_order_relaxed);
     }
     wake_.notify_one();
-    const py::gil_scoped_release release;
+    const WithoutGil release;
     if (thread_.joinable()) thread_.join();
   }
 
@@ -127,9 +135,8 @@ class Watch {
   static constexpr int kLooks = 25;  // without a list, before it sleeps
 
   void watch() {
-    Deferred& deferred = Deferred::get();
     std::unique_lock lock(mutex_);
-    uint64_t before = 0;
+    std::vector<uint64_t> before;
     for (int idle = 0; !stopped_;) {
       if (idle < kLooks) {
         wake_.wait_for(lock, kLook, [&] { return stopped_; });
@@ -138,14 +145,19 @@ class Watch {
         wake_.wait(lock, [&] { return stopped_ || !asleep_.load(std::memory_order_relaxed); });
         idle = 0;
       }
-      const uint64_t now = deferred.waiting();
-      idle = now ? 0 : idle + 1;
-      if (now && now == before) {
-        lock.unlock();
-        with_gil([&] { deferred.run_list(now); });
-        lock.lock();
+      const std::span<Deferred> lists = Deferred::all();
+      before.resize(lists.size());
+      ++idle;
+      for (size_t i = 0; i < lists.size(); ++i) {
+        const uint64_t now = lists[i].waiting();
+        if (now) idle = 0;
+        if (now && now == before[i]) {
+          lock.unlock();
+          with_gil([&] { lists[i].run_list(now); });
+          lock.lock();
+        }
+        before[i] = now;
       }
-      before = now;
     }
   }
 
@@ -159,17 +171,17 @@ class Watch {
 }  // namespace
 
 void add_bulk(py::module_& m) {
-  Deferred::get().set_begun([] { Watch::get().begun(); });
+  Deferred::set_begun([] { Watch::get().begun(); });
   m.def(
       "set_bulk_size",
       [](int size) {
-        Deferred::get().run_own();
+        Deferred::run_own();
         engine::set_bulk_size(std::max(size, 0));
         return std::exchange(mode().bulk, std::max(size, -1));
       },
       "The most calls of this thread that are put off together; -1: what is best by default.");
   m.def(
-      "set_default_bulk_size", [](int size) { Deferred::get().set_default_size(size); },
+      "set_default_bulk_size", [](int size) { Deferred::set_default_size(size); },
       "The same for threads that have no number of their own.");
   m.def(
       "set_bulk_compiler",
@@ -181,7 +193,7 @@ void add_bulk(py::module_& m) {
   m.def(
       "set_replay",
       [](int when) {
-        Deferred::get().run_own();
+        Deferred::run_own();
         const Repeats::When before = Repeats::when();
         Repeats::set(static_cast<Repeats::When>(when));
         return static_cast<int>(before);
@@ -191,12 +203,12 @@ void add_bulk(py::module_& m) {
   m.def(
       "set_default_replay", [](int when) { Repeats::set_default(static_cast<Repeats::When>(when)); },
       "The same for threads that were not asked.");
-  m.def("run_deferred", [] { Deferred::get().run(); });
+  m.def("run_deferred", [] { Deferred::run_all(); });
   m.def("forget_lists", [] { KnownLists::get().clear(); });
   m.def(
       "bulk_counts",
       [] {
-        const Deferred::Counts& c = Deferred::get().counts();
+        const Deferred::Counts& c = Deferred::counts();
         const KnownLists::Counts& k = KnownLists::get().counts();
         return std::map<std::string, uint64_t>{
             {"calls", c.calls}, {"lists", c.lists}, {"compiled", k.compiled}, {"programs", k.programs}};

@@ -1,7 +1,7 @@
 // Kernels as Python holds them, and kernels of a GPU that are Python callables (host rows, which run on CuPy).
 #pragma once
-#include "bind/gil.h"
 #include "bind/object.h"
+#include "python/gil.h"
 #include "runtime/backend.h"
 #include "runtime/captured.h"
 

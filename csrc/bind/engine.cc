@@ -1,10 +1,10 @@
 // The engine's settings and waits for Python; Python callbacks as engine operators.
 #include <pybind11/stl.h>
 
-#include "bind/gil.h"
 #include "bind/rules.h"
 #include "bind/submodules.h"
 #include "engine/order.h"
+#include "python/gil.h"
 #include "runtime/backend.h"
 #include "runtime/checked.h"
 #include "runtime/deferred.h"
@@ -85,13 +85,13 @@ void add_engine(py::module_& m) {
   m.def("wait_all", wait_for_all);
   m.def("push", push_callback);
   m.def("set_naive", [](bool naive) {
-    Deferred::get().run();
+    Deferred::run_all();
     bool before = engine::policy() == engine::Policy::kNaive;
     engine::set_policy(naive ? engine::Policy::kNaive : engine::Policy::kThreaded);
     return before;
   });
   py::class_<engine::SyncScope>(m, "SyncScope").def(py::init([] {
-    Deferred::get().run_own();  // what was called before does not raise in here
+    Deferred::run_own();  // what was called before does not raise in here
     return std::make_unique<engine::SyncScope>();
   }));
   m.def("set_num_threads", engine::set_num_threads);
@@ -104,7 +104,7 @@ void add_engine(py::module_& m) {
   m.def("set_inflight_limit", engine::set_inflight_limit);
   m.def("in_flight", [] { return std::make_pair(engine::in_flight().ops, engine::in_flight().bytes); });
   m.def("shutdown", [] {
-    Deferred::get().run();
+    Deferred::run_all();
     engine::shutdown();
   });
 }

@@ -2,8 +2,8 @@
 #pragma once
 #include <pybind11/numpy.h>
 
-#include "bind/gil.h"
 #include "bind/rules.h"
+#include "python/gil.h"
 #include "runtime/kernel.h"
 
 namespace minimx::bind {

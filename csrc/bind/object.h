@@ -6,7 +6,7 @@
 #include <pybind11/pybind11.h>
 #include <structmember.h>
 
-#include "bind/gil.h"
+#include "python/gil.h"
 #include "runtime/array.h"
 #include "runtime/invoke.h"
 #include "runtime/plan.h"
@@ -14,6 +14,7 @@
 namespace minimx::bind {
 
 namespace py = pybind11;
+using namespace python;
 
 struct NdArray {
   PyObject_HEAD Array array;

@@ -40,11 +40,11 @@ void add(const std::string& kind, const std::string& name, const std::string& no
 }  // namespace
 
 void add_profile(py::module_& m) {
-  const py::call_guard<py::gil_scoped_release> free;
+  const py::call_guard<WithoutGil> free;
   m.def("profile_start", profile::start, py::arg("limit"), py::arg("memory"), free);
   m.def("profile_stop", [] {
-    Deferred::get().run_own();
-    const py::gil_scoped_release release;
+    Deferred::run_own();
+    const WithoutGil release;
     profile::stop();
   });
   m.def("profile_running", profile::running);
@@ -61,7 +61,7 @@ void add_profile(py::module_& m) {
   m.def("profile_records", [] {
     std::vector<Record> records;
     {
-      const py::gil_scoped_release free;
+      const WithoutGil free;
       records = profile::records();
     }
     py::list out;

@@ -78,11 +78,12 @@ static Program::Slot slot_from(const PyProgram::SlotText& text) {
 
 void PyProgram::add_step(const PyKernelHandle& kernel, const std::vector<SlotText>& slots, const std::string& step_name,
                          bool random, const std::optional<SlotText>& workspace, const std::string& members,
-                         const std::string& site) {
+                         const std::string& site, size_t outs) {
   Program::Step step{kernel.kernel, {}, step_name, random};
   if (!members.empty()) step.members = std::make_shared<const std::string>(members);
   if (!site.empty()) step.site = std::make_shared<const std::string>(site);
   for (const SlotText& s : slots) step.operands.push_back(slot_from(s));
+  step.outs = outs;
   if (workspace) step.workspace = slot_from(*workspace);
   program->add_step(std::move(step));
 }
@@ -186,7 +187,8 @@ void add_program(py::module_& m) {
            py::arg("gpu") = -1)
       .def("add_constant", &PyProgram::add_constant, py::arg("data"), py::arg("host") = false)
       .def("add_step", &PyProgram::add_step, py::arg("kernel"), py::arg("operands"), py::arg("name"),
-           py::arg("random") = false, py::arg("workspace") = py::none(), py::arg("members") = "", py::arg("site") = "")
+           py::arg("random") = false, py::arg("workspace") = py::none(), py::arg("members") = "", py::arg("site") = "",
+           py::arg("outs") = 1)
       .def(
           "set_tray",
           [](PyProgram& p, bool made, size_t first, const std::vector<size_t>& offsets, size_t bytes) {

@@ -24,7 +24,7 @@ struct PyProgram {
   using SlotText = std::tuple<std::string, int, size_t>;
   void add_step(const PyKernelHandle& kernel, const std::vector<SlotText>& slots, const std::string& step_name,
                 bool random, const std::optional<SlotText>& workspace, const std::string& members,
-                const std::string& site);
+                const std::string& site, size_t outs);
   std::vector<double> time_steps(const py::sequence& ins, int repeats);
   /// See Program::run; static_alloc: the arena is kept from run to run.
   std::vector<Array> run_on(std::vector<Array> ins, bool static_alloc, bool static_shape, size_t alone);

@@ -383,6 +383,7 @@ void raise_failure(const engine::Failure& failure) {
     set_python_error();
   }
   std::string note = "raised by operator '" + failure.op + "'" + (failure.site ? ", pushed at " + *failure.site : "");
+  if (!failure.whole.empty()) note += ", in '" + failure.whole + "'";
   PyObject *type, *value, *trace;
   PyErr_Fetch(&type, &value, &trace);
   PyErr_NormalizeException(&type, &value, &trace);

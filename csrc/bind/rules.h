@@ -9,8 +9,6 @@
 
 namespace minimx::bind {
 
-using namespace python;
-
 py::dtype dtype_object(DType t);
 py::dict attributes_dict(const AttrSet* attrs);
 /// Raises an operator's failure in its own class, with the operator and the user's line as a note.

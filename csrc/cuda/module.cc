@@ -10,6 +10,7 @@
 #include "cuda/library_kernels.h"
 #include "cuda/pinned.h"
 #include "python/convert.h"
+#include "python/gil.h"
 
 namespace minimx::cuda {
 namespace {
@@ -84,10 +85,13 @@ py::object make_kernel(const py::sequence& launches, size_t workspace_bytes) {
 /// The way back to Python, for what the libraries leave to generated kernels.
 KernelPtr ask_kernel(const std::string& name, std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& attrs,
                      int device) {
-  py::gil_scoped_acquire gil;
-  py::object kernel = py::module_::import("minimx.rtc.cuda")
-                          .attr("kernel_for")(name, specs_to(ins), specs_to(outs), attrs_to(attrs), device);
-  return *kernel.attr("capsule")().cast<py::capsule>().get_pointer<KernelPtr>();
+  KernelPtr made;
+  with_gil([&] {
+    py::object kernel = py::module_::import("minimx.rtc.cuda")
+                            .attr("kernel_for")(name, specs_to(ins), specs_to(outs), attrs_to(attrs), device);
+    made = *kernel.attr("capsule")().cast<py::capsule>().get_pointer<KernelPtr>();
+  });
+  return made;
 }
 
 /// Without the interpreter's lock, for cuDNN takes its time: several threads may make kernels at once.
@@ -97,7 +101,7 @@ py::object make_library_kernel(const std::string& name, const py::sequence& ins,
   const Attrs a = attrs_from(attrs);
   KernelPtr kernel;
   {
-    const py::gil_scoped_release unlocked;
+    const WithoutGil unlocked;
     kernel = name == "matmul" ? make_matmul(i, o, a, device) : make_conv(name, i, o, a, device);
   }
   return handed_over(std::move(kernel));
@@ -108,7 +112,7 @@ template <auto question>
 auto asked(const py::sequence& ins, const py::sequence& outs, const py::dict& attrs, int device) {
   const auto i = specs_from(ins), o = specs_from(outs);
   const Attrs a = attrs_from(attrs);
-  const py::gil_scoped_release unlocked;
+  const WithoutGil unlocked;
   return question(i, o, a, device);
 }
 
@@ -123,7 +127,7 @@ void sum_over_devices(const std::vector<int>& devices, const py::sequence& array
     for (uintptr_t a : to) c.sums.push_back(reinterpret_cast<void*>(a));
     copies.push_back(std::move(c));
   }
-  const py::gil_scoped_release unlocked;
+  const WithoutGil unlocked;
   sum_copies(devices, copies);
 }
 

@@ -90,7 +90,16 @@ std::vector<FailurePtr> FailureLog::take() {
 }
 
 FailurePtr report_failure(std::exception_ptr error, const PushInfo& info, uint64_t order) {
-  auto failure = std::make_shared<const Failure>(Failure{std::move(error), info.name, info.site, order});
+  auto failure = std::make_shared<Failure>(Failure{std::move(error), info.name, info.site, order});
+  try {
+    std::rethrow_exception(failure->error);
+  } catch (const PartFailed& part) {
+    failure->whole = std::exchange(failure->op, part.op);
+    if (part.site) failure->site = part.site;
+    failure->spared = part.spared;
+    failure->error = part.error;
+  } catch (...) {  // the operator's own
+  }
   core().failures.add(failure);
   return failure;
 }

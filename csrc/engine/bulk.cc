@@ -112,7 +112,8 @@ void Bulk::run(Member& member) {
   trace_run(TraceEvent::Kind::kEnd, member.info, member.order, failure != nullptr);
   member.fn = nullptr;
   for (size_t i = member.first_touch; i < member.end_touch; ++i)
-    if (touches_[i].write) touches_[i].entry->failure = failure;
+    if (Entry* e = touches_[i].entry; touches_[i].write)
+      e->failure = left(failure, *e->use->var, member.order, e->failure);
 }
 
 /// Each member's failure stays with what it writes; the bulk as a whole never fails.

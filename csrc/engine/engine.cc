@@ -219,7 +219,7 @@ void InlineRun::give_up(size_t done) {
 void InlineRun::release_slow(Var* v, bool write, const FailurePtr& failure) {
   Released out;
   if (write)
-    v->release_write(failure, out);
+    v->release_write(left(failure, *v, number_, nullptr), out);
   else
     v->release_read(out);
   run_here(hand_out(out));
@@ -232,7 +232,7 @@ void InlineRun::fail(std::exception_ptr error, const PushInfo& info) {
   } catch (const Poisoned& inner) {
     failure = inner.failure;
   } catch (...) {
-    failure = report_failure(std::move(error), info, next_order());
+    failure = report_failure(std::move(error), info, number_ = next_order());
   }
   release(failure);
   held_ = false;

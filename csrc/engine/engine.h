@@ -98,6 +98,7 @@ class InlineRun {
   std::span<Var* const> writes_;
   uint64_t skipped_ = 0;  // bit i: entry i of writes, then reads, repeats a written Var and was not acquired again
   uint64_t epoch_ = detail::epoch();
+  uint64_t number_ = 0;  // of the push that it stands for, once that has failed
   bool held_ = false;
 };
 

@@ -161,7 +161,7 @@ void Op::release_vars(const FailurePtr& failure, Released& out) {
   if (epoch != detail::epoch()) return;
   for (int i = 0; i < count_; ++i) {
     if (uses_[i].writes)
-      uses_[i].var->release_write(failure, out);
+      uses_[i].var->release_write(left(failure, *uses_[i].var, order, uses_[i].var->held_failure()), out);
     else
       uses_[i].var->release_read(out);
   }

@@ -181,7 +181,7 @@ void wait_for(const Array& a) {
 
 void wait_for_all() {
   Repeats::boundary();
-  Deferred::get().run();
+  Deferred::run_all();
   engine::wait_all();
   engine::BlockingScope blocking;
   for (int i = 0, n = g_backend && g_backend->usable() ? g_backend->device_count() : 0; i < n; ++i)

@@ -50,9 +50,7 @@ std::vector<uint64_t> CallList::signature() const {
     add(reinterpret_cast<uintptr_t>(c.plan.get()));
     for (int i = 0; i < c.arg_count; ++i) {
       const Arg& a = args[c.first_arg + i];
-      const bool number = a.kind == Operand::Kind::kScalar;
-      add(number ? 256 + a.scalar.kind : a.value);
-      if (number) add(a.scalar.i);  // the bits, whatever the kind
+      add(a.kind == Operand::Kind::kScalar ? -256 - a.scalar.kind : a.value);
     }
     add(c.in_place);
     for (int i = 0; i < c.out_count; ++i) add(outs[c.first_out + i]);
@@ -63,6 +61,20 @@ std::vector<uint64_t> CallList::signature() const {
   }
   for (int v : live()) add(v);
   return words;
+}
+
+std::vector<CallList::Number> CallList::numbers() const {
+  std::vector<Number> out;
+  for (const Call& c : calls)
+    for (int i = 0; i < c.arg_count; ++i) {
+      const Arg& a = args[c.first_arg + i];
+      if (a.kind != Operand::Kind::kScalar) continue;
+      const int cast = static_cast<size_t>(i) < c.plan->casts.size() ? c.plan->casts[i] : -1;
+      const DType own = a.scalar.kind == 'b' ? DType::kBool : a.scalar.kind == 'i' ? DType::kInt64 : DType::kFloat64;
+      Number& n = out.emplace_back(cast < 0 ? own : static_cast<DType>(cast));
+      a.scalar.store(n.dtype, &n.bits);
+    }
+  return out;
 }
 
 }  // namespace minimx

@@ -31,6 +31,11 @@ struct CallList {
     int value = -1;
     Scalar scalar;
   };
+  /// An argument that is a number: its bits as an element of `dtype`.
+  struct Number {
+    DType dtype;
+    uint64_t bits = 0;
+  };
   struct Call {
     Ref<Plan> plan;
     int first_arg, arg_count;  // in `args`
@@ -56,9 +61,11 @@ struct CallList {
   /// other than the list holds now, the first.
   std::vector<int> externals() const;
   std::vector<int> live() const;
-  /// Words that are equal for two lists if and only if one Program can stand for both: the same plans on the same
-  /// wiring, numbers and places, and the same values left over.
+  /// Words that are equal for two lists if and only if one Program can stand for both where its numbers are inputs: the
+  /// same plans on the same wiring and places, kinds of numbers, and values left over.
   std::vector<uint64_t> signature() const;
+  /// The numbers that calls are given, in order, as elements of the types that their kernels take.
+  std::vector<Number> numbers() const;
 };
 
 }  // namespace minimx

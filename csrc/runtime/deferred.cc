@@ -2,6 +2,7 @@
 #include "runtime/deferred.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "engine/core.h"
 #include "engine/watch.h"
@@ -12,13 +13,10 @@
 
 namespace minimx {
 
-Deferred& Deferred::get() {
-  static auto* made = new Deferred;  // leaked: arrays may be freed after static destructors ran
-  return *made;
-}
+Deferred::Counts Deferred::counts_;
 
 void Storage::settle() const {
-  Deferred& deferred = Deferred::get();
+  Deferred& deferred = Deferred::of(device_);
   if (slot_ >= 0 && !deferred.runs_here()) deferred.run();
 }
 
@@ -146,6 +144,7 @@ bool Deferred::call(Plan& plan, Device device, std::span<const Operand> ins, std
   if (whole && !list_.whole && owner_ != here) run();  // pointwise calls of another thread may run at any time
   if (!list_.empty() && (owner_ != here || list_.device != device)) return false;
   if (list_.whole != whole) run();
+  if (plan.random) before_draw(this);
   if (!known || !joins(plan, ins, into, whole)) {
     run();
     for (const Operand& x : ins)
@@ -173,23 +172,26 @@ bool Deferred::call(Plan& plan, Device device, std::span<const Operand> ins, std
   if (list_.calls.size() >= static_cast<size_t>(size < 0 ? kDefaultSize : size))
     run();
   else if (!whole)
-    waiting_.store(lists_ << 16 | list_.calls.size(), std::memory_order_relaxed);
+    waiting_.store(number_ << 16 | list_.calls.size(), std::memory_order_relaxed);
   return true;
 }
 
 bool Deferred::copy(const Array& from, const Array& to) {
-  if (!list_.whole || !from.storage->waits()) return false;
+  Deferred& home = of(from.device());
+  if (!home.list_.whole || !from.storage->waits() || from.device() != to.device()) return false;
   const Operand x(from);
   const Ref<Plan> plan(&plan_for(*core_ops().copy, nullptr, {&x, 1}));
   std::vector<Array> outs;
-  return call(*plan, from.device(), {&x, 1}, outs, {&to, 1}, true);
+  return home.call(*plan, from.device(), {&x, 1}, outs, {&to, 1}, true);
 }
 
 void Deferred::begin(std::thread::id owner, Device device, bool whole) {
   owner_ = owner;
   list_.device = device;
   list_.whole = whole;
-  ++lists_;
+  number_ = ++begun_lists_;
+  const int used = static_cast<int>(this - lists()) + 1;
+  used_.store(std::max(used, used_.load(std::memory_order_relaxed)), std::memory_order_relaxed);
   if (begun_ && !whole) begun_();
 }
 
@@ -249,6 +251,7 @@ bool Deferred::run_as_program(CallList& list, const std::shared_ptr<KnownList>& 
     options.site = list.calls.front().site;
     std::vector<Array> ins, outs;
     for (int v : list.externals()) ins.push_back(list.array(v));
+    std::ranges::move(known->inputs(list.device), std::back_inserter(ins));
     allocating_operator = "bulk";
     for (int v : live) {
       outs.push_back(list.array(v));

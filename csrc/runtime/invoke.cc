@@ -158,7 +158,7 @@ CoreOps& core_ops() {
 
 RandomState& random_state() {
   static RandomState state;
-  Deferred::get().before_draw();
+  Deferred::before_draw();
   return state;
 }
 
@@ -229,7 +229,7 @@ void invoke(Op& op, const AttrSet* attrs, std::span<const Operand> ins, std::vec
     plan = &plan_for(op, attrs, used);
     hold = Ref<Plan>(plan);
   }
-  Deferred& deferred = Deferred::get();
+  Deferred& deferred = Deferred::of(device);
   const bool expected = m.repeats && m.repeats->next(plan, device);
   const bool may_wait = expected || deferred.considers(m, *plan, device);
   if (into.empty()) {

@@ -14,8 +14,10 @@ namespace minimx {
 
 /// One such list. Its fields change under Python's lock.
 struct KnownList {
-  std::vector<uint64_t> words;   // CallList::signature()
-  std::vector<Ref<Plan>> plans;  // so that no other plans get their addresses
+  std::vector<uint64_t> words;            // CallList::signature()
+  std::vector<CallList::Number> numbers;  // of the last run
+  std::vector<bool> varies;               // likewise: has it ever been another? Then it is an input of the Program
+  std::vector<Ref<Plan>> plans;           // so that no other plans get their addresses
   uint64_t runs = 0;
   bool asked = false;     // for a Program
   bool answered = false;  // with one, or with none
@@ -25,9 +27,13 @@ struct KnownList {
   void wait();
   /// Memory for the intermediates of runs, kept; all lists of a device share it.
   Ref<Storage> arena_for(const Program& p);
+  /// Those of `numbers` that vary, as arrays of no axes on the device, always in the same memory there.
+  std::vector<Array> inputs(Device device);
 
  private:
   Arena arena_;
+  Array carried_;  // elements of 8 bytes
+  std::vector<uint64_t> carries_;
 };
 
 class KnownLists {
@@ -62,6 +68,8 @@ class KnownLists {
   static constexpr uint64_t kChangeAt = 8;
   /// Lists kept before the table starts anew; a bound, since shapes and numbers may never repeat.
   static constexpr size_t kMaxLists = 1024;
+
+  static std::shared_ptr<KnownList> made(const CallList& list, std::vector<uint64_t> words, std::vector<bool> varies);
 
   std::unordered_map<uint64_t, std::vector<std::shared_ptr<KnownList>>> known_;  // by a hash of the words
   size_t size_ = 0;

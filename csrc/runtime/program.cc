@@ -52,6 +52,7 @@ struct Program::Call {
   uint64_t seed = 0, first_call = 0;
   bool fixed = false;
   Ref<const Program> program;
+  mutable int at = -1;  // the step that runs
 };
 
 void Program::describe(const Call& call) {
@@ -75,12 +76,21 @@ int Program::add_constant(const void* data, size_t bytes, bool host) {
 }
 
 void Program::add_step(Step step) {
+  input_writers_.resize(inputs.size());
+  output_writers_.resize(outputs.size());
   if (device.kind == Device::Kind::kGpu && !captured_) captured_ = std::make_unique<CapturedRuns>(device);
   max_operands_ = std::max(max_operands_, step.operands.size() + 1);
   if (!step.workspace) workspace_ = std::max(workspace_, step.kernel->workspace_bytes());
   cost_ns_ += step.kernel->cost_ns() + 20;
   largest_ns_ = std::max(largest_ns_, step.kernel->cost_ns());
   random_steps_ += step.random;
+  for (size_t i = step.operands.size() - step.outs; i < step.operands.size(); ++i) {
+    const Slot& s = step.operands[i];
+    if (s.kind != Slot::Kind::kInput && s.kind != Slot::Kind::kOutput) continue;
+    Writers& writers = (s.kind == Slot::Kind::kInput ? input_writers_ : output_writers_).at(s.index);
+    writers.last = static_cast<int>(steps_.size());
+    writers.first = std::min(writers.first, writers.last);
+  }
   if (auto* fused = dynamic_cast<const FusedDeviceKernel*>(step.kernel.get())) unsettled_.push_back(fused);
   steps_.push_back(std::move(step));
 }
@@ -131,7 +141,9 @@ void Program::execute(const Call& call, std::array<uint64_t, 3> random, const st
   std::vector<void*> large(max_operands_ > kSmall ? max_operands_ : 0);
   void** data = large.empty() ? small : large.data();
   if (mark) mark();
+  call.at = -1;
   for (const Step& step : steps_) {
+    ++call.at;
     uint64_t state[4] = {random[0], random[1], random[2], 0};
     if (step.random) {
       data[0] = state;
@@ -147,6 +159,21 @@ void Program::execute(const Call& call, std::array<uint64_t, 3> random, const st
       step.kernel->run(data, scratch);
     if (mark) mark();
   }
+  call.at = -1;
+}
+
+void Program::fail(const Call& call) const {
+  engine::PartFailed part;
+  part.error = std::current_exception();
+  part.op = steps_[call.at].name;
+  part.site = steps_[call.at].site;
+  std::vector<const engine::Var*> broken;
+  const auto sort = [&](const Array& a, bool whole) { (whole ? part.spared : broken).push_back(a.var()); };
+  for (size_t i = 0; i < call.ins.size(); ++i)
+    if (written[i]) sort(call.ins[i], call.at < input_writers_[i].first || call.at > input_writers_[i].last);
+  for (size_t i = 0; i < call.outs.size(); ++i) sort(call.outs[i], call.at > output_writers_[i].last);
+  std::erase_if(part.spared, [&](const engine::Var* v) { return std::ranges::find(broken, v) != broken.end(); });
+  throw part;
 }
 
 std::vector<double> Program::time_steps(std::span<const Array> ins, int repeats) const {
@@ -316,10 +343,17 @@ std::vector<Array> Program::run(std::vector<Array> ins, const char* name, Option
   engine::push(
       [c = std::move(c)] {
         profile::note_program();
-        if (c->program->device.kind == Device::Kind::kGpu)
-          c->program->enqueue(*c);
-        else
-          c->program->execute(*c, {c->seed, c->first_call, 0});
+        try {
+          if (c->program->device.kind == Device::Kind::kGpu)
+            c->program->enqueue(*c);
+          else
+            c->program->execute(*c, {c->seed, c->first_call, 0});
+        } catch (const engine::Poisoned&) {  // a step waited for what failed elsewhere
+          throw;
+        } catch (const std::exception&) {
+          if (c->at < 0) throw;
+          c->program->fail(*c);
+        }
       },
       reads, writes, info);
   return outs;

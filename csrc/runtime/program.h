@@ -4,6 +4,7 @@
 #pragma once
 #include <array>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -36,7 +37,8 @@ class Program : public RefCounted {
     std::string name;
     bool random = false;              // takes the next call number of the random stream
     std::optional<Slot> workspace{};  // scratch memory that was planned; else one for all steps lies behind the arena
-    profile::Text members{}, site{};  // of a fused group, and where it was traced: for the profiler, may be null
+    profile::Text members{}, site{};  // of a fused group, and where it was traced; may be null
+    size_t outs = 1;                  // operands that it writes, the last ones
   };
 
   /// One block that holds what a graph's forward run saves for its backward run, and in places that are not taken yet,
@@ -81,6 +83,13 @@ class Program : public RefCounted {
 
  private:
   struct Call;
+  /// The first and the last step that writes to an input or output.
+  struct Writers {
+    int first = std::numeric_limits<int>::max(), last = -1;
+  };
+  /// Throws what step `call.at` threw as its own: inputs that no step has begun to write keep what they held, and what
+  /// all steps have written stays.
+  [[noreturn]] void fail(const Call& call) const;
   /// Enqueues a run on the device's compute stream: step by step, or as a captured graph once all steps are settled.
   void enqueue(const Call& call) const;
   /// Throws where arrays are not of the inputs' types and on their device.
@@ -103,6 +112,7 @@ class Program : public RefCounted {
   void* address(const Slot& slot, const Call& call) const;
 
   std::vector<Step> steps_;
+  std::vector<Writers> input_writers_, output_writers_;
   std::vector<Ref<Storage>> constants_, numbers_;
   std::unique_ptr<CapturedRuns> captured_;
   std::vector<const FusedDeviceKernel*> unsettled_;  // steps that may change: captured graphs would miss that

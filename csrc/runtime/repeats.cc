@@ -89,7 +89,7 @@ bool Repeats::follows(const Plan* plan) {
   } else if (expected_ && (now_.size() > expected_->plans.size() || expected_->plans[now_.size() - 1] != plan)) {
     ++expected_->missed;
     expected_ = candidate();
-    if (!expected_) Deferred::get().run();
+    if (!expected_) Deferred::run_own();
   }
   return expected_ != nullptr;
 }

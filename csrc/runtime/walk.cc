@@ -227,7 +227,7 @@ class Walk {
       if (create_) to = sum[0];
     } else if (create_) {
       to = g;
-    } else if (Deferred::get().copy(g, to)) {  // with the rest of the sequence, the same way every time
+    } else if (Deferred::copy(g, to)) {  // with the rest of the sequence, the same way every time
     } else if (g.storage->holders() == 1 && to.storage->holders() == 1 && g.dtype == to.dtype && g.offset == 0 &&
                g.shape == to.shape && g.covers_storage() && g.device() == to.device() && !g.storage->shared()) {
       to.storage = g.storage;  // nobody else sees either block (the walk holds the one reference): no copy

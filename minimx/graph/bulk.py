@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from .. import rtc
 from ..errors import GraphError
 from ..ndarray import _core
+from ..ops.arguments import number_spec
 from ..ops.table import OPS
 from .compile import cleaned, finished
 from .ir import Graph, Node, Value, spec_of
@@ -33,8 +34,9 @@ GRACE = 2.0  # seconds that the end of a process waits for a pass to end
 
 
 class Call(NamedTuple):
-    """One operator call. args: ids of values, ("number", x), or None. outs: new ids. into: ids of values whose memory
-    the results are written to; the new ids then stand for that memory. site: the user's line.
+    """One operator call. args: ids of values, None, ("number", x), or where x is another from run to run ("number", x,
+    id): the value ``id`` is it in the type that kernels take. outs: new ids. into: ids of values whose memory the
+    results are written to; the new ids then stand for that memory. site: the user's line.
     """
 
     op: str
@@ -97,10 +99,40 @@ class Replay:
         self.nodes.append(Node(op, inputs, outs, dict(attrs), site))
         return outs
 
+    def add_varying(self, c: Call) -> list[Value]:
+        """Appends the node of a call with numbers that vary: computed in their type, of the types that numbers give."""
+        specs, inputs, types = [], [], set()
+        for x in c.args:
+            if not isinstance(x, tuple):
+                inputs.append(x if x is None else self.read(x))
+            elif len(x) == 2:
+                inputs.append(x[1])
+            else:
+                inputs.append(self.read(x[2]))
+                types.add(inputs[-1].dtype)
+            specs.append(number_spec(x[1]) if isinstance(x, tuple) else spec_of(inputs[-1]))
+        asked = OPS[c.op].plan(specs, c.attrs).outs
+        if [(tuple(shape), dtype) for shape, dtype in asked] == self.types(c.op, inputs, c.attrs):
+            return self.add(c.op, inputs, c.attrs, c.site)
+        dtype = types.pop()
+        same = [self.add("cast", [x], {"dtype": dtype}, c.site)[0] if isinstance(x, Value) and x.dtype != dtype else x
+                for x in inputs]  # fmt: skip
+        outs = self.add(c.op, same, c.attrs, c.site)
+        return [v if v.dtype == dtype else self.add("cast", [v], {"dtype": dtype}, c.site)[0]
+                for v, (_, dtype) in zip(outs, asked, strict=True)]  # fmt: skip
+
+    @staticmethod
+    def types(op: str, inputs: Sequence[Any], attrs: dict[str, Any]) -> list[tuple[tuple, str]]:
+        """(shape, dtype) of a node's outputs."""
+        return [(tuple(shape), dtype) for shape, dtype in OPS[op].plan([spec_of(x) for x in inputs], attrs).outs]
+
     def call(self, c: Call) -> None:
         """Appends a call."""
-        args = [x[1] if isinstance(x, tuple) else x if x is None else self.read(x) for x in c.args]
-        outs = self.add(c.op, args, c.attrs, c.site)
+        if any(isinstance(x, tuple) and len(x) == 3 for x in c.args):
+            outs = self.add_varying(c)
+        else:
+            args = [x[1] if isinstance(x, tuple) else x if x is None else self.read(x) for x in c.args]
+            outs = self.add(c.op, args, c.attrs, c.site)
         node = self.nodes[-1]
         for i, (number, made) in enumerate(zip(c.outs, outs, strict=True)):
             if c.into is not None:

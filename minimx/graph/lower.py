@@ -59,6 +59,7 @@ class Step:
     name: str
     operands: list[tuple[Block, int]]  # block and offset in bytes; outputs last
     random: bool = False
+    outs: int = 1
     nodes: list[Node] = field(default_factory=list)  # whose work it is; of a copy the node that wants it, if any
 
 
@@ -207,7 +208,7 @@ class Lowering:
         if takes_over != [None]:
             self.reuse(n, takes_over)
             operands[-len(outs)] = self.operand(n.outputs[0])
-        self.add_step(Step(kernel, n.op, operands, plan.random))
+        self.add_step(Step(kernel, n.op, operands, plan.random, len(outs)))
 
     def host_kernel(self, n: Node, present: list[bool], ins: list, outs: list) -> Any:
         """The kernel of a host row: Python over NumPy arrays, or on a GPU over CuPy's."""
@@ -230,7 +231,7 @@ class Lowering:
         if len(n.outputs) == 1 and all(math.prod(v.shape) <= size for v in n.values):  # else it may read one many times
             self.reuse(n, n.inputs)
         operands = [self.operand(v) for v in n.values] + [self.operand(v) for v in n.outputs]
-        self.add_step(Step(kernel, "fused", operands))
+        self.add_step(Step(kernel, "fused", operands, outs=len(n.outputs)))
 
     def reuse(self, n: Node, inputs: list) -> None:
         """In place: the output takes the memory of one of these inputs, of its size and not needed afterwards."""
@@ -451,7 +452,7 @@ class Lowering:
             slots = [b.slot(offset) for b, offset in s.operands]
             node = s.nodes[0] if s.nodes else None
             members = ", ".join(m.op for m in node.body.nodes) if node is not None and node.body is not None else ""
-            program.add_step(kernel, slots, s.name, s.random, workspace, members, node.site if node else "")
+            program.add_step(kernel, slots, s.name, s.random, workspace, members, node.site if node else "", s.outs)
         return program
 
 

@@ -15,6 +15,7 @@ import minimx as mx
 from minimx import autograd, gluon, profiler
 from minimx._bridge import to_pinned
 from minimx.gluon import buckets, nn
+from minimx.graph import bulk
 from minimx.ndarray import _core
 from minimx.profiler.records import STREAMS
 
@@ -287,6 +288,23 @@ def test_with_one_stream_or_without_early_sums_they_do_not(streams):
     assert sums_beside(streams, step, trainer)
     streams.module.set_one_stream(True)
     assert not sums_beside(streams, step, trainer, SOON)
+
+
+def test_each_gpu_has_a_list_of_its_own(streams, record):
+    """Calls of two GPUs in turn are put off side by side: forward and backward of both run as programs."""
+    _, _, step = training([mx.gpu(0), mx.gpu(1)])
+
+    def steps(count):
+        for _ in range(count):
+            step()
+            mx.waitall()
+            assert bulk.wait(100)
+
+    with mx.engine.bulk(32), mx.engine.replay(True):
+        steps(24)
+        found = record(lambda: steps(4))
+    rows = [e["args"]["device"] for e in found["compute", "bulk"]]
+    assert rows.count("gpu(0)") == rows.count("gpu(1)") > 0
 
 
 @pytest.mark.usefixtures("one_parameter_a_bucket")

@@ -7,7 +7,7 @@
 #include <cxxabi.h>
 #endif
 
-namespace minimx::bind {
+namespace minimx::python {
 
 /// Calls f, in which this thread may ask for the GIL. While the interpreter finalizes, Python before 3.14 answers that
 /// with pthread_exit, whose unwinding would run destructors of Python objects without the GIL. The thread stops here
@@ -34,6 +34,21 @@ void with_gil(F&& f) {
   });
 }
 
+/// Gives up the GIL while it lives. pybind11's own would end the process where the interpreter finalizes meanwhile, as
+/// its destructor may not unwind.
+class WithoutGil {
+ public:
+  WithoutGil() : state_(PyEval_SaveThread()) {}
+  ~WithoutGil() {
+    or_stop([this] { PyEval_RestoreThread(state_); });
+  }
+  WithoutGil(const WithoutGil&) = delete;
+  WithoutGil& operator=(const WithoutGil&) = delete;
+
+ private:
+  PyThreadState* state_;
+};
+
 /// A Python object owned by something that any thread may destroy, or the end of the process.
 class OwnedObject {
  public:
@@ -50,4 +65,4 @@ class OwnedObject {
   pybind11::object object_;
 };
 
-}  // namespace minimx::bind
+}  // namespace minimx::python
