@@ -1,5 +1,5 @@
-"""What a GPU's operators cost from Python: sustained `a + b`, bandwidth of a fused chain, a small model; and what
-overlaps (overlap.py).
+"""What a GPU's operators cost from Python: sustained `a + b` and a raw launch (launch.py), bandwidth of a fused chain,
+a small model; and what overlaps (overlap.py).
 
 `a + b` is called a thousand times before anyone waits, each a launch of its own: nothing is put off, or all but the
 last would be left out. "launch thread" is the same with the engine told to put no operator inline: its worker makes the
@@ -15,9 +15,10 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import launch
 import numpy as onp
 import overlap
-from common import Report, arguments, import_torch, in_turn, mx_device, torch_device
+from common import Report, arguments, import_cupy, import_torch, in_turn, mx_device, torch_device
 
 import minimx as mx
 from minimx import autograd, gluon, npx
@@ -26,15 +27,6 @@ from minimx.ndarray import _core
 
 CALLS = 1000  # between waits
 CHAIN = 20  # pointwise operators
-
-
-def import_cupy() -> Any:
-    """CuPy, or None."""
-    try:
-        import cupy
-    except ImportError:
-        return None
-    return cupy
 
 
 def add(args: argparse.Namespace, size: int) -> dict[str, Callable]:
@@ -165,6 +157,8 @@ def main() -> None:
     for size in (10, 1000, 100_000, 10_000_000):
         times = in_turn(add(args, size), args.rounds, 0)
         report.add(f"a + b, {size:,} elements", {who: t / CALLS for who, t in times.items()})
+    for name, times in launch.rows(args):
+        report.add(name, times)
     size = 1 << (20 if args.tiny else 26)
     for name, body in (("pointwise operators", cheap), ("pointwise operators with tanh and sigmoid", dear)):
         cases = chain(args, size, body)

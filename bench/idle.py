@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import functools
 import json
 import subprocess
 import sys
@@ -35,24 +36,33 @@ def hold_torch(number: int) -> object:
     return kept
 
 
-def hold_context(number: int) -> object:
-    """The device's primary context, which every library of the CUDA runtime has."""
-    cuda, device, context = ctypes.CDLL("libcuda.so.1"), ctypes.c_int(), ctypes.c_void_p()
-    for code in (
-        cuda.cuInit(0),
-        cuda.cuDeviceGet(ctypes.byref(device), number),
-        cuda.cuDevicePrimaryCtxRetain(ctypes.byref(context), device),
-        cuda.cuCtxSetCurrent(context),
-    ):
-        if code:
-            raise RuntimeError(f"idle: expected the driver to make a context, got CUresult {code}.")
+@functools.cache
+def driver() -> ctypes.CDLL:
+    """NVIDIA's driver."""
+    return ctypes.CDLL("libcuda.so.1")
+
+
+def checked(function: str, *arguments: object) -> None:
+    """Calls a function of the driver. Raises RuntimeError where it fails."""
+    code = getattr(driver(), function)(*arguments)
+    if code:
+        raise RuntimeError(f"{function}: expected success, got CUresult {code}.")
+
+
+def primary_context(number: int) -> ctypes.c_void_p:
+    """The context of GPU ``number`` that every library of the CUDA runtime shares, and minimx; current from now on."""
+    device, context = ctypes.c_int(), ctypes.c_void_p()
+    checked("cuInit", 0)
+    checked("cuDeviceGet", ctypes.byref(device), number)
+    checked("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
+    checked("cuCtxSetCurrent", context)
     return context
 
 
 HOLDERS: dict[str, Callable[[int], object]] = {
     "minimx": hold_minimx,
     "PyTorch": hold_torch,
-    "CUDA context": hold_context,
+    "CUDA context": primary_context,
 }
 
 

@@ -1,17 +1,48 @@
-"""The plumbing of bench/peers.py: rows are processes, one that fails is told and left behind, and lines say what is
-better. What the figures are is for a GPU.
+"""The plumbing of bench: rows of peers.py are processes, one that fails is told and left behind, and lines say what is
+better; launch.py launches through the driver. What the figures are is for a GPU.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 
+import idle  # noqa: E402
+import launch  # noqa: E402
 import peers  # noqa: E402
+
+import minimx as mx  # noqa: E402
+from minimx.rtc.compiler import find_compiler  # noqa: E402
+
+DRIVER = """
+#include <cstring>
+extern "C" {
+int launched, waited, refuse;
+int cuInit(unsigned) { return 0; }
+int cuDeviceGet(int* device, int number) { *device = number; return 0; }
+int cuDevicePrimaryCtxRetain(void** context, int) { *context = &launched; return 0; }
+int cuCtxSetCurrent(void* context) { return context != &launched; }
+int cuModuleLoadData(void** module, const void* image) { *module = &waited; return std::memcmp(image, "a\\0b", 3); }
+int cuModuleGetFunction(void** f, void* module, const char* name) {
+  *f = &refuse;
+  return module != &waited || std::strcmp(name, "empty");
+}
+int cuLaunchKernel(void* f, unsigned x, unsigned y, unsigned z, unsigned a, unsigned b, unsigned c, unsigned shared,
+                   void* stream, void** params, void** extra) {
+  launched += 1;
+  return refuse || f != &refuse || x * y * z * a * b * c != 1 || shared || stream != (void*)5 || params || extra;
+}
+int cuStreamSynchronize(void* stream) { waited += 1; return stream != (void*)5; }
+}
+"""
 
 
 def test_a_row_that_fails_is_left_behind(monkeypatch, capsys, tmp_path):
@@ -52,3 +83,24 @@ def test_lines_of_a_row():
         ["0.4", "", "", "", "", "", "", "", "20"],
         ["", "", "400", "500", "", "", "", "1.25x", "9"],
     ]
+
+
+@pytest.mark.skipif(find_compiler() is None, reason="needs a C++ compiler")
+def test_raw_launches(monkeypatch, tmp_path):
+    """The loop goes to the driver, here one that counts, on minimx's stream; what the driver refuses is raised."""
+    (tmp_path / "driver.cc").write_text(DRIVER)
+    assert not find_compiler().run(tmp_path / "driver.cc", tmp_path / "driver.so")
+    library = ctypes.CDLL(str(tmp_path / "driver.so"))
+    for module in (idle, launch):
+        monkeypatch.setattr(module, "driver", lambda: library)
+    monkeypatch.setattr(launch, "cubin", lambda number: b"a\0b")
+    monkeypatch.setattr(launch, "cuda", lambda: SimpleNamespace(stream=lambda number, kind: 5))
+    monkeypatch.setattr(mx, "gpu", mx.cpu)
+    run = launch.launches(0)
+    run()
+    count = [ctypes.c_int.in_dll(library, name) for name in ("launched", "waited", "refuse")]
+    assert (count[0].value, count[1].value) == (launch.CALLS, 1)
+    count[2].value = 1
+    with pytest.raises(RuntimeError, match="CUresult 1"):
+        run()
+    assert count[0].value == launch.CALLS + 1
