@@ -15,6 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,10 @@ def waited(case: Callable[[], object], device: str, library: str) -> Callable[[]
     """The case, and on a GPU a wait for it at the end. library: "PyTorch" or "CuPy"."""
     if device == "cpu":
         return case
-    wait = import_torch().cuda.synchronize if library == "PyTorch" else import_cupy().cuda.runtime.deviceSynchronize
+    if library == "PyTorch":
+        wait = partial(import_torch().cuda.synchronize, torch_device(device))
+    else:
+        wait = import_cupy().cuda.runtime.deviceSynchronize
 
     def run() -> None:
         kept = case()  # noqa: F841  alive until all is done
