@@ -128,6 +128,7 @@ class _Arrays:
             mx.device.reset_peak_memory(mx_device(device))
             self.before = mx.device.memory_info(mx_device(device))["used"]
         elif self.gpu:
+            self.cuda.init()
             self.cuda.reset_peak_memory_stats(torch_device(device))
             self.before = self.cuda.memory_allocated(torch_device(device))
 
