@@ -101,6 +101,8 @@ def main() -> None:
     print(text)
     if args.json:
         args.json.write_text(text + "\n", encoding="utf-8")
+    if found["minimx"] is None:
+        sys.exit("bench/idle.py: expected minimx to make an array on the GPU, got what is said above.")
 
 
 if __name__ == "__main__":
