@@ -149,8 +149,9 @@ def process(command: str, args: argparse.Namespace, folder: Path, **environment:
 
 
 def lines(key: str, found: dict[str, Found]) -> Iterator[str]:
-    """The lines of a row, of which the last has its time."""
+    """The lines of a row, one of which has its time."""
     name, row = ROWS[key].name, found[key]
+    values: dict[str, Any]
     took = f"{row['took']:.0f}"
     if "error" in row:
         yield line(f"{name}: failed, exit status and last lines on stderr", {}, max, str, took)
