@@ -3,7 +3,8 @@ compiled.
 
 Synthetic data in the device's memory, mean squared error, dropout 0.1. PyTorch's is nn.TransformerEncoder (post-norm,
 GELU, its fused attention) under autocast with the fused AdamW; minimx's weights are of the type that is asked for, with
-float32 masters. The targets: docs/performance.md.
+float32 masters. The JSON also has the peak of arrays and the time to the first step, as bench/train.py has them. The
+targets: docs/performance.md.
 
     python bench/bert.py --device gpu --dtype bfloat16 --compile
 """
@@ -11,12 +12,12 @@ float32 masters. The targets: docs/performance.md.
 from __future__ import annotations
 
 import argparse
-import gc
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as onp
-from common import Report, arguments, import_torch, in_turn, mx_device, torch_device
+from common import COMPILE, Report, arguments, import_torch, mx_device, torch_device
 
 import minimx as mx
 from minimx import autograd, gluon
@@ -42,8 +43,8 @@ def ours(args: argparse.Namespace, how: str) -> Callable:
     loss_fn = gluon.loss.L2Loss()
     step = gluon.TrainStep(net, loss_fn, trainer)
 
-    def train() -> None:
-        for _ in range(args.steps):
+    def train(steps: int = args.steps) -> None:
+        for _ in range(steps):
             if how == "step":
                 step(x, y)
                 continue
@@ -69,8 +70,8 @@ def theirs(args: argparse.Namespace, mode: str | None) -> Callable:
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-4, weight_decay=0.01, fused=device.startswith("cuda"))
     run: Any = net if mode is None else torch.compile(net, mode=None if mode == "default" else mode)
 
-    def train() -> None:
-        for _ in range(args.steps):
+    def train(steps: int = args.steps) -> None:
+        for _ in range(steps):
             optimizer.zero_grad()
             with torch.autocast(device.partition(":")[0], dtype=dtype, enabled=args.dtype != "float32"):
                 loss = torch.nn.functional.mse_loss(run(x), y)
@@ -92,24 +93,16 @@ def main() -> None:
         units={**size, "default": 768},
         steps={**size, "default": 1, "help": "steps between waits (on a GPU 10 and more)"},
         dtype={"default": "float32", "choices": ["float32", "float16", "bfloat16"]},
-        compile={"action": "store_true", "help": "torch.compile as well: it takes a minute to start"},
+        compile=COMPILE,
     )
     if args.tiny:
         args.batch, args.time, args.layers, args.units, args.steps = 2, 8, 1, 64, 1
-    rivals = {f"minimx {how}": ours(args, how) for how in ("step", "hybridized", "imperative")}
+    made = {f"minimx {how}": partial(ours, args, how) for how in ("step", "hybridized", "imperative")}
     if import_torch() is not None:
-        rivals["PyTorch"] = theirs(args, None)
-        if args.compile:
-            rivals["torch.compile"] = theirs(args, "default")
-            rivals["torch.compile reduce-overhead"] = theirs(args, "reduce-overhead")
+        made["PyTorch"] = partial(theirs, args, None)
+        made |= {f"torch.compile {mode}": partial(theirs, args, mode) for mode in filter(None, args.compile.split(","))}
     report = Report(f"BERT encoder, {args.batch} x {args.time}, {args.dtype}, sequences a second", args)
-    for case in rivals.values():
-        case(), case()  # compile
-    mx.rtc.wait()
-    gc.collect()
-    for case in rivals.values():
-        case(), case()  # settle
-    report.add("training step", in_turn(rivals, args.rounds, seconds=0), items=args.batch * args.steps)
+    report.measure("training step", made, items=args.batch * args.steps)
     report.finish()
 
 

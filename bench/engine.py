@@ -1,6 +1,9 @@
-"""What the engine and the hot path cost: queueing, waiting, chains, and what hybridize() buys for small operators.
+"""What the engine and the hot path cost: queueing, waiting, an operator of each kind, chains, Python threads, and what
+hybridize() buys for small operators.
 
-python bench/engine.py
+Whoever computes on a GPU is waited for at the end of each call; there a raw launch (launch.py) is the floor of one.
+
+    python bench/engine.py
 """
 
 from __future__ import annotations
@@ -8,9 +11,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 
+import launch
 import numpy as onp
-from common import Report, arguments, import_torch, in_turn, mx_device, torch_device
+import ops
+from common import Report, arguments, import_cupy, import_torch, in_turn, mx_device, torch_device, waited
 
 import minimx as mx
 from minimx import autograd, gluon, npx
@@ -77,7 +83,11 @@ def chain(args: argparse.Namespace, length: int, size: int) -> dict[str, Callabl
     torch = import_torch()
     if torch is not None:
         tensor = torch.ones(size, device=torch_device(args.device))
-        cases["PyTorch"] = lambda: run(tensor)
+        cases["PyTorch"] = waited(lambda: run(tensor), args.device, "PyTorch")
+    cupy = import_cupy() if args.device != "cpu" else None
+    if cupy is not None:
+        array = cupy.ones(size, "float32")
+        cases["CuPy"] = waited(lambda: run(array), args.device, "CuPy")
     return cases
 
 
@@ -106,8 +116,7 @@ def small_model(args: argparse.Namespace, train: bool) -> dict[str, Callable]:
     torch = import_torch()
     if torch is not None:
         layers = [layer for _ in range(20) for layer in (torch.nn.Linear(64, 64), torch.nn.ReLU())]
-        theirs = torch.nn.Sequential(*layers).to(torch_device(args.device))
-        cases["PyTorch"] = _torch_step(theirs, torch.from_numpy(host).to(torch_device(args.device)), train)
+        cases["PyTorch"] = _torch_step(torch.nn.Sequential(*layers), torch.from_numpy(host), args.device, train)
     return cases
 
 
@@ -132,13 +141,13 @@ def _replayed(step: Callable) -> Callable:
     return replayed
 
 
-def at_once(args: argparse.Namespace, hybrid: bool, train: bool) -> dict[str, Callable]:
-    """10 calls of 5 x Dense(256) at batch 32 in each of 1, 2 and 4 Python threads, each with a net of its own."""
-    x = mx.np.ones((32, 256), device=mx_device(args.device))
+def at_once(args: argparse.Namespace, width: int, batch: int, hybrid: bool, train: bool) -> dict[str, Callable]:
+    """10 calls of 5 x Dense(width) in each of 1, 2 and 4 Python threads, each with a net of its own."""
+    x = mx.np.ones((batch, width), device=mx_device(args.device))
 
     def work() -> Callable:
         net = nn.HybridSequential()
-        net.add(*(nn.Dense(256, activation="relu", in_units=256) for _ in range(5)))
+        net.add(*(nn.Dense(width, activation="relu", in_units=width) for _ in range(5)))
         net.initialize(mx.init.Xavier(), device=mx_device(args.device))
         if hybrid:
             net.hybridize(static_alloc=True, static_shape=True)
@@ -160,9 +169,8 @@ def at_once(args: argparse.Namespace, hybrid: bool, train: bool) -> dict[str, Ca
     if torch is not None and not hybrid:
 
         def theirs() -> Callable:
-            layers = [m for _ in range(5) for m in (torch.nn.Linear(256, 256), torch.nn.ReLU())]
-            net, data = torch.nn.Sequential(*layers), torch.ones(32, 256)
-            step = _torch_step(net.to(torch_device(args.device)), data.to(torch_device(args.device)), train)
+            layers = [m for _ in range(5) for m in (torch.nn.Linear(width, width), torch.nn.ReLU())]
+            step = _torch_step(torch.nn.Sequential(*layers), torch.ones(batch, width), args.device, train)
             return lambda: [step() for _ in range(10)]
 
         others = [theirs() for _ in range(4)]
@@ -170,8 +178,10 @@ def at_once(args: argparse.Namespace, hybrid: bool, train: bool) -> dict[str, Ca
     return cases
 
 
-def _torch_step(net, x, train: bool) -> Callable:
+def _torch_step(net, x, device: str, train: bool) -> Callable:
     import torch
+
+    net, x = net.to(torch_device(device)), x.to(torch_device(device))
 
     def forward() -> None:
         with torch.inference_mode():
@@ -181,7 +191,7 @@ def _torch_step(net, x, train: bool) -> Callable:
         net.zero_grad()
         net(x).relu().sum().backward()
 
-    return both if train else forward
+    return waited(both if train else forward, device, "PyTorch")
 
 
 def main() -> None:
@@ -190,6 +200,10 @@ def main() -> None:
     report = Report("Engine and hot path, time a call", args)
     for name, case in costs(args).items():
         report.add(name, in_turn({"minimx": case}, args.rounds, seconds))
+    for name, cases in ops.small_rows(ops.Rivals(args)).items():
+        report.add(name, in_turn(cases, args.rounds, seconds))
+    for name, times in launch.rows(args):
+        report.add(name, times)
     for length in (1, 10, 100):
         report.add(f"chain of {length} x + 1, 10 elements", in_turn(chain(args, length, 10), args.rounds, seconds))
     report.add("chain of 10 x + 1, 1 M elements", in_turn(chain(args, 10, 1 << 20), args.rounds, seconds))
@@ -199,14 +213,13 @@ def main() -> None:
         gain = times["minimx imperative"] / times["minimx hybridized"]
         replayed = times["minimx imperative"] / times["minimx replayed"]
         print(f"  hybridized over imperative: {gain:.2f}x, replayed over imperative: {replayed:.2f}x")
-    for hybrid in (False, True):
-        for train in (False, True):
-            what = f"{'hybridized' if hybrid else 'imperative'}, {'forward and backward' if train else 'forward'}"
-            times = in_turn(at_once(args, hybrid, train), args.rounds, seconds)
-            report.add(f"threads at once: 5 x Dense(256), b32, {what}", times)
-            for who in ("minimx", "PyTorch")[: len(times) // 3]:
-                two, four = (n * times[f"{who}, 1 threads"] / times[f"{who}, {n} threads"] for n in (2, 4))
-                print(f"  work done by 2 and 4 threads of {who}, over one: {two:.2f}x, {four:.2f}x")
+    for (width, batch), hybrid, train in product(((256, 32), (16, 4)), (False, True), (False, True)):
+        what = f"{'hybridized' if hybrid else 'imperative'}, {'forward and backward' if train else 'forward'}"
+        times = in_turn(at_once(args, width, batch, hybrid, train), args.rounds, seconds)
+        report.add(f"threads at once: 5 x Dense({width}), b{batch}, {what}", times)
+        for who in ("minimx", "PyTorch")[: len(times) // 3]:
+            two, four = (n * times[f"{who}, 1 threads"] / times[f"{who}, {n} threads"] for n in (2, 4))
+            print(f"  work done by 2 and 4 threads of {who}, over one: {two:.2f}x, {four:.2f}x")
     report.finish()
 
 

@@ -1,5 +1,5 @@
-"""What a GPU's operators cost from Python: sustained `a + b`, bandwidth of a fused chain, a small model; and what
-overlaps (overlap.py).
+"""What a GPU's operators cost from Python: sustained `a + b` and a raw launch (launch.py), bandwidth of a fused chain,
+a small model; and what overlaps (overlap.py).
 
 `a + b` is called a thousand times before anyone waits, each a launch of its own: nothing is put off, or all but the
 last would be left out. "launch thread" is the same with the engine told to put no operator inline: its worker makes the
@@ -15,26 +15,18 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import engine
+import launch
 import numpy as onp
 import overlap
-from common import Report, arguments, import_torch, in_turn, mx_device, torch_device
+from common import Report, arguments, import_cupy, import_torch, in_turn, mx_device, torch_device
 
 import minimx as mx
-from minimx import autograd, gluon, npx
-from minimx.gluon import nn
+from minimx import gluon, npx
 from minimx.ndarray import _core
 
 CALLS = 1000  # between waits
 CHAIN = 20  # pointwise operators
-
-
-def import_cupy() -> Any:
-    """CuPy, or None."""
-    try:
-        import cupy
-    except ImportError:
-        return None
-    return cupy
 
 
 def add(args: argparse.Namespace, size: int) -> dict[str, Callable]:
@@ -120,42 +112,6 @@ def chain(args: argparse.Namespace, size: int, body: Callable) -> dict[str, Call
     return cases
 
 
-def small_model(args: argparse.Namespace) -> dict[str, Callable]:
-    """20 x (Dense(64), relu), batch 32, forward and backward."""
-    host = onp.random.default_rng(0).normal(size=(32, 64)).astype("float32")
-    cases: dict[str, Callable] = {}
-    for who, static in (("minimx hybridized", True), ("minimx imperative", None)):
-        net = nn.HybridSequential()
-        net.add(*(nn.Dense(64, activation="relu", in_units=64) for _ in range(20)))
-        net.initialize(mx.init.Xavier(), device=mx_device(args.device))
-        if static:
-            net.hybridize(static_alloc=True, static_shape=True)
-        cases[who] = _both(net, mx.np.array(host, device=mx_device(args.device)))
-    torch = import_torch()
-    if torch is not None:
-        layers = [layer for _ in range(20) for layer in (torch.nn.Linear(64, 64), torch.nn.ReLU())]
-        theirs = torch.nn.Sequential(*layers).to(torch_device(args.device))
-        x = torch.from_numpy(host).to(torch_device(args.device))
-
-        def step() -> None:
-            theirs.zero_grad()
-            theirs(x).sum().backward()
-            torch.cuda.synchronize()
-
-        cases["PyTorch"] = step
-    return cases
-
-
-def _both(net: gluon.HybridBlock, x: Any) -> Callable:
-    def step() -> None:
-        with autograd.record():
-            loss = net(x).sum()
-        loss.backward()
-        mx.waitall()
-
-    return step
-
-
 def main() -> None:
     args = arguments(__doc__)
     args.device = "gpu" if args.device == "cpu" else args.device
@@ -165,6 +121,8 @@ def main() -> None:
     for size in (10, 1000, 100_000, 10_000_000):
         times = in_turn(add(args, size), args.rounds, 0)
         report.add(f"a + b, {size:,} elements", {who: t / CALLS for who, t in times.items()})
+    for name, times in launch.rows(args):
+        report.add(name, times)
     size = 1 << (20 if args.tiny else 26)
     for name, body in (("pointwise operators", cheap), ("pointwise operators with tanh and sigmoid", dear)):
         cases = chain(args, size, body)
@@ -174,7 +132,9 @@ def main() -> None:
         report.add(f"{CHAIN} {name} over {size >> 20} M float32", times)
         ours, copied = (8 * size / times[who] / 1e12 for who in ("minimx", "minimx, a copy"))
         print(f"  moves {ours:.2f} TB/s; a copy {copied:.2f}")
-    report.add("20 x Dense(64) + relu, b32, forward and backward", in_turn(small_model(args), args.rounds, 0.05))
+    report.add(
+        "20 x Dense(64) + relu, b32, forward and backward", in_turn(engine.small_model(args, True), args.rounds, 0.05)
+    )
     for name, times in overlap.rows(args):
         report.add(name, times)
         print("  together over the sum of both alone: {:.2f}; it could be {:.2f}".format(*overlap.share(times)))

@@ -1,6 +1,8 @@
-"""Small and large operators, imperative: minimx against NumPy and PyTorch, forward, and forward with backward.
+"""Small and large operators, imperative: minimx against NumPy and PyTorch (on a GPU CuPy, too), forward, and forward
+with backward.
 
-With 10 elements the arithmetic is free and what is left is the cost of calling an operator at all.
+With 10 elements the arithmetic is free and what is left is the cost of calling an operator at all: rows that
+bench/engine.py has, too. Every call waits for its result.
 
     python bench/ops.py
 """
@@ -9,9 +11,10 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 
 import numpy as onp
-from common import Report, arguments, import_torch, in_turn, mx_device, torch_device
+from common import Report, arguments, import_cupy, import_torch, in_turn, mx_device, torch_device, waited
 
 import minimx as mx
 from minimx import autograd, npx
@@ -20,38 +23,72 @@ Case = dict[str, Callable[[], object]]
 
 
 class Rivals:
-    """The same arrays three times, and cases over them."""
+    """The same arrays for everybody, and cases over them."""
 
     def __init__(self, args: argparse.Namespace) -> None:
         self.args, self.torch = args, import_torch()
+        self.cupy = import_cupy() if args.device != "cpu" else None
 
     def arrays(self, *shapes: tuple[int, ...]) -> dict[str, list]:
-        """Arrays of each rival by name."""
+        """Arrays of float32 by rival."""
         rng = onp.random.default_rng(0)
-        host = [rng.uniform(0.5, 1.5, shape).astype("float32") for shape in shapes]
-        made = {"minimx": [mx.np.array(a, device=mx_device(self.args.device)) for a in host], "NumPy": host}
+        return self.hold([rng.uniform(0.5, 1.5, shape).astype("float32") for shape in shapes])
+
+    def hold(self, host: list[onp.ndarray]) -> dict[str, list]:
+        """Arrays of these values and types by rival."""
+        device = mx_device(self.args.device)
+        made = {"minimx": [mx.np.array(a, dtype=a.dtype.name, device=device) for a in host], "NumPy": host}
         if self.torch is not None:
             made["PyTorch"] = [self.torch.from_numpy(a.copy()).to(torch_device(self.args.device)) for a in host]
+        if self.cupy is not None:
+            made["CuPy"] = [self.cupy.asarray(a) for a in host]
         return made
 
-    def case(self, arrays: dict[str, list], **functions: Callable) -> Case:
-        """Calls of ``functions`` (by rival, "mx", "np", "torch") on the arrays; ours wait for the result."""
-        named = {"minimx": functions["mx"], "NumPy": functions.get("np"), "PyTorch": functions.get("torch")}
-
-        def bind(who: str, function: Callable) -> Callable:
-            xs = arrays[who]
-            if who == "minimx":
-                return lambda: function(*xs).wait_to_read()
-            if who == "PyTorch" and self.args.device != "cpu":
-                return lambda: (function(*xs), self.torch.cuda.synchronize())
-            return lambda: function(*xs)
-
-        return {who: bind(who, f) for who, f in named.items() if f is not None and who in arrays}
+    def case(self, arrays: dict[str, list], **functions: Callable | None) -> Case:
+        """Calls of ``functions`` on the arrays: "mx", "np", "torch", and "cp", for which "np" does by its protocols."""
+        mine, numpy = functions["mx"], functions.get("np")
+        named = {"NumPy": numpy, "PyTorch": functions.get("torch"), "CuPy": functions.get("cp", numpy)}
+        made: Case = {"minimx": lambda: mine(*arrays["minimx"]).wait_to_read()}
+        for who, function in named.items():
+            if function is not None and who in arrays:
+                call = partial(function, *arrays[who])
+                made[who] = call if who == "NumPy" else waited(call, self.args.device, who)
+        return made
 
 
-def forward_rows(r: Rivals) -> dict[str, Case]:
-    """Single operators, and a chain of 20 whose results nobody looks at in between."""
-    torch, big = r.torch, (1000, 1000)
+def small_rows(r: Rivals) -> dict[str, Case]:
+    """An operator of each kind on so few elements that its arithmetic is free."""
+    torch, device = r.torch, mx_device(r.args.device)
+    everybody, rng = ("mx", "np", "torch"), onp.random.default_rng(0)
+    some = r.hold([onp.arange(10, dtype="float32"), onp.array([7, 2, 5, 2])])
+    normal = {
+        "mx": lambda: mx.np.random.normal(size=(10,), device=device),
+        "np": lambda: rng.standard_normal(10, "float32"),
+        "torch": torch and (lambda: torch.randn(10, device=torch_device(r.args.device))),
+        "cp": r.cupy and (lambda: r.cupy.random.standard_normal(10, dtype="float32")),
+    }
+    convolution = {
+        "mx": lambda x, w: npx.convolution(x, w, kernel=(3, 3), pad=(1, 1), num_filter=4, no_bias=True),
+        "torch": torch and (lambda x, w: torch.conv2d(x, w, padding=1)),
+    }
+    exp = {"mx": mx.np.exp, "np": onp.exp, "torch": torch and torch.exp}
+    cast = dict.fromkeys(("mx", "np"), lambda a: a.astype("int32")) | {"torch": lambda a: a.to(torch.int32)}
+    return {
+        "a + b, 10 elements": r.case(r.arrays((10,), (10,)), **dict.fromkeys(everybody, lambda a, b: a + b)),
+        "exp, 10 elements": r.case(r.arrays((10,)), **exp),
+        "sum, 10 elements": r.case(r.arrays((10,)), **dict.fromkeys(everybody, lambda a: a.sum())),
+        "view a[2:8], 10 elements": r.case(r.arrays((10,)), **dict.fromkeys(everybody, lambda a: a[2:8])),
+        "matmul 16 x 16": r.case(r.arrays((16, 16), (16, 16)), **dict.fromkeys(everybody, lambda a, b: a @ b)),
+        "convolution 3x3, 8 x 8, 4 channels": r.case(r.arrays((1, 4, 8, 8), (4, 4, 3, 3)), **convolution),
+        "10 normal numbers": r.case(r.arrays(), **normal),
+        "float32 to int32, 10 elements": r.case(r.arrays((10,)), **cast),
+        "a[i], 4 of 10 elements": r.case(some, **dict.fromkeys(everybody, lambda a, i: a[i])),
+    }
+
+
+def large_rows(r: Rivals) -> dict[str, Case]:
+    """Operators whose arithmetic counts, and a chain of 20 whose results nobody looks at in between."""
+    torch, big, everybody = r.torch, (1000, 1000), ("mx", "np", "torch")
 
     def add(a, b):
         return a + b
@@ -62,27 +99,15 @@ def forward_rows(r: Rivals) -> dict[str, Case]:
         return x
 
     rows = {
-        f"a + b, {n:,} elements": r.case(r.arrays((n,), (n,)), mx=add, np=add, torch=add) for n in (10, 1000, 10**6)
+        f"a + b, {n:,} elements": r.case(r.arrays((n,), (n,)), **dict.fromkeys(everybody, add)) for n in (1000, 10**6)
     }
-    rows["a + b, broadcast (1000, 1000) + (1000,)"] = r.case(r.arrays(big, (1000,)), mx=add, np=add, torch=add)
-    rows["a.T + b, 1000 x 1000"] = r.case(
-        r.arrays(big, big), **dict.fromkeys(("mx", "np", "torch"), lambda a, b: a.T + b)
-    )
-    rows["x * 0.5 + 1, 20 times, 10 elements"] = r.case(r.arrays((10,)), mx=chain, np=chain, torch=chain)
-    exp = {"mx": mx.np.exp, "np": onp.exp, "torch": torch and torch.exp}
-    for n in (10, 10**6):
-        rows[f"exp, {n:,} elements"] = r.case(r.arrays((n,)), **exp)
-    total = dict.fromkeys(("mx", "np", "torch"), lambda a: a.sum())
-    for n in (10, 10**6):
-        rows[f"sum, {n:,} elements"] = r.case(r.arrays((n,)), **total)
-    rows["mean over axis 1, 1000 x 1000"] = r.case(
-        r.arrays(big), **dict.fromkeys(("mx", "np", "torch"), lambda a: a.mean(1))
-    )
-    product = dict.fromkeys(("mx", "np", "torch"), lambda a, b: a @ b)
-    for n in (16, 512):
-        rows[f"matmul {n} x {n}"] = r.case(r.arrays((n, n), (n, n)), **product)
-    view = dict.fromkeys(("mx", "np", "torch"), lambda a: a[2:8])
-    rows["view a[2:8], 10 elements"] = r.case(r.arrays((10,)), **view)
+    rows["a + b, broadcast (1000, 1000) + (1000,)"] = r.case(r.arrays(big, (1000,)), **dict.fromkeys(everybody, add))
+    rows["a.T + b, 1000 x 1000"] = r.case(r.arrays(big, big), **dict.fromkeys(everybody, lambda a, b: a.T + b))
+    rows["x * 0.5 + 1, 20 times, 10 elements"] = r.case(r.arrays((10,)), **dict.fromkeys(everybody, chain))
+    rows["exp, 1,000,000 elements"] = r.case(r.arrays((10**6,)), mx=mx.np.exp, np=onp.exp, torch=torch and torch.exp)
+    rows["sum, 1,000,000 elements"] = r.case(r.arrays((10**6,)), **dict.fromkeys(everybody, lambda a: a.sum()))
+    rows["mean over axis 1, 1000 x 1000"] = r.case(r.arrays(big), **dict.fromkeys(everybody, lambda a: a.mean(1)))
+    rows["matmul 512 x 512"] = r.case(r.arrays((512, 512), (512, 512)), **dict.fromkeys(everybody, lambda a, b: a @ b))
     softmax = {"mx": npx.softmax, "torch": torch and (lambda a: torch.softmax(a, -1))}
     rows["softmax 128 x 1000"] = r.case(r.arrays((128, 1000)), **softmax)
     return rows
@@ -110,7 +135,7 @@ def backward_row(r: Rivals, n: int) -> Case:
             tx.grad = tw.grad = None
             (tx * tw + 1).relu().sum().backward()
 
-        cases["PyTorch"] = theirs
+        cases["PyTorch"] = waited(theirs, r.args.device, "PyTorch")
     return cases
 
 
@@ -118,7 +143,7 @@ def main() -> None:
     args = arguments(__doc__)
     rivals = Rivals(args)
     report = Report("Operators, imperative, time a call", args)
-    rows = forward_rows(rivals)
+    rows = small_rows(rivals) | large_rows(rivals)
     for n in (10, 10**6):
         rows[f"(x*w+1).relu().sum() and backward, {n:,}"] = backward_row(rivals, n)
     for name, cases in rows.items():

@@ -1,22 +1,30 @@
 """ResNet-50 (v1b): training steps and inference, minimx in its three forms, PyTorch in those that its users know.
 
-Synthetic data in the device's memory, SGD with momentum. On a GPU the peers are PyTorch eager and, with --compile,
-torch.compile, both channels_last under autocast. The targets: docs/performance.md.
+Synthetic data in the device's memory, SGD with momentum. On a GPU the peers are PyTorch eager, with --compile
+torch.compile, with --graph a CUDA graph of a whole step; all channels_last under autocast. The JSON also has the peak
+of each case's arrays (bytes) and the time to its first step (seconds): common.begin says what they count, and a peer
+that is compiled finds cuDNN's engines chosen by eager code. The targets: docs/performance.md.
 
     python bench/train.py --batch 8 --size 224
     python bench/train.py --device gpu --batch 256 --dtype float16 --layout NHWC --compile
+    python bench/train.py --device gpu --peers  # the whole table of docs/performance.md: peers.py
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
+import time
 from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import common
 import numpy as onp
-from common import Report, arguments, import_torch, in_turn, mx_device, torch_device
+import peers
+from common import Report, arguments, import_torch, mx_device, torch_device
 
 import minimx as mx
 from minimx import autograd, gluon
@@ -25,15 +33,19 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "peers"))
 
 
 def batch(args: argparse.Namespace, layout: str = "NCHW") -> tuple[onp.ndarray, onp.ndarray]:
-    """Images and labels."""
-    rng = onp.random.default_rng(0)
+    """Images and labels: the same arrays for all who ask."""
     shape = {"N": args.batch, "C": 3, "H": args.size, "W": args.size}
-    images = rng.normal(size=[shape[axis] for axis in layout]).astype("float32")
-    return images, rng.integers(0, 1000, args.batch)
+    return _batch(tuple(shape[axis] for axis in layout), args.batch)
 
 
-def ours(args: argparse.Namespace, how: str) -> tuple[Callable, Callable]:
-    """(training steps, inference), each waiting for its results. how: "step", "hybridized" or "imperative"."""
+@cache
+def _batch(shape: tuple[int, ...], count: int) -> tuple[onp.ndarray, onp.ndarray]:
+    rng = onp.random.default_rng(0)
+    return rng.standard_normal(shape, "float32"), rng.integers(0, 1000, count)
+
+
+def ours(args: argparse.Namespace, how: str, training: bool) -> Callable:
+    """Training steps or inference; waits for the results. how: "step", "hybridized" or "imperative"."""
     device = mx_device(args.device)
     images, labels = (mx.np.array(a, device=device) for a in batch(args, args.layout))
     images = images.astype("float32" if args.dtype == "tf32" else args.dtype)
@@ -48,8 +60,8 @@ def ours(args: argparse.Namespace, how: str) -> tuple[Callable, Callable]:
     loss_fn = gluon.loss.SoftmaxCrossEntropyLoss()
     step = gluon.TrainStep(net, loss_fn, trainer)
 
-    def train() -> None:
-        for _ in range(args.steps):
+    def train(steps: int = args.steps) -> None:
+        for _ in range(steps):
             if how == "step":
                 step(images, labels)
                 continue
@@ -59,16 +71,16 @@ def ours(args: argparse.Namespace, how: str) -> tuple[Callable, Callable]:
             trainer.step(args.batch)
         mx.waitall()
 
-    def infer() -> None:
-        for _ in range(args.steps):
+    def infer(steps: int = args.steps) -> None:
+        for _ in range(steps):
             out = net(images)
         out.wait_to_read()
 
-    return train, infer
+    return train if training else infer
 
 
-def theirs(args: argparse.Namespace, channels_last: bool, compiled: bool = False) -> tuple[Callable, Callable]:
-    """The same in PyTorch."""
+def theirs(args: argparse.Namespace, training: bool, channels_last: bool = True, mode: str = "eager") -> Callable:
+    """The same in PyTorch. mode: "eager", "graph" (training only), or torch.compile's."""
     import torch
     import torch_resnet
 
@@ -79,35 +91,72 @@ def theirs(args: argparse.Namespace, channels_last: bool, compiled: bool = False
     form = torch.channels_last if channels_last else torch.contiguous_format
     images, labels = (torch.from_numpy(a).to(device) for a in batch(args))
     images = images.to(dtype or torch.float32).contiguous(memory_format=form)
-    net: Any = torch_resnet.make().to(device, memory_format=form)
+    net: Any = torch_resnet.make().to(device, memory_format=form).train(training)
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
-    run = torch.compile(net) if compiled else net
+    run = net if mode in ("eager", "graph") else torch.compile(net, mode=None if mode == "default" else mode)
+    cast = {"dtype": dtype, "enabled": dtype is not None, "cache_enabled": mode != "graph"}
 
-    def scope() -> Any:
-        return torch.autocast(device.partition(":")[0], dtype=dtype, enabled=dtype is not None)
+    def step() -> None:
+        optimizer.zero_grad()
+        with torch.autocast(device.partition(":")[0], **cast):
+            loss = torch.nn.functional.cross_entropy(run(images), labels)
+        loss.backward()
+        optimizer.step()
 
-    def wait() -> None:
+    def forward() -> None:
+        with torch.inference_mode(), torch.autocast(device.partition(":")[0], **cast):
+            run(images)
+
+    work = step if training else forward
+    if mode == "graph":
+        work = captured(torch, step, optimizer)
+
+    def repeat(steps: int = args.steps) -> None:
+        for _ in range(steps):
+            work()
         if device.startswith("cuda"):
             torch.cuda.synchronize()
 
-    def train() -> None:
-        net.train()
-        for _ in range(args.steps):
-            optimizer.zero_grad()
-            with scope():
-                loss = torch.nn.functional.cross_entropy(run(images), labels)
-            loss.backward()
-            optimizer.step()
-        wait()
+    return repeat
 
-    def infer() -> None:
-        net.eval()
-        with torch.inference_mode(), scope():
-            for _ in range(args.steps):
-                run(images)
-        wait()
 
-    return train, infer
+def captured(torch: Any, step: Callable[[], None], optimizer: Any) -> Callable[[], None]:
+    """The step as a CUDA graph over its own static inputs, captured as PyTorch's notes on CUDA graphs have it."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        for _ in range(5):
+            step()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    optimizer.zero_grad()
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # minimx has threads of its own
+        step()
+    return graph.replay
+
+
+def rivals(args: argparse.Namespace, training: bool) -> dict[str, Callable[[], Callable]]:
+    """What makes each case, by its name."""
+    hows = ("step", "hybridized", "imperative") if training else ("hybridized", "imperative")
+    made: dict[str, Callable[[], Callable]] = {f"minimx {how}": partial(ours, args, how, training) for how in hows}
+    if import_torch() is not None:
+        if args.device == "cpu":
+            made["PyTorch"] = partial(theirs, args, training, False)
+        made["PyTorch channels_last"] = partial(theirs, args, training)
+        for mode in filter(None, args.compile.split(",")):
+            made[f"torch.compile {mode}"] = partial(theirs, args, training, mode=mode)
+        if args.graph and training and args.device != "cpu":
+            made["PyTorch CUDA graph"] = partial(theirs, args, training, mode="graph")
+    return made
+
+
+def first_step(args: argparse.Namespace) -> dict[str, float]:
+    """Seconds from after `import minimx` to the end of the first whole step, but for those that data took."""
+    start = time.perf_counter()
+    batch(args, args.layout)
+    drawn = time.perf_counter() - start
+    ours(args, "step", True)(1)
+    return {"minimx step": time.perf_counter() - drawn - common.IMPORTED}
 
 
 def main() -> None:
@@ -119,33 +168,30 @@ def main() -> None:
         steps={**size, "default": 1, "help": "steps between waits (on a GPU 10 and more)"},
         dtype={"default": "float32", "choices": ["float32", "tf32", "float16", "bfloat16"]},
         layout={"default": "NCHW", "choices": ["NCHW", "NHWC"], "help": "of minimx; PyTorch runs in both"},
-        compile={"action": "store_true", "help": "torch.compile as well: it takes a minute to start"},
+        compile=common.COMPILE,
+        graph={"action": "store_true", "help": "PyTorch's CUDA graph of a whole training step as well"},
         training={"action": "store_true", "help": "training steps only"},
         inference={"action": "store_true", "help": "inference only"},
+        first={"action": "store_true", "help": "only the time to minimx's first whole step"},
+        peers={"action": "store_true", "help": "the whole table of docs/performance.md, a process for each row"},
+        rows={"default": "", "help": f"with --peers: some of {','.join(peers.ROWS)}"},
     )
+    if args.peers:
+        peers.run(args)
+        return
     if args.tiny:
         args.batch, args.size, args.steps = 2, 32, 1
     if args.device != "cpu":
         mx.device.library_settings(allow_tf32=args.dtype == "tf32", deterministic=False, autotune=True)
-    hows = ("hybridized", "imperative") if args.inference else ("step", "hybridized", "imperative")
-    rivals = {f"minimx {how}": ours(args, how) for how in hows}
-    if import_torch() is not None:
-        if args.device == "cpu":
-            rivals["PyTorch"] = theirs(args, False)
-        rivals["PyTorch channels_last"] = theirs(args, True)
-        if args.compile:
-            rivals["torch.compile channels_last"] = theirs(args, True, True)
     report = Report(f"ResNet-50, batch {args.batch}, {args.size} x {args.size}, {args.dtype}, images a second", args)
-    for i, what in enumerate(("training step", "inference")):
-        if args.inference and i == 0 or args.training and i == 1:
+    if args.first:
+        report.add("time to the first step", first_step(args))
+    for training in (True, False):
+        if args.first or (args.inference if training else args.training):
             continue
-        cases = {who: pair[i] for who, pair in rivals.items() if i == 0 or who != "minimx step"}
-        for case in cases.values():
-            case()  # compile
-        mx.rtc.wait()
-        for case in cases.values():
-            case(), case()  # settle
-        report.add(what, in_turn(cases, args.rounds, seconds=0), items=args.batch * args.steps)
+        what = "training step" if training else "inference"
+        report.measure(what, rivals(args, training), items=args.batch * args.steps)
+        gc.collect()
     report.finish()
 
 
