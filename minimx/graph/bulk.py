@@ -47,6 +47,11 @@ class Call(NamedTuple):
     site: str = ""
 
 
+def varies(x: Any) -> bool:
+    """Is an argument of a call a number that is another from run to run?"""
+    return isinstance(x, tuple) and len(x) == 3
+
+
 @dataclass(eq=False)
 class Memory:
     """Memory that values lie in: what it holds now, in the shape and type of the value that it was made for."""
@@ -93,46 +98,41 @@ class Replay:
         plan = OPS[op].plan([spec_of(x) for x in inputs], attrs)
         casts = [*plan.casts, *[""] * len(inputs)]
         for i, (x, dtype) in enumerate(zip(inputs, casts, strict=False)):
-            if isinstance(x, Value) and dtype and x.dtype != dtype:
-                inputs[i] = self.add("cast", [x], {"dtype": dtype}, site)[0]
+            if isinstance(x, Value) and dtype:
+                inputs[i] = self.cast(x, dtype, site)
         outs = [Value(tuple(shape), dtype) for shape, dtype in plan.outs]
         self.nodes.append(Node(op, inputs, outs, dict(attrs), site))
         return outs
 
     def add_varying(self, c: Call) -> list[Value]:
         """Appends the node of a call with numbers that vary: computed in their type, of the types that numbers give."""
-        specs, inputs, types = [], [], set()
-        for x in c.args:
-            if not isinstance(x, tuple):
-                inputs.append(x if x is None else self.read(x))
-            elif len(x) == 2:
-                inputs.append(x[1])
-            else:
-                inputs.append(self.read(x[2]))
-                types.add(inputs[-1].dtype)
-            specs.append(number_spec(x[1]) if isinstance(x, tuple) else spec_of(inputs[-1]))
-        asked = OPS[c.op].plan(specs, c.attrs).outs
-        if [(tuple(shape), dtype) for shape, dtype in asked] == self.types(c.op, inputs, c.attrs):
+        inputs: list[Any] = [self.argument(x) for x in c.args]
+        specs = [number_spec(x[1]) if isinstance(x, tuple) else spec_of(v) for x, v in zip(c.args, inputs, strict=True)]
+        asked = [(tuple(shape), dtype) for shape, dtype in OPS[c.op].plan(specs, c.attrs).outs]
+        own = OPS[c.op].plan([spec_of(v) for v in inputs], c.attrs).outs
+        if [(tuple(shape), dtype) for shape, dtype in own] == asked:
             return self.add(c.op, inputs, c.attrs, c.site)
-        dtype = types.pop()
-        same = [self.add("cast", [x], {"dtype": dtype}, c.site)[0] if isinstance(x, Value) and x.dtype != dtype else x
-                for x in inputs]  # fmt: skip
+        number = next(v for x, v in zip(c.args, inputs, strict=True) if varies(x))
+        same = [self.cast(v, number.dtype, c.site) if isinstance(v, Value) else v for v in inputs]
         outs = self.add(c.op, same, c.attrs, c.site)
-        return [v if v.dtype == dtype else self.add("cast", [v], {"dtype": dtype}, c.site)[0]
-                for v, (_, dtype) in zip(outs, asked, strict=True)]  # fmt: skip
+        return [self.cast(v, dtype, c.site) for v, (_, dtype) in zip(outs, asked, strict=True)]
 
-    @staticmethod
-    def types(op: str, inputs: Sequence[Any], attrs: dict[str, Any]) -> list[tuple[tuple, str]]:
-        """(shape, dtype) of a node's outputs."""
-        return [(tuple(shape), dtype) for shape, dtype in OPS[op].plan([spec_of(x) for x in inputs], attrs).outs]
+    def cast(self, v: Value, dtype: str, site: str) -> Value:
+        """The value in a type."""
+        return v if v.dtype == dtype else self.add("cast", [v], {"dtype": dtype}, site)[0]
+
+    def argument(self, x: Any) -> Any:
+        """What an argument of a call is now."""
+        if isinstance(x, tuple):
+            return self.read(x[2]) if varies(x) else x[1]
+        return x if x is None else self.read(x)
 
     def call(self, c: Call) -> None:
         """Appends a call."""
-        if any(isinstance(x, tuple) and len(x) == 3 for x in c.args):
+        if any(varies(x) for x in c.args):
             outs = self.add_varying(c)
         else:
-            args = [x[1] if isinstance(x, tuple) else x if x is None else self.read(x) for x in c.args]
-            outs = self.add(c.op, args, c.attrs, c.site)
+            outs = self.add(c.op, [self.argument(x) for x in c.args], c.attrs, c.site)
         node = self.nodes[-1]
         for i, (number, made) in enumerate(zip(c.outs, outs, strict=True)):
             if c.into is not None:
@@ -147,9 +147,7 @@ class Replay:
         """``made`` becomes what ``target`` shows; ``number`` is ``target`` from now on."""
         look = self.looks[target]
         memory = look.memory
-        if made.dtype != look.value.dtype:
-            made = self.add("cast", [made], {"dtype": look.value.dtype}, site)[0]
-        whole = made
+        whole = made = self.cast(made, look.value.dtype, site)
         while look.node is not None:
             if look.node.op not in RESHAPES:
                 way_out = "Run such lists one by one"
