@@ -17,7 +17,7 @@ import numpy
 from . import device as _device
 from . import errors, interop
 from .libraries import import_core
-from .ops.dtypes import BY_NAME, DTYPES
+from .ops.dtypes import BY_NAME, DTYPES, INTEGERS
 from .ops.keys import canonical_key
 from .ops.table import f
 
@@ -34,6 +34,8 @@ def dtype_name(dtype: Any, default: str = "float32") -> str:
     """Name of an element type given as a string, NumPy type, dtype or Python type; DTypeError if minimx lacks it."""
     if dtype is None:
         return default
+    if type(dtype) is str and dtype in BY_NAME:
+        return dtype
     name = {float: "float32", int: "int64", bool: "bool"}.get(dtype) or getattr(dtype, "name", None) or str(dtype)
     if name not in BY_NAME:
         try:
@@ -165,6 +167,8 @@ def _operand(obj: Any, strict: bool) -> Any:
 
 
 def _index_get(x: ndarray, key: Any) -> ndarray:
+    if type(key) is ndarray and key.ndim and x.ndim and _core.dtype_name(key) in INTEGERS:
+        return f.take(x, _beside(x, key), 0)
     basic = canonical_key(key)
     return f.index_get(x, _beside(x, key)) if basic is None else f.getitem(x, basic)
 

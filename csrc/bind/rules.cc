@@ -282,6 +282,17 @@ Ref<const AttrSet> cast_attributes(DType t) {
   return a;
 }
 
+/// Is the attribute what the hook would make of it?
+bool canonical(PyObject* v) {
+  if (PyTuple_CheckExact(v)) {
+    for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(v); ++i)
+      if (!canonical(PyTuple_GET_ITEM(v, i))) return false;
+    return true;
+  }
+  return v == Py_None || v == Py_Ellipsis || PyBool_Check(v) || PyLong_CheckExact(v) || PyFloat_CheckExact(v) ||
+         PyUnicode_CheckExact(v);
+}
+
 }  // namespace
 
 TraceScope::TraceScope(Trace* trace) : saved_(mode()) {
@@ -318,9 +329,7 @@ const AttrSet* intern_attributes(PyOp& op, PyObject* const* values) {
   py::tuple key(op.n_attributes);
   for (int i = 0; i < op.n_attributes; ++i) {
     PyObject* v = values[i];
-    bool plain =
-        v == Py_None || PyBool_Check(v) || PyLong_CheckExact(v) || PyFloat_CheckExact(v) || PyUnicode_CheckExact(v);
-    if (plain) {
+    if (canonical(v)) {
       key[i] = py::reinterpret_borrow<py::object>(v);
     } else {
       PyObject* c = PyObject_CallOneArg(g_hooks.canonical, v);
