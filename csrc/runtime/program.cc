@@ -360,12 +360,12 @@ std::vector<Array> Program::run(std::vector<Array> ins, const char* name, Option
 }
 
 Arena arena_for(Device device, size_t bytes, const Arena& own) {
-  static auto* shared = new std::map<int, std::weak_ptr<const Ref<Storage>>>;
+  thread_local std::map<int, std::weak_ptr<const Ref<Storage>>> shared;
   const bool gpu = device.kind == Device::Kind::kGpu;
-  Arena arena = gpu ? (*shared)[device.id].lock() : own;
+  Arena arena = gpu ? shared[device.id].lock() : own;
   if (!arena || (*arena)->bytes() < bytes) {
     arena = std::make_shared<const Ref<Storage>>(Storage::allocate(bytes, device));
-    if (gpu) (*shared)[device.id] = arena;
+    if (gpu) shared[device.id] = arena;
   }
   return arena;
 }

@@ -123,8 +123,9 @@ class Program : public RefCounted {
 
 /// Memory for intermediates that programs keep from run to run (static_alloc).
 using Arena = std::shared_ptr<const Ref<Storage>>;
-/// `own`, or one that is large enough. Programs of a GPU run one after the other, in the order of its stream, so they
-/// share the largest that any of them needed. Called under Python's lock.
+/// `own`, or one that is large enough. Programs of a GPU run one after the other, in the order of its stream, so those
+/// that one thread calls share the largest that any of them needed. Another thread has another, and need not wait for
+/// the launches of this one.
 Arena arena_for(Device device, size_t bytes, const Arena& own);
 
 }  // namespace minimx
