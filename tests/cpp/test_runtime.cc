@@ -121,7 +121,7 @@ TEST(runtime_threads_get_what_each_gets_alone) {
   }
   for (int round = 0; round < rounds; ++round) {
     Shared shared;
-    if (round % 2) profile::start(1000, true);
+    if (round % 2) profile::start(1000, true, false);
     std::vector<std::vector<float>> together(kThreads);
     std::vector<std::thread> threads;
     for (int k = 0; k < kThreads; ++k) threads.emplace_back([&, k] { together[k] = work(k, shared, steps); });
