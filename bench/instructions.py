@@ -3,8 +3,9 @@
     python bench/instructions.py                                  # the table
     python bench/instructions.py --functions "a + b"              # where the instructions of one case are
     python bench/instructions.py --write tests/instructions.json  # what tests/test_instructions.py compares with
+    python bench/instructions.py --times                          # the same calls in nanoseconds, which noise is in
 
-Times are for `bench/ops.py` and `bench/engine.py`; how it counts is in `stepping.py`, what it found in docs/engine.md.
+How it counts is in `stepping.py`, what it found in docs/engine.md.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ import gc
 import json
 import os
 import re
+import statistics
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import stepping
 from stepping import Call, Symbols
@@ -35,9 +39,10 @@ STAGES = {
     "free": r"bind::\(anonymous namespace\)::dealloc|^minimx::Storage::~",
     "wrap": r"^minimx::bind::wrap\b",
     "arguments": r"^minimx::bind::|^pybind11::",
+    "list": r"^minimx::(Deferred|KnownList|KnownLists|Repeats|CallList)::",
     "invoke": r"^minimx::(invoke|copy_into|Program::|\(anonymous namespace\)::(Run|run_plan))",
 }
-ORDER = ["Python", "arguments", "plan", "output", "invoke", "engine", "kernel", "tape", "wrap", "free"]
+ORDER = ["Python", "arguments", "plan", "output", "invoke", "list", "engine", "kernel", "tape", "wrap", "free"]
 
 
 def nothing() -> None:
@@ -49,6 +54,8 @@ def cases() -> Iterator[tuple[str, Callable[[], object], Callable[[], object]]]:
     import minimx as mx
     from minimx import autograd, gluon, npx
     from minimx.gluon import nn
+    from minimx.graph import bulk
+    from minimx.ndarray import _core
 
     yield "nothing", nothing, nothing
     a, b = mx.np.ones((10,)), mx.np.ones((10,))
@@ -72,6 +79,23 @@ def cases() -> Iterator[tuple[str, Callable[[], object], Callable[[], object]]]:
     yield "relu(x), recorded", relu, nothing
     yield "relu(x * w + 1).sum(), backward", chain, nothing
 
+    def begin_list() -> None:
+        _core.run_deferred()
+        _ = a + b
+
+    with mx.engine.bulk(64):
+        yield "a + b, put off", lambda: a + b, begin_list
+
+    def replayed() -> None:
+        chain()
+        x.grad.wait_to_read()
+
+    with mx.engine.replay():
+        for _ in range(20):
+            replayed()
+        bulk.wait(), mx.rtc.wait()
+        yield "relu(x * w + 1).sum(), replayed", replayed, nothing
+
     rows = mx.np.ones((2, 8))
     dense = nn.Dense(4, in_units=8, activation="relu")
     dense.initialize()
@@ -80,6 +104,7 @@ def cases() -> Iterator[tuple[str, Callable[[], object], Callable[[], object]]]:
     small.add(nn.Dense(8, in_units=8, activation="relu"), nn.Dense(4, in_units=8))
     small.initialize()
     small.hybridize(static_alloc=True, static_shape=True)
+    small(rows), mx.rtc.wait()
     yield "2 x Dense, hybridized", lambda: small(rows), nothing
 
     def step() -> None:
@@ -107,6 +132,7 @@ def _child(names: list[str]) -> None:
     import minimx as mx
 
     mx.engine.set_num_threads(1)
+    sys.setswitchinterval(1e6)  # other threads get the lock where this one waits, and nowhere else
     gc.disable()
     stepping.offer()
     for name, case, before in cases():
@@ -118,11 +144,13 @@ def _child(names: list[str]) -> None:
 
 @dataclass
 class Count:
-    """What a case took. ``own``: minimx's own instructions outside kernels; ``heap``: its calls of malloc."""
+    """What a case took. ``own``: of the stages, minimx's own instructions, kernels left out; ``heap``: its calls of
+    malloc.
+    """
 
     stages: Counter[str] = field(default_factory=Counter)
     functions: Counter[str] = field(default_factory=Counter)
-    own: int = 0
+    own: Counter[str] = field(default_factory=Counter)
     heap: int = 0
 
     @property
@@ -131,10 +159,11 @@ class Count:
 
     def less(self, other: Count) -> Count:
         """This without what ``other`` took as well."""
-        stages, functions = Counter(self.stages), Counter(self.functions)
-        stages.subtract(other.stages)
-        functions.subtract(other.functions)
-        return Count(stages, functions, self.own - other.own, self.heap - other.heap)
+        counters = []
+        for mine, others in ((getattr(self, k), getattr(other, k)) for k in ("stages", "functions", "own")):
+            counters.append(Counter(mine))
+            counters[-1].subtract(others)
+        return Count(*counters, self.heap - other.heap)
 
 
 def _is_python(call: Call) -> bool:
@@ -173,7 +202,7 @@ def counted(found: list[Call]) -> Count:
         stage = _stage(call, known)
         count.stages[stage] += 1
         count.functions[f"{stage:10} {call.symbol.file}: {call.symbol.name}"] += 1
-        count.own += call.symbol.file == "_core" and stage != "kernel"
+        count.own[stage] += call.symbol.file == "_core" and stage != "kernel"
         if id(call) not in seen:
             seen.add(id(call))
             if _asks_heap(call):
@@ -218,9 +247,24 @@ def table(counts: dict[str, Count]) -> str:
     return "\n".join(lines)
 
 
-def kept(count: Count) -> dict[str, int]:
-    """What the test compares: minimx's own instructions and its allocations."""
-    return {"own": count.own, "heap": count.heap}
+def kept(count: Count) -> dict[str, Any]:
+    """What the test compares: minimx's own instructions by stage, and its allocations."""
+    return {"own": {s: count.own[s] for s in ORDER if count.own[s]}, "heap": count.heap}
+
+
+def times(repeats: int = 400) -> dict[str, int]:
+    """Nanoseconds of each case: the middle one of many single calls, less that of a call of nothing."""
+    found = {}
+    for name, case, before in cases():
+        spans = []
+        for _ in range(60 + repeats):
+            before()
+            begin = time.perf_counter_ns()
+            case()
+            spans.append(time.perf_counter_ns() - begin)
+        found[name] = round(statistics.median(spans[60:]))
+    call = found.pop("nothing")
+    return {name: took - call for name, took in found.items()}
 
 
 def as_json(counts: dict[str, Count]) -> str:
@@ -233,9 +277,13 @@ def main() -> None:
     parser.add_argument("--functions", metavar="CASE", help="list the functions of this case")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the counts as JSON")
     parser.add_argument("--child", nargs="+", help=argparse.SUPPRESS)
+    parser.add_argument("--times", action="store_true", help="nanoseconds instead")
     args = parser.parse_args()
     if args.child:
         return _child(args.child)
+    if args.times:
+        print(*(f"{took:9,} ns  {name}" for name, took in times().items()), sep="\n")
+        return print("load of the machine:", *os.getloadavg())
     counts = measure()
     print(table(counts))
     if args.functions:

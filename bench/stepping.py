@@ -53,11 +53,12 @@ def _between(case: Callable[[], object], stop: Callable[[int], None], number: in
 def marked(case: Callable[[], object], before: Callable[[], object], warm: int = 60) -> None:
     """Runs ``before`` and ``case`` ``warm`` times, until caches and the interpreter's specialized code are there; then
     once more, with ``case`` marked."""
+    stop = ctypes.PyDLL(None)["raise"]  # keeps Python's lock: no other thread may use the stop for its own work
     for _ in range(warm):
         before()
-        _between(case, signal.raise_signal, 0)
+        _between(case, stop, 0)
     before()
-    _between(case, signal.raise_signal, signal.SIGSTOP)
+    _between(case, stop, signal.SIGSTOP)
 
 
 # ---- in the parent --------------------------------------------------------------------------------------------------

@@ -23,6 +23,28 @@ def test_small_examples(script, tmp_path):
     assert done.stdout
 
 
+def panel(picture, title):
+    """(bars, of which fused groups' members) of one timeline of the profiler's picture."""
+    part = next(p for p in picture.split('<text class="head"')[1:] if p.split(">", 1)[1].startswith(title))
+    bars = [text.split("</title>", 1)[0] for text in part.split("<title>")[1:]]
+    return bars, [bar.split("\n")[0].removeprefix("fused ") for bar in bars if bar.startswith("fused ")]
+
+
+def test_picture_of_the_profiler(tmp_path):
+    """Its chain is apart in the first panel, one group in the others: as drawn now, and as the essay shows it."""
+    script, shown = FOLDER / "11_profiler.py", FOLDER.parent / "docs" / "images" / "timeline.svg"
+    subprocess.run([sys.executable, str(script), "--tiny", "--out", str(tmp_path)], check=True, capture_output=True)
+    chain = "multiply, multiply, multiply, multiply, add, multiply, tanh, add, multiply, multiply, add"
+    for path in (tmp_path / "timeline.svg", shown):
+        bars, groups = panel(path.read_text(), "imperative")
+        assert sum(bar.startswith("tanh ") for bar in bars) == 2 and chain not in groups
+        for title in ("bulk-fused", "replayed", "hybridized"):
+            bars, groups = panel(path.read_text(), title)
+            assert groups.count(chain) == 2, (path, title)
+            assert not any(bar.startswith("tanh ") for bar in bars)
+    assert f"A: {chain}" in shown.read_text()
+
+
 @pytest.fixture
 def train(tmp_path, monkeypatch, capsys):
     """Runs the training script here: (status, what it printed)."""

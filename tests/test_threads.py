@@ -27,8 +27,14 @@ def net_of(k: int, hybrid: bool) -> nn.HybridSequential:
     return net
 
 
-def train(k: int, net: nn.HybridSequential) -> list[np.ndarray]:
-    """Losses and parameters after some steps."""
+def train(k: int, net: nn.HybridSequential, device: mx.Device) -> list[np.ndarray]:
+    """Losses and parameters after some steps on a device; new threads begin with the CPU as theirs."""
+    with device:
+        return train_here(k, net)
+
+
+def train_here(k: int, net: nn.HybridSequential) -> list[np.ndarray]:
+    """The same on the current device."""
     rng = np.random.default_rng(100 + k)
     trainer = gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.01, "momentum": 0.9})
     seen = []
@@ -42,14 +48,13 @@ def train(k: int, net: nn.HybridSequential) -> list[np.ndarray]:
     return seen + [p.data().asnumpy() for p in net.collect_params().values()]
 
 
-@pytest.mark.cpu_only("new threads have the CPU as their current device")
 @pytest.mark.parametrize("hybrid", [False, True], ids=["imperative", "hybridized"])
-def test_threads_train_as_each_would_alone(hybrid):
-    alone = [train(k, net_of(k, hybrid)) for k in range(THREADS)]
+def test_threads_train_as_each_would_alone(hybrid, device):
+    alone = [train(k, net_of(k, hybrid), device) for k in range(THREADS)]
     assert all(np.isfinite(a).all() for seen in alone for a in seen)
     for _ in range(3):
         nets = [net_of(k, hybrid) for k in range(THREADS)]
         with ThreadPoolExecutor(THREADS) as pool:
-            together = list(pool.map(train, range(THREADS), nets))
+            together = list(pool.map(train, range(THREADS), nets, [device] * THREADS))
         for k in range(THREADS):
             assert all((a == b).all() for a, b in zip(alone[k], together[k], strict=True)), f"thread {k}"

@@ -1,11 +1,12 @@
 """Threads of Python over a _core that was compiled with -fsanitize=thread: ``make test-tsan``. Not a test of pytest's.
 
 Covers engine, runtime, bind layer and the kernels of csrc/cpu, as four Python threads use them: one array, one
-hybridized net with one arena, autograd, callbacks, bulks, random numbers, products on the worker, with the profiler on
-and off. TSAN knows Python's lock, which is a mutex. It does not cover what it does not see: oneDNN and libgomp are not
-compiled with it, so there is one OpenMP thread and no team, and what is inside them is left out (SUPPRESSIONS), as is
-glibc's reuse of the thread-local memory of threads that have ended; NumPy and the interpreter are not compiled with it.
-Every run also plants a race, two arrays over one memory that the engine does not know to be one, which must be found.
+hybridized net with one arena, autograd, callbacks, bulks, replayed training loops, random numbers, products on the
+worker, with the profiler on and off. TSAN knows Python's lock, which is a mutex. It does not cover what it does not
+see: oneDNN and libgomp are not compiled with it, so there is one OpenMP thread and no team, and what is inside them is
+left out (SUPPRESSIONS), as is glibc's reuse of the thread-local memory of threads that have ended; NumPy and the
+interpreter are not compiled with it. Every run also plants a race, two arrays over one memory that the engine does not
+know to be one, which must be found.
 """
 
 from __future__ import annotations
@@ -55,13 +56,20 @@ def threads() -> None:
 
     mx.engine.set_num_threads(1)
     sys.setswitchinterval(1e-4)
-    jobs = work_of(mx)
+    jobs = {job.__name__: job for job in work_of(mx)}
+    jobs["replay"](0)
+    assert mx.engine.bulk_counts()["programs"] > 0  # so it is what it is called
+
+    def work(k):
+        drawn = random.Random(k)
+        for _ in range(40):
+            jobs[drawn.choice(sorted(jobs))](k)
+
     for profiled in (False, True):
         if profiled:
             profiler.start()
         with ThreadPoolExecutor(4) as pool:
-            for _ in pool.map(lambda k: [random.Random(100 * k + i).choice(jobs)(k) for i in range(40)], range(4)):
-                pass
+            list(pool.map(work, range(4)))
         mx.waitall()
     profiler.stop()
     assert profiler.dumps(reset=True)
@@ -101,13 +109,30 @@ def work_of(mx) -> list:
                 y = y + 1
         assert y[0, 0].item() == 7
 
+    w = [mx.np.ones((6, 6)) for _ in range(4)]
+    for each in w:
+        each.attach_grad()
+
+    def replay(k):
+        x = mx.np.ones((3 + k, 6))
+        with mx.engine.replay():
+            for _ in range(14):  # the last ones as one program
+                with autograd.record():
+                    loss = (mx.np.tanh(x @ w[k]) ** 2).mean()
+                loss.backward()
+                w[k] -= 0.01 * w[k].grad
+                assert 0 < loss.item() < 2
+
     def multiply(k):
         assert (big @ big)[0, 0].item() == 300
 
     def infer(k):
         net(mx.np.random.normal(size=(8 + k, 64))).asnumpy()
 
-    return [add, train, call, gather, multiply, infer, lambda k: mx.device.memory_info(mx.cpu())]
+    def measure(k):
+        assert mx.device.memory_info(mx.cpu())["used"] > 0
+
+    return [add, train, call, gather, replay, multiply, infer, measure]
 
 
 def race() -> None:
@@ -118,7 +143,7 @@ def race() -> None:
     from minimx.ndarray import _core
 
     mx.engine.set_num_threads(1)
-    memory = numpy.ones(1 << 20, "float32")
+    memory = numpy.ones(1 << 23, "float32")  # so large that no caller would do it
     a, b = (_core.borrow(memory, "float32") for _ in range(2))
     a += 1  # on the worker
     with mx.engine.sync():

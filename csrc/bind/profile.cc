@@ -41,7 +41,7 @@ void add(const std::string& kind, const std::string& name, const std::string& no
 
 void add_profile(py::module_& m) {
   const py::call_guard<WithoutGil> free;
-  m.def("profile_start", profile::start, py::arg("limit"), py::arg("memory"), free);
+  m.def("profile_start", profile::start, py::arg("limit"), py::arg("memory"), py::arg("step_by_step"), free);
   m.def("profile_stop", [] {
     Deferred::run_own();
     const WithoutGil release;

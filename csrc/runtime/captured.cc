@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "runtime/profile.h"
-
 namespace minimx {
 namespace {
 
@@ -11,6 +9,12 @@ constexpr size_t kGraphs = 8;       // kept for one Program
 constexpr int kMissesAllowed = 32;  // in a row, before runs stay plain for good
 
 }  // namespace
+
+void CapturedRuns::describe(const std::string& step, const profile::Text& members, const profile::Text& site) {
+  if (!steps_) steps_ = std::make_shared<std::string>();
+  const auto text = [](const profile::Text& t) { return t ? std::string_view(*t) : std::string_view(); };
+  steps_->append(step).append("\t").append(text(members)).append("\t").append(text(site)).append("\n");
+}
 
 void CapturedRuns::run(const std::vector<const void*>& places, const std::array<uint64_t, 3>* random,
                        const std::function<void()>& plain, const std::function<void(uint64_t)>& work) {
@@ -48,7 +52,8 @@ void CapturedRuns::run(const std::vector<const void*>& places, const std::array<
   entry->used = clock_;
   if (random)
     gpu_backend()->copy(base_->data(), device_, random->data(), {}, 2 * sizeof(uint64_t), StreamKind::kCompute);
-  const profile::DeviceSpan span(device_, StreamKind::kCompute, nullptr);
+  const profile::Record about{.kind = profile::Record::Kind::kDevice, .note = steps_};
+  const profile::DeviceSpan span(device_, StreamKind::kCompute, nullptr, about);
   gpu_backend()->launch(*entry->graph, device_.id, "graph");
 }
 

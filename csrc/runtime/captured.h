@@ -6,9 +6,11 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "runtime/backend.h"
+#include "runtime/profile.h"
 
 namespace minimx {
 
@@ -19,6 +21,9 @@ inline thread_local bool capturing = false;
 class CapturedRuns {
  public:
   explicit CapturedRuns(Device device) : device_(device) {}
+
+  /// Tells the profiler's bars what a run consists of: its steps, each when it is added, before the first run.
+  void describe(const std::string& step, const profile::Text& members, const profile::Text& site);
 
   /// Enqueues a run that uses memory at `places`. The first calls `plain`: warm-up. Later ones launch a graph captured
   /// from `work`, whose argument is the device address of {seed, call} of the random stream (0 if `random` is null).
@@ -38,7 +43,8 @@ class CapturedRuns {
 
   std::mutex mutex_;
   Device device_;
-  Ref<Storage> base_;  // two words: seed and call
+  std::shared_ptr<std::string> steps_;  // a line for each: its name, members and the user's line, by tabs
+  Ref<Storage> base_;                   // two words: seed and call
   std::vector<Entry> entries_;
   uint64_t clock_ = 0;
   int misses_ = 0;    // in a row; where addresses never repeat, capturing does not pay

@@ -67,7 +67,7 @@ struct State {
   std::vector<std::unique_ptr<Buffer>> buffers;
   std::unordered_map<int, std::unique_ptr<Stream>> streams;  // by GPU and stream
   std::atomic<size_t> limit{0};
-  std::atomic<bool> memory{false}, running{false};
+  std::atomic<bool> memory{false}, step_by_step{false}, running{false};
   std::atomic<uint64_t> run{0}, gpus{0};       // starts so far; bit i: GPU i was used
   std::array<std::atomic<size_t>, 65> used{};  // bytes of the CPU, then of each GPU, as last recorded
 };
@@ -276,12 +276,13 @@ std::vector<Stream*> streams() {
 
 }  // namespace
 
-void start(size_t limit, bool memory) {
+void start(size_t limit, bool memory, bool step_by_step) {
   static auto* listener = new Listener;  // leaked, as the state
   engine::core();                        // whose handlers end this in a forked child
   State& s = state();
   s.limit = std::max<size_t>(limit, 1);
   s.memory = memory;
+  s.step_by_step = step_by_step;
   for (auto& used : s.used) used = ~size_t{0};
   ++s.run;
   s.running = true;
@@ -295,6 +296,8 @@ void stop() {
 }
 
 bool running() { return state().running; }
+
+bool step_by_step() { return engine::tracing() && state().step_by_step.load(std::memory_order_relaxed); }
 
 void clear() {
   {

@@ -29,7 +29,8 @@ struct Record {
   double value = 0;  // counter; kDevice: GPUs that communicate, or 0; kStall: the stream that is waited for
   size_t bytes = 0;  // push: what the operator keeps alive; kDevice: what is copied or summed, or 0
   Text name{};
-  Text note{};                          // step: members of a fused group; span, counter, mark: the domain
+  Text note{};                          // step: members of a fused group; kDevice: the same, or a captured run's steps
+                                        // as CapturedRuns lists them; span, counter, mark: the domain
   Text site{};                          // the user's line
   std::array<uint64_t, 4> variables{};  // push: the first that it writes; wait: what is waited for
 };
@@ -41,11 +42,13 @@ struct Thread {
 };
 
 /// Listens from now on. Each thread keeps its last `limit` records. `memory`: used bytes are recorded where they
-/// change.
-void start(size_t limit, bool memory);
+/// change. `step_by_step`: Programs are not run as captured graphs meanwhile, so that each step has its own times.
+void start(size_t limit, bool memory, bool step_by_step);
 /// Ends listening; what was recorded stays.
 void stop();
 bool running();
+/// Is it a time in which Programs are to run step by step?
+bool step_by_step();
 /// Forgets all records.
 void clear();
 /// All records kept, thread by thread. Waits for the GPUs' part.
@@ -100,7 +103,7 @@ class DeviceSpan {
 class StepSpan {
  public:
   StepSpan(Device device, const std::string& name, const Text& note, const Text& site)
-      : device_span_(device, StreamKind::kCompute, name.c_str()),
+      : device_span_(device, StreamKind::kCompute, name.c_str(), about(note, site)),
         device_(device),
         name_(name),
         note_(note),
@@ -116,6 +119,15 @@ class StepSpan {
   StepSpan& operator=(const StepSpan&) = delete;
 
  private:
+  static Record about(const Text& note, const Text& site) {
+    Record r{.kind = Record::Kind::kDevice};
+    if (engine::tracing()) [[unlikely]] {
+      r.note = note;
+      r.site = site;
+    }
+    return r;
+  }
+
   DeviceSpan device_span_;
   Device device_;
   const std::string& name_;

@@ -92,6 +92,7 @@ void Program::add_step(Step step) {
     writers.first = std::min(writers.first, writers.last);
   }
   if (auto* fused = dynamic_cast<const FusedDeviceKernel*>(step.kernel.get())) unsettled_.push_back(fused);
+  if (captured_) captured_->describe(step.name, step.members, step.site);
   steps_.push_back(std::move(step));
 }
 
@@ -213,7 +214,8 @@ void Program::enqueue(const Call& call) const {
   use_all(call);
   const std::array<uint64_t, 3> random{call.seed, call.first_call, 0};
   engine::BlockingScope blocking;  // launches take a while, and none of them needs Python
-  if (!call.fixed || engine::runs_at_once() || !std::ranges::all_of(unsettled_, &FusedDeviceKernel::settled))
+  if (!call.fixed || engine::runs_at_once() || profile::step_by_step() ||
+      !std::ranges::all_of(unsettled_, &FusedDeviceKernel::settled))
     return execute(call, random);
   std::vector<const void*> places;
   places.reserve(call.ins.size() + call.outs.size() + 1);

@@ -8,6 +8,8 @@ stream of a GPU is told to wait for another there is a "stall": from when it cou
 from __future__ import annotations
 
 import bisect
+import itertools
+import os
 from typing import NamedTuple
 
 from ..libraries import import_core
@@ -27,7 +29,8 @@ STREAMS = ("compute stream", "copy stream", "communication stream")
 
 class Record(NamedTuple):
     """One record. ``gpu`` is -1 for the CPU; ``stream`` is an index of STREAMS. ``value``: of a counter; of what GPUs
-    compute together, how many they are; of a stall, the stream that is waited for.
+    compute together, how many they are; of a stall, the stream that is waited for. ``note``: of a fused group its
+    members; of a captured graph a line for each step; of the user's records their domain.
     """
 
     kind: str
@@ -52,6 +55,19 @@ class Record(NamedTuple):
         return self.bytes / (self.end - self.begin) if self.kind == "device" and self.end > self.begin else 0.0
 
     @property
+    def members(self) -> str:
+        """Of a step that is a fused group, on the CPU or on a stream."""
+        return self.note if self.kind in ("step", "device") and "\n" not in self.note else ""
+
+    @property
+    def steps(self) -> list[str]:
+        """Of a captured graph, briefly: "fused: sin, add (net.py:12)". Equal neighbours are one entry."""
+        if self.kind != "device" or self.members:
+            return []
+        runs = [(text, len(list(same))) for text, same in itertools.groupby(map(_step, self.note.splitlines()))]
+        return [text if times == 1 else f"{times} x {text}" for text, times in runs]
+
+    @property
     def category(self) -> str:
         """The kind, with runs told apart by what ran, and the user's own records all in one."""
         if self.kind == "run":
@@ -61,6 +77,11 @@ class Record(NamedTuple):
         if self.kind == "counter" and not self.note:
             return "memory"
         return "user" if self.kind in ("span", "counter", "mark") else self.kind
+
+
+def _step(line: str) -> str:
+    name, members, site = line.split("\t")
+    return name + (f": {members}" if members else "") + (f" ({os.path.basename(site)})" if site else "")
 
 
 class Records:

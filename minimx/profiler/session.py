@@ -23,7 +23,7 @@ _core = import_core()
 
 @dataclass(frozen=True)
 class Config:
-    """What ``set_config`` sets; the names are MXNet's, but for ``max_records``."""
+    """What ``set_config`` sets; the names are MXNet's, but for ``max_records`` and ``step_by_step``."""
 
     filename: str | os.PathLike = "profile.json"
     profile_all: bool = False
@@ -36,6 +36,7 @@ class Config:
     dump_period: float = 1.0
     profile_process: str = "worker"
     max_records: int = 1 << 18
+    step_by_step: bool = False
 
     @property
     def kinds(self) -> set[str]:
@@ -62,7 +63,8 @@ def set_config(**settings: Any) -> None:
     all of these, as when none is set. ``aggregate_stats``: whether ``dumps`` gives tables (default True).
     ``continuous_dump``: writes the file every ``dump_period`` seconds while it runs. ``profile_process``: "worker", the
     only kind there is. ``max_records``: how many each thread and each stream keeps; then the oldest make room (default
-    262144, some 150 bytes each).
+    262144, some 150 bytes each). ``step_by_step``: while it records, programs of a GPU are not run as captured graphs,
+    so that each step has its own bar and times, at the price of a launch for each.
     """
     global _config
     if _state == "run":
@@ -94,7 +96,7 @@ def set_state(state: str = "stop") -> None:
         if _finished:
             _core.profile_clear()
         _finished = False
-        _core.profile_start(int(_config.max_records), "memory" in _config.kinds)
+        _core.profile_start(int(_config.max_records), "memory" in _config.kinds, bool(_config.step_by_step))
         if _config.continuous_dump and _state == "stop":
             _run += 1
             threading.Thread(target=_dump_often, args=(_run,), name="profiler's dumps", daemon=True).start()

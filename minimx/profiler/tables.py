@@ -73,7 +73,7 @@ def _name(r: Record) -> str:
         return "cpu" if r.gpu < 0 else f"gpu({r.gpu})"
     if r.kind == "stall":
         return f"{STREAMS[r.stream]}: {r.name}"
-    return f"{r.name}: {r.note}" if r.kind == "step" and r.note else r.name
+    return f"{r.name}: {r.members}" if r.members else r.name
 
 
 def as_json(found: dict[str, list[Row]]) -> str:

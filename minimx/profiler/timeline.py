@@ -94,8 +94,8 @@ def _arguments(r: Record, records: Records) -> dict[str, Any]:
         found |= {"bytes": r.bytes, "GB/s": float(f"{r.bandwidth:.4g}"), "gpus": int(r.value)}
     elif r.kind == "stall" and (holdup := records.holdup(r)) is not None:
         found |= {"waits_for": holdup.name, "called_at": records.site(holdup), "operator": holdup.op}
-    elif r.kind == "step":
-        found["members"] = r.note
+    elif r.kind in ("step", "device"):
+        found |= {"members": r.members, "steps": r.steps}
     elif r.kind == "wait" and (cause := records.cause(r)) is not None:
         found |= {"waits_for": cause.name, "called_at": cause.site, "operator": cause.op}
     elif r.category == "user":

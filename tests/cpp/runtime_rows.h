@@ -1,5 +1,5 @@
 // What the bind layer and the operator table are to csrc/runtime, for a test without Python: a lock that blocking
-// sections give up, four operators on float32 vectors with their gradients, and their kernels.
+// sections give up, five operators on float32 vectors with their gradients, and their kernels.
 #pragma once
 #include <mutex>
 #include <thread>
@@ -25,6 +25,7 @@ void install();
 minimx::Op& add();
 minimx::Op& multiply();
 minimx::Op& half();  // x / 2
+minimx::Op& copy();
 
 /// A vector; `value(i)` are its elements.
 template <class F>

@@ -1,15 +1,20 @@
 // Threads of Python, played: four at once call operators, record and go back, run one Program, write to one array and
-// push callbacks, in every other round with the profiler on, under a lock that whatever waits gives up. Each must get
-// what it gets alone. What TSAN sees here is all of csrc/runtime and csrc/engine but for GPUs; not the bind layer, and
-// not the kernels of csrc/cpu, which see nothing but their operands.
+// push callbacks, in every other round with the profiler on, under a lock that whatever waits gives up. Some put
+// calls off, in bulks or because they repeat themselves. Each must get what it gets alone, calling one by one. What
+// TSAN sees here is all of csrc/runtime and csrc/engine but for GPUs; not the bind layer, and not the kernels of
+// csrc/cpu, which see nothing but their operands.
 #include <algorithm>
 #include <array>
 
 #include "check.h"
+#include "runtime/backend.h"
+#include "runtime/deferred.h"
 #include "runtime/profile.h"
 #include "runtime/program.h"
+#include "runtime/repeats.h"
 #include "runtime/storage.h"
 #include "runtime/tape.h"
+#include "runtime_lists.h"
 #include "runtime_rows.h"
 
 using namespace minimx;
@@ -68,6 +73,12 @@ void push_callback(Shared& shared) {
       writes, writes, info);
 }
 
+/// How a thread's calls are put off: not at all, in bulks, as what repeats itself, or both.
+void put_off(int how) {
+  mode().bulk = how & 1 ? 5 : 0;
+  Repeats::set(how & 2 ? Repeats::When::kAlways : Repeats::When::kNever);
+}
+
 /// What thread k computes: all that it has read on the way.
 std::vector<float> work(int k, Shared& shared, int steps) {
   const rows::Locked lock;
@@ -78,6 +89,7 @@ std::vector<float> work(int k, Shared& shared, int steps) {
   attach_grad(w, k % 2 ? GradReq::kAdd : GradReq::kWrite, grad);
   std::vector<float> seen;
   for (int step = 0; step < steps; ++step) {
+    Repeats::boundary();
     mode().recording = true;
     Array y = call(rows::multiply(), {call(rows::half(), {call(rows::add(), {call(rows::multiply(), {x, w}), x})}), w});
     mode().recording = false;
@@ -117,20 +129,31 @@ TEST(runtime_threads_get_what_each_gets_alone) {
   std::vector<std::vector<float>> alone(kThreads);
   {
     Shared shared;
+    put_off(0);
     for (int k = 0; k < kThreads; ++k) alone[k] = work(k, shared, steps);
   }
+  const rows::Lists lists;
   for (int round = 0; round < rounds; ++round) {
     Shared shared;
-    if (round % 2) profile::start(1000, true);
+    if (round % 2) profile::start(1000, true, false);
     std::vector<std::vector<float>> together(kThreads);
     std::vector<std::thread> threads;
-    for (int k = 0; k < kThreads; ++k) threads.emplace_back([&, k] { together[k] = work(k, shared, steps); });
+    for (int k = 0; k < kThreads; ++k)
+      threads.emplace_back([&, k] {
+        put_off(k + round);
+        together[k] = work(k, shared, steps);
+      });
     for (std::thread& t : threads) t.join();
     for (int k = 0; k < kThreads; ++k) CHECK(together[k] == alone[k]);
-    engine::wait_all();
+    {
+      const rows::Locked lock;
+      wait_for_all();
+    }
     CHECK((round % 2 == 0) == profile::records().empty());
     profile::stop();
     profile::clear();
     for (float total : rows::elements(shared.sum)) CHECK(total == kThreads * (steps + (steps + 4) / 5));
   }
+  const rows::Locked lock;
+  CHECK(lists.replayed() > 0 && KnownLists::get().counts().programs > lists.replayed());  // the others were bulks
 }

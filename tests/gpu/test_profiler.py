@@ -67,7 +67,12 @@ def test_a_captured_graph_is_one_piece_of_work(record):
         net(x).wait_to_read()
     device, _, _ = record(lambda: net(x).wait_to_read())
     assert device and all(e["dur"] > 0 for e in device)
-    assert "HybridSequential" in {e["name"] for e in device}
+    (graph,) = [e for e in device if e["name"] == "HybridSequential"]
+    profiler.dumps(reset=True)
+    profiler.set_config(step_by_step=True)
+    steps, _, _ = record(lambda: net(x).wait_to_read())
+    profiler.set_config(step_by_step=False)
+    assert graph["args"]["steps"] and len(steps) >= 4 and all(e["dur"] > 0 for e in steps)
 
 
 def test_many_launches_keep_few_events(record):

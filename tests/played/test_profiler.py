@@ -15,14 +15,14 @@ from minimx.gluon import nn
 def record(tmp_path, counts):
     """Calls a function; the timeline's events of it."""
 
-    def run(work):
-        with profiler.profile(tmp_path / "timeline.json"):
+    def run(work, **settings):
+        with profiler.profile(tmp_path / "timeline.json", **settings):
             work()
         return json.loads((tmp_path / "timeline.json").read_text())["traceEvents"]
 
     yield run
     profiler.dumps(reset=True)
-    profiler.set_config(filename="profile.json")
+    profiler.set_config(filename="profile.json", step_by_step=False)
 
 
 def on_gpu(events):
@@ -71,3 +71,52 @@ def test_hybridized(record, counts, fixed):
         assert not fixed
         assert [e["name"] for e in work] == [e["name"] for e in steps] and len(work) >= 3
     assert "On GPUs" in json.loads(profiler.dumps(format="json"))["Time"]
+
+
+@pytest.fixture
+def replayed(counts):
+    """A loop that is replayed as a captured graph, ready for its next round; what gives the round's results."""
+    with mx.engine.replay():
+        x, w = (mx.np.array([0.1 * k * i for i in range(64)]).reshape((8, 8)) for k in (1, 2))
+        seen = []
+
+        def step():
+            y = mx.np.dot(x, w)
+            y = mx.np.exp(mx.np.sin(y) * 0.5 + 1)
+            seen.append(y.sum().item())
+
+        for _ in range(14):
+            step()
+        before = counts()["replays"]
+        step()
+        assert counts()["replays"] == before + 1
+        yield step, seen
+
+
+def test_a_captured_graph_lists_its_steps(record, replayed):
+    step, _ = replayed
+    events = record(step)
+    (bulk,) = [e for e in on_gpu(events) if e["name"] == "bulk"]
+    listed = bulk["args"]["steps"]
+    assert len(listed) >= 2 and listed[0].startswith("matmul (test_profiler.py:")
+    assert any(text.startswith("fused: sin, multiply, add, exp") for text in listed), listed
+    assert not [e for e in events if e.get("cat") == "step"]
+
+
+def test_step_by_step_each_step_has_its_own_bar(record, replayed, counts):
+    step, seen = replayed
+    before = counts()["replays"]
+    events = record(step, step_by_step=True)
+    assert counts()["replays"] == before
+    (program,) = [e for e in events if e.get("cat") == "program"]
+    work = [e for e in on_gpu(events) if e["args"]["operator"] == program["args"]["operator"]]
+    steps = [e for e in events if e.get("cat") == "step"]
+    assert [e["name"] for e in work] == [e["name"] for e in steps] and work[0]["name"] == "matmul"
+    assert all(a["ts"] + a["dur"] <= b["ts"] + 0.01 for a, b in zip(work, work[1:], strict=False))
+    assert "steps" not in work[0]["args"]
+    (fused,) = [e for e in work if e["name"] == "fused"]
+    assert fused["args"]["members"].startswith("sin, multiply, add, exp")
+    assert "test_profiler.py" in fused["args"]["line"]
+    assert any(name.startswith("fused: sin") for name in json.loads(profiler.dumps(format="json"))["Time"]["On GPUs"])
+    step()  # afterwards as before, with the same results
+    assert counts()["replays"] == before + 1 and len(set(seen)) == 1
