@@ -177,15 +177,15 @@ def traced(name: str, args: list[ndarray], order: int) -> Graph:
 
 def grouped(g: Graph) -> Graph:
     """What the passes make of a graph for a GPU. Nothing that asks cuDNN, nor what its own kernels only can do."""
-    asked = conv_stats.statistics_pay, inference.engines_fuse, products.algorithms_fuse, norm.absorb_sums
+    asked = conv_stats.statistics_pay, inference.engines_fuse, products.gains, norm.absorb_sums
     conv_stats.statistics_pay = inference.engines_fuse = lambda nodes, gpu: [False] * len(nodes)
-    products.algorithms_fuse = inference.engines_fuse
+    products.gains = inference.engines_fuse
     norm.absorb_sums = lambda g: g
     g.gpu = 0
     try:
         return compiling.finished(compiling.cleaned(g), "test")
     finally:
-        conv_stats.statistics_pay, inference.engines_fuse, products.algorithms_fuse, norm.absorb_sums = asked
+        conv_stats.statistics_pay, inference.engines_fuse, products.gains, norm.absorb_sums = asked
 
 
 def recipe_of(n: Node) -> Any:

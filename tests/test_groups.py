@@ -403,7 +403,7 @@ def test_gradients_of_biases(no_limits):
 @pytest.mark.parametrize("fuses", [True, False])
 def test_sums_that_no_group_takes_are_a_product_s(monkeypatch, fuses, no_limits):
     """On a GPU: a gradient that comes out of a group of rows is summed where it is multiplied."""
-    monkeypatch.setattr(products, "algorithms_fuse", lambda nodes, gpu: [fuses] * len(nodes))
+    monkeypatch.setattr(products, "gains", lambda nodes, gpu: [fuses] * len(nodes))
 
     def function(x, w, b):
         return npx.softmax(npx.fully_connected(x, w, b, flatten=False) * 2, axis=-1)

@@ -18,6 +18,7 @@ from minimx.graph.layers import SPAN, Box, Edge, arrange
 from minimx.graph.report import FusionReport, report_of
 from minimx.graph.trace import trace
 from minimx.graph.watch import noted, watched
+from minimx.rtc.cuda import library
 
 
 class Of(HybridBlock):
@@ -180,7 +181,23 @@ def long_rows(x):
     return a / a.sum(axis=1, keepdims=True)
 
 
+def normed(x):
+    a, b = mx.np.zeros(32), mx.np.ones(32)
+    return mx.npx.batch_norm(x, b, a, a, b)
+
+
+def grouped(x):
+    """What GroupNorm and ReLU do."""
+    return mx.npx.relu(mx.npx.group_norm(x.reshape(4, 16, 32), mx.np.ones(16), mx.np.ones(16), 2))
+
+
 REASONS = {
+    "read through transpose": lambda x, y: mx.np.exp(x).T + 1,
+    "read through reshape, as 4 x 16 x 32": lambda x, y: grouped(x * 2),
+    "takes in add and relu behind it, not sigmoid": lambda x, y: mx.npx.sigmoid(normed(x)),
+    "max_pool reads what is in memory": lambda x, y: mx.npx.pooling(mx.np.exp(x).reshape(1, 1, 64, 32), (2, 2)),
+    "cumsum takes in nothing more behind it, not exp": lambda x, y: mx.np.exp(mx.np.cumsum(x, axis=0)),
+    "takes in relu and gelu_tanh behind it, not sigmoid": lambda x, y: mx.npx.sigmoid(mx.npx.fully_connected(x, x)),
     "inside, it would be computed 64 times": lambda x, y: mx.np.tanh(x * 2) * mx.npx.sigmoid(y),
     "leads through cumsum": lambda x, y: around(mx.np.exp(x) * 2),
     "arrays at most": lambda x, y: sum(x[i : i + 16] * 2 for i in range(40)) * 3,
@@ -196,6 +213,36 @@ def test_why_apart(words):
     report = of_gpu(REASONS[words], ones(64, 32), ones(32))
     assert any(words in a.why for a in report.halves[0].apart), str(report)
     assert words in str(report)
+
+
+def dense(x):
+    return mx.npx.relu(mx.npx.fully_connected(x, x))
+
+
+def convolved(x):
+    """A convolution, its residual sum, and a ReLU."""
+    image = x.reshape(1, 32, 8, 8)
+    return mx.npx.relu(mx.npx.convolution(image, mx.np.ones((32, 32, 1, 1)), kernel=(1, 1)) + image)
+
+
+REFUSALS = {
+    "cuBLASLt has no algorithm for fully_connected_act": (dense, "matmul_gain", -float("inf")),
+    "fully_connected_act of cuBLASLt loses 2.5 us": (dense, "matmul_gain", -2500.0),
+    "cuDNN has no engine for convolution_relu": (convolved, "conv_fuses", False),
+}
+
+
+@pytest.mark.cpu_only("a GPU that is played has all engines")
+@pytest.mark.parametrize("words", REFUSALS, ids=lambda words: words.replace(" ", "_"))
+def test_what_libraries_refused(words, monkeypatch):
+    function, question, answer = REFUSALS[words]
+
+    def answers(asked, calls):
+        assert asked == question
+        return [answer] * len(calls)
+
+    monkeypatch.setattr(library, "answers", answers)
+    assert words in str(of_gpu(function, ones(64, 32)))
 
 
 # ---- passes and pictures --------------------------------------------------------------------------------------------
