@@ -121,6 +121,51 @@ def test_a_whole_step():
     assert [h.name for h in report.halves] == ["step"] and all(k.ns > 0 for k in report.kernels)
     assert any("multiply" in k.members for k in report.kernels) and "step:" in str(report)
     json.dumps(report.to_dict())
+    assert step.fusion_report().rows == step.fusion_report(x, y).rows
+    assert report.before[0] > len(report.kernels) and report.ideal == report.halves[0].ideal
+    names = [name for name, _ in step.graph_passes()]
+    assert names[:2] == ["traced", "dead_code"] and names[-1].startswith("step: ")
+    assert step.graph_passes(x, y)[-1][1].to_svg().startswith("<svg")
+
+
+def test_without_arguments_the_last_call_counts():
+    net = Residual(4)
+    net.initialize()
+    for nothing in (net.fusion_report, net.graph_passes):
+        with pytest.raises(mx.errors.ArgumentError, match="call the block after hybridize"):
+            nothing()
+    net.hybridize()
+    for size in (4, 8, 4):
+        net(ones(2, 4, size, size))
+    net(ones(2, 4, 8, 8))
+    assert net.fusion_report().rows == net.fusion_report(ones(2, 4, 8, 8)).rows
+    with mx.autograd.record():
+        net(ones(2, 4, 4, 4))
+    assert net.fusion_report(time=True).title == "Residual of float32[2,4,4,4]"
+    assert [h.name for h in net.fusion_report().halves] == ["forward", "backward"]
+    assert [h.name for h in net.fusion_report(training=False).halves] != ["forward", "backward"]
+    assert net.graph_passes()[-1][0].startswith("backward")
+
+
+def test_what_is_saved_is_no_part_of_the_least():
+    """x in, y and the gradients out, of each the bytes once; what forward saves is counted in the halves alone."""
+    net = Of(lambda x: mx.np.cumsum(mx.np.exp(mx.np.cumsum(x)) * 2))
+    x = ones(1000)
+    x.attach_grad()
+    report = net.fusion_report(x, training=True)
+    assert report.ideal == 4 * 4000  # x, y, the gradient that comes in, and that of x
+    assert sum(h.ideal for h in report.halves) == report.ideal + 2 * 4000
+    together = next(line for line in str(report).splitlines() if "together" in line)
+    assert f"{sum(h.moved for h in report.halves) / report.ideal:.2f}" in together
+
+
+def test_share_of_a_copy():
+    """A large sum is about as quick as a copy."""
+    report = Of(lambda x: x + 1).fusion_report(ones(1 << 22), time=True)
+    assert report.copy_speed > 0.1
+    reached = report.kernels[0].bandwidth / report.copy_speed
+    assert 0.02 < reached < 50 and f"{reached:.0%}" in str(report) and "of a copy's" in str(report)
+    assert "of a copy's" not in str(Of(lambda x: x + 1).fusion_report(ones(4)))
 
 
 @pytest.mark.cpu_only("compares the dialects")

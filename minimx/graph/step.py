@@ -16,7 +16,7 @@ from .compile import cleaned, finished, join
 from .ir import Graph, Node, Value
 from .lower import lower
 from .trace import differentiate, trace
-from .watch import noted
+from .watch import Snapshots, noted, watched
 
 
 class Target(NamedTuple):
@@ -44,7 +44,7 @@ class Step:
         place = {i: t.arguments + k for k, i in enumerate(found) if i is not None}
         gradients = {i: gradient.gradients[k] for i, k in place.items()}
         self.missing = [i for i in range(len(targets)) if gradients.get(i) is None]
-        self.tree, self.outputs = t.tree, len(t.graph.outputs)
+        self.tree, self.arguments, self.outputs = t.tree, t.arguments, len(t.graph.outputs)
         if self.missing:
             return
         weights = [x.weight for x in targets]  # a gradient is of its weight's type
@@ -64,8 +64,19 @@ class Step:
             casts = [Node("cast", [given], [v], {"dtype": dtype}) for dtype, v in typed.items() if v is not given]
             spread = [Node("broadcast_to", [typed[h.dtype]], [h], {"shape": h.shape}) for h in gradient.heads]
             g.nodes = [*casts, *spread, *g.nodes]
-        self.graph = finished(cleaned(noted("traced", g.verify())), "step")
+        self.traced = g.verify()
+        self.graph = self.compiled()
         self.program = lower(self.graph)
+
+    def compiled(self) -> Graph:
+        """The graph after all passes."""
+        return finished(cleaned(noted("traced", self.traced.copy())), "step")
+
+    def passes(self) -> Snapshots:
+        """The graph after each pass."""
+        with watched() as seen:
+            self.compiled()
+        return seen
 
     def run(self, args: Sequence[ndarray], operands: ndarray) -> list[ndarray]:
         """One step; returns the leaves of the loss."""
