@@ -462,7 +462,7 @@ row(
 )
 row(
     "cross_entropy",
-    reference=lambda x, i, axis=-1, smoothing=0.0: (
+    reference=lambda x, i, axis=-1, smoothing=0.0, wide=False: (
         -(1 - smoothing) * np.take_along_axis(_log_softmax(x, axis), np.expand_dims(i, axis), axis).squeeze(axis)
         - smoothing * _log_softmax(x, axis).mean(axis),
         scipy.special.logsumexp(x, axis),

@@ -26,6 +26,7 @@ from .passes.pairs import absorb_pairs
 from .passes.pieces import join_pieces
 from .passes.products import absorb_into_products
 from .passes.recompute import recomputed
+from .passes.wide_reads import absorb_casts
 from .prepare import Split, split
 from .trace import Gradient, Traced, differentiate, trace
 from .watch import noted
@@ -37,6 +38,7 @@ JOINT: tuple[Pass, ...] = (
     fold_constants,
     common_subexpressions,
     join_pieces,
+    absorb_casts,
     dead_code,
     channels_last,
     look_at_sources,

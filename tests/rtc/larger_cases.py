@@ -104,6 +104,7 @@ LARGER: dict[str, tuple] = {
         case((3, 5003), Ints((3,), 5003)),
         case((70, 33), Ints((70,), 33), smoothing=0.1),
         case((4, 130, 3), Ints((4, 3), 130), axis=1),
+        case((70, 33), Ints((70,), 33), smoothing=0.1, wide=True),
     ),
     "cross_entropy_backward": (
         case((3,), (3, 5003), Ints((3,), 5003), Positive((3,))),
