@@ -202,13 +202,14 @@ def finished(g: Graph, half: str) -> Graph:
     if settings.fusion:
         from .passes.expand import expand
         from .passes.fusion import fuse
+        from .passes.late import recompute_late
         from .passes.left_sums import absorb_left_sums
         from .passes.lone_casts import gather_casts
         from .passes.onto import add_onto
         from .passes.reshapes import move_reshapes
         from .passes.spread import spread_early
 
-        passes += [spread_early, dead_code, move_reshapes, add_onto, expand, dead_code, fuse]
+        passes += [spread_early, dead_code, move_reshapes, add_onto, expand, dead_code, recompute_late, fuse]
         passes += [absorb_left_sums, gather_casts]
     noted(f"{half}: cut", g)
     for p in passes:
