@@ -35,8 +35,9 @@ class TrainStep:
     itself. trainer: of net's parameters; its schedule, states and files work as ever.
 
     The first call runs the plain lines, which settles shapes and states; later ones the program of their signature.
-    Gradients are not kept: ``parameter.grad()`` stays what it was. Raises NotSupported for parameters on several
-    devices or with grad_req "add", and what hybridized code raises where values decide the flow of Python.
+    Gradients are not kept: ``parameter.grad()`` stays what it was, but with grad_req "add", where it is added to and
+    the update reads the sum. Raises NotSupported for parameters on several devices, and what hybridized code raises
+    where values decide the flow of Python.
 
     >>> import minimx as mx
     >>> net = mx.gluon.nn.Dense(1, in_units=2)
@@ -77,8 +78,9 @@ class TrainStep:
         operands = self._numbers(values, jobs[0].weight.device)
         types = tuple((x.shape, x.dtype, x.device) for x in leaves)
         arrays = tuple(id(a) for j in jobs for a in (j.weight, *_others(j)))  # kept by their Step, so ids stay theirs
+        sums = tuple((id(p), _core.address(p.grad())) for p in self._trainer._params if p.grad_req == "add")
         settings = (optimizer.clip_gradient, optimizer.scaling, _core.num_threads(), _core.precision_key())
-        key = (repr(tree), types, places, arrays, settings)
+        key = (repr(tree), types, places, arrays, sums, settings)
         step = self._steps.get(key)
         if step is None:
             if len(self._steps) >= MAX_SIGNATURES:
@@ -141,7 +143,8 @@ class TrainStep:
         return array
 
     def _traced(self, tree: Any, leaves: list, jobs: list, operands: Any, update: Callable) -> Step:
-        targets = [Target(j.weight, _others(j)) for j in jobs]
+        sums = [p.grad() if p.grad_req == "add" else None for _, p in self._trainer._trained()]
+        targets = [Target(j.weight, _others(j), total) for j, total in zip(jobs, sums, strict=True)]
         scale = self._trainer._loss_scale(jobs[0].weight.device)
         step = Step(lambda *xs: self._forward(*unflatten(tree, xs)), leaves, targets, operands, update, scale)
         if step.missing:
@@ -159,8 +162,6 @@ def _others(job: Any) -> tuple:
 def checked(parameters: list) -> None:
     """Raises NotSupported for parameters that a step as one program cannot train."""
     for p in parameters:
-        if p.grad_req == "add":
-            raise NotSupported("TrainStep", "grad_req 'write'", f"'add' for {p.label}", "Use backward and trainer.step")
         if len(p.list_device()) > 1:
             got = f"{p.label} on {len(p.list_device())}"
             raise NotSupported("TrainStep", "parameters on one device", got, "Use backward and trainer.step")

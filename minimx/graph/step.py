@@ -20,10 +20,14 @@ from .watch import Snapshots, noted, watched
 
 
 class Target(NamedTuple):
-    """A variable of a step: the array, and the arrays that its update reads and writes besides (master, states)."""
+    """A variable of a step: the array, and the arrays that its update reads and writes besides (master, states).
+
+    sum: what its gradients are added to, where the update reads their sum (grad_req "add").
+    """
 
     weight: ndarray
     others: tuple[ndarray, ...]
+    sum: ndarray | None = None
 
 
 class Step:
@@ -53,7 +57,8 @@ class Step:
         g = join(t, gradient)
         g.outputs = list(t.graph.outputs)
         g.inputs = list(t.graph.inputs)
-        self.captures = [*t.captures, *_appended(g, u.graph, targets, place, gradients), *u.captures]
+        sums = _added(g, targets, gradients)
+        self.captures = [*t.captures, *sums, *_appended(g, u.graph, targets, place, gradients), *u.captures]
         if scale is None:
             with cpu():
                 g.constants |= {h: f.ones(h.shape, h.dtype) for h in gradient.heads}
@@ -82,6 +87,20 @@ class Step:
         """One step; returns the leaves of the loss."""
         arrays = [operands if a is None else a for a in self.captures]
         return self.program.run([*args, *arrays], True, True, self.outputs)
+
+
+def _added(g: Graph, targets: Sequence[Target], gradients: dict[int, Value | None]) -> list[ndarray]:
+    """Adds gradients to the sums that targets have, which then stand for them; returns the arrays of these inputs."""
+    arrays = []
+    for i, target in enumerate(targets):
+        made = gradients[i]
+        if target.sum is not None and made is not None:
+            g.inputs.append(before := made.like())
+            g.nodes.append(Node("add", [before, made], [total := made.like()]))
+            g.writes.append((before, total))
+            gradients[i] = total
+            arrays.append(target.sum)
+    return arrays
 
 
 def _appended(g: Graph, update: Graph, targets: Sequence[Target], place: dict[int, int],
