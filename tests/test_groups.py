@@ -384,6 +384,17 @@ def test_losses(no_limits):
     assert forward == ["cross_entropy"] and "cross_entropy_backward" in backward
 
 
+@pytest.mark.parametrize("groups", [2, 6])
+def test_norms_of_groups(no_limits, groups):
+    """Rows are the channels of a group with their images: the ReLU behind is in the kernel, forward and backward."""
+    forward, backward = halves(
+        lambda x, a, b: npx.relu(npx.group_norm(x, a, b, groups)), array(3, 6, 4, 5), array(6), array(6)
+    )
+    assert [k.partition(":")[0] for k in forward] == ["rows"] and " relu" in forward[0]
+    assert sorted(k.partition(":")[0] for k in backward) == ["fold", "rows"]
+    assert " relu.grad0" in next(k for k in backward if k.startswith("rows"))
+
+
 def test_gradients_of_biases(no_limits):
     from minimx.gluon import nn
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ..ops.table import OPS
 from .ir import Graph, Node, Value
 from .passes.domains import folds_take, has_enough, rows_take
-from .passes.expand import EXPANSIONS
+from .passes.expand import EXPANSIONS, row_of
 from .passes.grouping import MAX_OPERANDS, MAX_PRIMITIVES
 from .passes.spaces import VIEWS, Reduction, reduction_of, space_of, without_ones
 from .refused import fed, left_out, refusals
@@ -123,8 +123,8 @@ def why_apart(p: Node, r: Node, e: Edge, ways: _Ways) -> str:
 
 def _not_written_out(n: Node, gpu: bool) -> str:
     shape = n.values[0].shape
-    axis = int(n.attrs.get("axis", -1)) % max(len(shape), 1)
-    if n.op != "dropout_train" and any(d != 1 for d in shape[axis + 1 :]):
+    if n.op != "dropout_train" and shape and not row_of(n):
+        axis = n.attrs["axis"] % len(shape)
         return f"{n.op} is written out for groups along the last axis only, not along axis {axis} of {_shape(shape)}"
     return f"{n.op} over {_shape(shape)} is a kernel of its own {_where(gpu)}"
 

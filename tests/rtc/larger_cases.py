@@ -117,6 +117,7 @@ LARGER: dict[str, tuple] = {
         case((2, 3, 768), (768,), (768,), rms=True),
         case((300, 4), None, None),
         case((4, 1), (1,), (1,)),
+        case((6, 5, 14, 14), None, None, axes=3),
     ),
     "row_norm_backward": (
         case((70, 33), (70, 33), (70,), Positive((70,)), (33,)),
