@@ -94,6 +94,17 @@ def rms_norm(x, gamma):
     return npx.rms_norm(np.tanh(x), gamma) * 0.5
 
 
+@form("rows", "fold", shapes=((3, 6, 4, 5), (6,), (6,)))
+def group_norm(x, gamma, beta):
+    """With the ReLU behind in its group: rows are the channels of a group and their images."""
+    return npx.relu(npx.group_norm(x * 2, gamma, beta, 3))
+
+
+@form("rows", "fold", shapes=((3, 6, 4, 5), (6,), (6,)))
+def instance_norm(x, gamma, beta):
+    return npx.sigmoid(npx.instance_norm(x, gamma, beta))
+
+
 @form("rows", shapes=((8, 24),))
 def own_norm(x):
     """Written out by hand: two phases."""
@@ -153,6 +164,19 @@ def batch_norm(x, z, gamma, beta, mean, var):
     return np.square(y).sum(axis=(2, 3)).sum()
 
 
+@form(shapes=((2, 3, 6, 8),))
+def max_pool(x):
+    """Between pointwise nodes, which stay apart; its gradient too."""
+    return npx.pooling(np.exp(x) * 2, (2, 2), stride=(2, 2)) * np.float32(1.5)
+
+
+@form("pointwise", shapes=((6, 10), (6,)))
+def sparse_cross_entropy(x, weight):
+    """Of class numbers: a kernel of its own, with the weights of the samples behind."""
+    labels = np.floor(np.abs(weight) * 5)
+    return npx.softmax_cross_entropy(np.tanh(x) * 3, labels, smoothing=0.1) * weight
+
+
 # ---- graphs ---------------------------------------------------------------------------------------------------------
 
 
@@ -177,15 +201,15 @@ def traced(name: str, args: list[ndarray], order: int) -> Graph:
 
 def grouped(g: Graph) -> Graph:
     """What the passes make of a graph for a GPU. Nothing that asks cuDNN, nor what its own kernels only can do."""
-    asked = conv_stats.statistics_pay, inference.engines_fuse, products.algorithms_fuse, norm.absorb_sums
+    asked = conv_stats.statistics_pay, inference.engines_fuse, products.gains, norm.absorb_sums
     conv_stats.statistics_pay = inference.engines_fuse = lambda nodes, gpu: [False] * len(nodes)
-    products.algorithms_fuse = inference.engines_fuse
+    products.gains = inference.engines_fuse
     norm.absorb_sums = lambda g: g
     g.gpu = 0
     try:
         return compiling.finished(compiling.cleaned(g), "test")
     finally:
-        conv_stats.statistics_pay, inference.engines_fuse, products.algorithms_fuse, norm.absorb_sums = asked
+        conv_stats.statistics_pay, inference.engines_fuse, products.gains, norm.absorb_sums = asked
 
 
 def recipe_of(n: Node) -> Any:

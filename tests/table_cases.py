@@ -395,19 +395,21 @@ row(
 )
 
 
-def _row_norm(x, gamma=None, beta=None, eps=1e-5, rms=False):
-    mean = np.zeros(x.shape[:-1]) if rms else x.mean(-1)
-    rstd = 1 / np.sqrt((x * x).mean(-1) + eps if rms else x.var(-1) + eps)
-    y = (x - mean[..., None]) * rstd[..., None] * (1 if gamma is None else gamma)
+def _row_norm(x, gamma=None, beta=None, eps=1e-5, rms=False, axes=1):
+    last = tuple(range(-axes, 0))
+    mean = np.zeros(x.shape[:-axes]) if rms else x.mean(last)
+    rstd = 1 / np.sqrt((x * x).mean(last) + eps if rms else x.var(last) + eps)
+    y = (x - np.expand_dims(mean, last)) * np.expand_dims(rstd, last) * (1 if gamma is None else gamma)
     return y + (0 if beta is None else beta), mean, rstd
 
 
-def _row_norm_backward(x, dy, mean, rstd, gamma=None, rms=False, has_beta=False):
-    mean, rstd = (np.zeros_like(mean) if rms else mean)[..., None], rstd[..., None]
+def _row_norm_backward(x, dy, mean, rstd, gamma=None, rms=False, has_beta=False, axes=1):
+    last = tuple(range(-axes, 0))
+    mean, rstd = np.expand_dims(np.zeros_like(mean) if rms else mean, last), np.expand_dims(rstd, last)
     xhat, g = (x - mean) * rstd, dy * (1 if gamma is None else gamma)
-    center = 0 if rms else g.mean(-1, keepdims=True)
-    dx = rstd * (g - center - xhat * (g * xhat).mean(-1, keepdims=True))
-    lead = tuple(range(x.ndim - 1))
+    center = 0 if rms else g.mean(last, keepdims=True)
+    dx = rstd * (g - center - xhat * (g * xhat).mean(last, keepdims=True))
+    lead = tuple(range(x.ndim - axes))
     return dx if gamma is None else (dx, (dy * xhat).sum(lead), dy.sum(lead))
 
 
@@ -416,6 +418,7 @@ row(
     case((2, 3, 4), (4,), (4,)),
     case((3, 5), None, None),
     case((3, 5), (5,), None, rms=True),
+    case((2, 3, 4), (3, 4), (3, 4), axes=2),
     reference=_row_norm,
 )
 row(
@@ -423,6 +426,7 @@ row(
     case((2, 3, 4), (2, 3, 4), (2, 3), Positive((2, 3)), (4,)),
     case((3, 5), (3, 5), (3,), Positive((3,)), None),
     case((3, 5), (3, 5), np.zeros(3), Positive((3,)), (5,), rms=True),
+    case((2, 3, 4), (2, 3, 4), (2,), Positive((2,)), (3, 4), axes=2),
     reference=_row_norm_backward,
 )
 
@@ -462,7 +466,7 @@ row(
 )
 row(
     "cross_entropy",
-    reference=lambda x, i, axis=-1, smoothing=0.0: (
+    reference=lambda x, i, axis=-1, smoothing=0.0, wide=False: (
         -(1 - smoothing) * np.take_along_axis(_log_softmax(x, axis), np.expand_dims(i, axis), axis).squeeze(axis)
         - smoothing * _log_softmax(x, axis).mean(axis),
         scipy.special.logsumexp(x, axis),

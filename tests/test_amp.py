@@ -9,7 +9,7 @@ import minimx as mx
 from minimx import amp, autograd, errors, gluon
 from minimx.gluon import nn
 from minimx.ndarray import _core
-from minimx.ops.table import OPS
+from minimx.ops.table import OPS, f
 
 LOW = ("float16", "bfloat16")
 LOOSE = {"float16": 2e-2, "bfloat16": 1e-1}  # of a number near 1 after a few layers
@@ -315,6 +315,57 @@ def test_gradients_of_a_whole_step_stay_in_16_bits():
     (look,) = (n for n in program.graph.nodes if n.op == "multi_all_finite")
     weights = [v.dtype for v in look.values if len(v.shape) > 1]
     assert weights == ["float16"] * 3
+
+
+class Loss(gluon.HybridBlock):
+    """A dense layer and cross-entropy."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Dense(10, in_units=8)
+        self.loss = gluon.loss.SoftmaxCrossEntropyLoss()
+
+    def forward(self, x, y):
+        return self.loss(self.net(x), y)
+
+
+@pytest.mark.parametrize("dtype", LOW)
+def test_cross_entropy_reads_16_bits(dtype):
+    """No logits in float32 when hybridized, and the same bits as with them."""
+    net, found = Loss(), []
+    net.initialize()
+    x, y = mx.np.random.normal(size=(6, 8)), mx.np.array([0, 9, 3, 3, 1, 2])
+    for hybrid in (False, True):
+        net.hybridize(hybrid)
+        with amp.autocast(dtype), autograd.record():
+            loss = net(x, y)
+        loss.backward()
+        found.append([loss.asnumpy(), net.net.weight.grad().asnumpy(), net.net.bias.grad().asnumpy()])
+    assert all((a == b).all() for a, b in zip(*found, strict=True)) and loss.dtype == onp.float32
+    with amp.autocast(dtype):
+        report = net.fusion_report(x, y, training=True)
+    types = {k.name: k.output for k in report.kernels}
+    assert types["cross_entropy"] == "float32[6]" and types["cross_entropy_backward"] == f"{dtype}[6,10]"
+    logits = [v.dtype for h in report.halves for n in h.graph.nodes for v in n.outputs if v.shape == (6, 10)]
+    assert logits and set(logits) == {dtype}
+
+
+def test_wide_cross_entropy_twice():
+    """Its gradients are of the types of what they are of, to second order."""
+    x, y = mx.np.random.normal(size=(3, 5)).astype("float16"), mx.np.array([0, 4, 2])
+    v = mx.np.random.normal(size=(3, 5))
+    found = []
+    for wide in (True, False):
+        a = x.copy() if wide else x.astype("float32")
+        a.attach_grad()
+        with autograd.record():
+            loss = f.cross_entropy(a, y, wide=wide)[0]
+            (g,) = autograd.grad(loss, [a], create_graph=True)
+            along = (g.astype("float32") * v).sum()
+        along.backward()
+        assert (loss.dtype, g.dtype, a.grad.dtype) == (onp.float32, a.dtype, a.dtype)
+        found.append(a.grad.astype("float32").asnumpy())
+    onp.testing.assert_allclose(*found, atol=2e-3)
 
 
 def test_nobody_waits(monkeypatch):

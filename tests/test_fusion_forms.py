@@ -166,7 +166,7 @@ def test_convolutions_with_what_follows(dtype):
     assert "batch_norm_infer" not in names and "relu" not in names
 
 
-@pytest.mark.parametrize("rule", ["sgd", "nag", "adam", "adamw", "lamb", "rmsprop"])
+@pytest.mark.parametrize("rule", ["sgd", "nag", "adam", "adamw", "lamb", "lars", "rmsprop"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_updates_of_many_parameters(rule, dtype, monkeypatch):
     """Three steps of an optimizer, fused and operator by operator."""
@@ -181,7 +181,7 @@ def test_updates_of_many_parameters(rule, dtype, monkeypatch):
         for p in net.collect_params().values():
             p.set_data(mx.np.array(rng.normal(size=p.shape), dtype=dtype))
         settings = {"learning_rate": 0.05, "wd": 0.01, "multi_precision": dtype in ("float16", "bfloat16")}
-        settings |= {"momentum": 0.9} if rule in ("sgd", "nag") else {}
+        settings |= {"momentum": 0.9} if rule in ("sgd", "nag", "lars") else {}
         trainer = gluon.Trainer(net.collect_params(), rule, settings)
         for step in range(3):
             x = mx.np.array(numpy.random.default_rng(step).normal(size=(4, 5)), dtype=dtype)

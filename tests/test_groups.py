@@ -384,6 +384,17 @@ def test_losses(no_limits):
     assert forward == ["cross_entropy"] and "cross_entropy_backward" in backward
 
 
+@pytest.mark.parametrize("groups", [2, 6])
+def test_norms_of_groups(no_limits, groups):
+    """Rows are the channels of a group with their images: the ReLU behind is in the kernel, forward and backward."""
+    forward, backward = halves(
+        lambda x, a, b: npx.relu(npx.group_norm(x, a, b, groups)), array(3, 6, 4, 5), array(6), array(6)
+    )
+    assert [k.partition(":")[0] for k in forward] == ["rows"] and " relu" in forward[0]
+    assert sorted(k.partition(":")[0] for k in backward) == ["fold", "rows"]
+    assert " relu.grad0" in next(k for k in backward if k.startswith("rows"))
+
+
 def test_gradients_of_biases(no_limits):
     from minimx.gluon import nn
 
@@ -403,7 +414,7 @@ def test_gradients_of_biases(no_limits):
 @pytest.mark.parametrize("fuses", [True, False])
 def test_sums_that_no_group_takes_are_a_product_s(monkeypatch, fuses, no_limits):
     """On a GPU: a gradient that comes out of a group of rows is summed where it is multiplied."""
-    monkeypatch.setattr(products, "algorithms_fuse", lambda nodes, gpu: [fuses] * len(nodes))
+    monkeypatch.setattr(products, "gains", lambda nodes, gpu: [fuses] * len(nodes))
 
     def function(x, w, b):
         return npx.softmax(npx.fully_connected(x, w, b, flatten=False) * 2, axis=-1)

@@ -199,7 +199,7 @@ def gradients(maker):
 @pytest.mark.parametrize("has", [True, False])
 def test_bias_gradient_joins_its_product(maker, joins, has, monkeypatch):
     """Only where no kernel of ours makes what is added up, and the library has an algorithm."""
-    monkeypatch.setattr(products, "algorithms_fuse", lambda nodes, gpu: [has] * len(nodes))
+    monkeypatch.setattr(products, "gains", lambda nodes, gpu: [has] * len(nodes))
     g = gradients(maker)
     extra = [v for n in g.nodes for v in n.values if v not in g.inputs and v not in g.producers()]
     g.inputs += extra

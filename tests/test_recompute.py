@@ -10,7 +10,10 @@ import pytest
 import minimx as mx
 from minimx.graph import compile as compiling
 from minimx.graph.cached import interpret
+from minimx.graph.ir import Node
 from minimx.graph.passes.cleanup import common_subexpressions, dead_code
+from minimx.graph.passes.fusion import fuse
+from minimx.graph.passes.late import moved, recompute_late
 from minimx.graph.trace import differentiate, trace
 from minimx.ops.dtypes import BY_NAME
 
@@ -84,6 +87,43 @@ def test_what_is_saved():
     assert saved(halves(chain, x))[0] == 0
     assert saved(halves(product, x)) == (256, ["tanh"])  # a product reads it: in memory anyway, and again
     assert saved(halves(widened, array(8, 8, dtype="float16")))[0] <= 128  # as float16 if at all
+
+
+def updated(function, x):
+    """A graph of the function's value and, written to x, x less its gradient; not cut."""
+    t = trace("f", function, [x], True)
+    gradient = differentiate(t, [True] * len(t.graph.inputs), True)
+    g = compiling.join(t, gradient)
+    g.outputs, (dx,) = g.outputs[:1], g.outputs[1:]
+    g.nodes.append(Node("subtract", [g.inputs[0], dx], [new := dx.like()]))
+    g.writes.append((g.inputs[0], new))
+    g = dead_code(common_subexpressions(g))
+    g.gpu = 0
+    return g
+
+
+def layers(x):
+    """What is between products."""
+    return mx.np.dot(swish(mx.np.dot(swish(mx.np.dot(x, x)), x)), x)
+
+
+def test_a_graph_that_is_not_cut():
+    """Kernels move fewer bytes, the values are the same; where forward and gradient share a kernel it gains nothing."""
+    x = array(8, 8)
+    g = updated(layers, x)
+    made = recompute_late(g.copy())
+    assert [n.op for n in made.again] == ["sigmoid"] * 2
+    assert moved(fuse(g)) - moved(fuse(made)) == 2 * 256  # the first neither written nor read
+    kernels = [[m.op for m in n.body.nodes] for n in fuse(made).nodes if n.body is not None]
+    assert kernels[0] == ["sigmoid", "multiply"] and len(kernels) == 4
+    results = []
+    for h in (g, made):
+        h.outputs = h.results()
+        results.append(interpret(h, [x, mx.np.ones((8, 8))], (0, 0)))
+    for a, b in zip(*results, strict=True):
+        onp.testing.assert_array_equal(a.asnumpy(), b.asnumpy())
+    alone = updated(swish, x)
+    assert recompute_late(alone) is alone
 
 
 def test_inputs_that_backward_does_not_read_stay_free():

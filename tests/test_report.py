@@ -18,6 +18,7 @@ from minimx.graph.layers import SPAN, Box, Edge, arrange
 from minimx.graph.report import FusionReport, report_of
 from minimx.graph.trace import trace
 from minimx.graph.watch import noted, watched
+from minimx.rtc.cuda import library
 
 
 class Of(HybridBlock):
@@ -120,6 +121,51 @@ def test_a_whole_step():
     assert [h.name for h in report.halves] == ["step"] and all(k.ns > 0 for k in report.kernels)
     assert any("multiply" in k.members for k in report.kernels) and "step:" in str(report)
     json.dumps(report.to_dict())
+    assert step.fusion_report().rows == step.fusion_report(x, y).rows
+    assert report.before[0] > len(report.kernels) and report.ideal == report.halves[0].ideal
+    names = [name for name, _ in step.graph_passes()]
+    assert names[:2] == ["traced", "dead_code"] and names[-1].startswith("step: ")
+    assert step.graph_passes(x, y)[-1][1].to_svg().startswith("<svg")
+
+
+def test_without_arguments_the_last_call_counts():
+    net = Residual(4)
+    net.initialize()
+    for nothing in (net.fusion_report, net.graph_passes):
+        with pytest.raises(mx.errors.ArgumentError, match="call the block after hybridize"):
+            nothing()
+    net.hybridize()
+    for size in (4, 8, 4):
+        net(ones(2, 4, size, size))
+    net(ones(2, 4, 8, 8))
+    assert net.fusion_report().rows == net.fusion_report(ones(2, 4, 8, 8)).rows
+    with mx.autograd.record():
+        net(ones(2, 4, 4, 4))
+    assert net.fusion_report(time=True).title == "Residual of float32[2,4,4,4]"
+    assert [h.name for h in net.fusion_report().halves] == ["forward", "backward"]
+    assert [h.name for h in net.fusion_report(training=False).halves] != ["forward", "backward"]
+    assert net.graph_passes()[-1][0].startswith("backward")
+
+
+def test_what_is_saved_is_no_part_of_the_least():
+    """x in, y and the gradients out, of each the bytes once; what forward saves is counted in the halves alone."""
+    net = Of(lambda x: mx.np.cumsum(mx.np.exp(mx.np.cumsum(x)) * 2))
+    x = ones(1000)
+    x.attach_grad()
+    report = net.fusion_report(x, training=True)
+    assert report.ideal == 4 * 4000  # x, y, the gradient that comes in, and that of x
+    assert sum(h.ideal for h in report.halves) == report.ideal + 2 * 4000
+    together = next(line for line in str(report).splitlines() if "together" in line)
+    assert f"{sum(h.moved for h in report.halves) / report.ideal:.2f}" in together
+
+
+def test_share_of_a_copy():
+    """A large sum is about as quick as a copy."""
+    report = Of(lambda x: x + 1).fusion_report(ones(1 << 22), time=True)
+    assert report.copy_speed > 0.1
+    reached = report.kernels[0].bandwidth / report.copy_speed
+    assert 0.02 < reached < 50 and f"{reached:.0%}" in str(report) and "of a copy's" in str(report)
+    assert "of a copy's" not in str(Of(lambda x: x + 1).fusion_report(ones(4)))
 
 
 @pytest.mark.cpu_only("compares the dialects")
@@ -180,7 +226,23 @@ def long_rows(x):
     return a / a.sum(axis=1, keepdims=True)
 
 
+def normed(x):
+    a, b = mx.np.zeros(32), mx.np.ones(32)
+    return mx.npx.batch_norm(x, b, a, a, b)
+
+
+def grouped(x):
+    """What GroupNorm and ReLU do."""
+    return mx.npx.relu(mx.npx.group_norm(x.reshape(4, 16, 32), mx.np.ones(16), mx.np.ones(16), 2))
+
+
 REASONS = {
+    "read through transpose": lambda x, y: mx.np.exp(x).T + 1,
+    "read through reshape, as 4 x 2 x 8 x 32": lambda x, y: grouped(x * 2),
+    "takes in add and relu behind it, not sigmoid": lambda x, y: mx.npx.sigmoid(normed(x)),
+    "max_pool reads what is in memory": lambda x, y: mx.npx.pooling(mx.np.exp(x).reshape(1, 1, 64, 32), (2, 2)),
+    "cumsum takes in nothing more behind it, not exp": lambda x, y: mx.np.exp(mx.np.cumsum(x, axis=0)),
+    "takes in relu and gelu_tanh behind it, not sigmoid": lambda x, y: mx.npx.sigmoid(mx.npx.fully_connected(x, x)),
     "inside, it would be computed 64 times": lambda x, y: mx.np.tanh(x * 2) * mx.npx.sigmoid(y),
     "leads through cumsum": lambda x, y: around(mx.np.exp(x) * 2),
     "arrays at most": lambda x, y: sum(x[i : i + 16] * 2 for i in range(40)) * 3,
@@ -196,6 +258,36 @@ def test_why_apart(words):
     report = of_gpu(REASONS[words], ones(64, 32), ones(32))
     assert any(words in a.why for a in report.halves[0].apart), str(report)
     assert words in str(report)
+
+
+def dense(x):
+    return mx.npx.relu(mx.npx.fully_connected(x, x))
+
+
+def convolved(x):
+    """A convolution, its residual sum, and a ReLU."""
+    image = x.reshape(1, 32, 8, 8)
+    return mx.npx.relu(mx.npx.convolution(image, mx.np.ones((32, 32, 1, 1)), kernel=(1, 1)) + image)
+
+
+REFUSALS = {
+    "cuBLASLt has no algorithm for fully_connected_act": (dense, "matmul_gain", -float("inf")),
+    "fully_connected_act of cuBLASLt loses 2.5 us": (dense, "matmul_gain", -2500.0),
+    "cuDNN has no engine for convolution_relu": (convolved, "conv_fuses", False),
+}
+
+
+@pytest.mark.cpu_only("a GPU that is played has all engines")
+@pytest.mark.parametrize("words", REFUSALS, ids=lambda words: words.replace(" ", "_"))
+def test_what_libraries_refused(words, monkeypatch):
+    function, question, answer = REFUSALS[words]
+
+    def answers(asked, calls):
+        assert asked == question
+        return [answer] * len(calls)
+
+    monkeypatch.setattr(library, "answers", answers)
+    assert words in str(of_gpu(function, ones(64, 32)))
 
 
 # ---- passes and pictures --------------------------------------------------------------------------------------------

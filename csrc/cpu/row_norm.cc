@@ -1,4 +1,4 @@
-// Layer norm and RMS norm over the last axis of contiguous arrays: rows of n elements.
+// Layer norm and RMS norm over the last axes of contiguous arrays: rows of "n" elements.
 //
 //   row_norm(x[, gamma][, beta]) -> y, mean, rstd      y = (x - mean) * rstd * gamma + beta, rstd = 1 / sqrt(var +
 //   "eps") row_norm_bwd(x, dy, mean, rstd[, gamma]) -> dx[, dgamma, dbeta]
@@ -17,7 +17,7 @@ namespace {
 struct Rows {
   int64_t rows, n;
   bool rms, gamma, beta = false, parameters = false;
-  Rows(const Spec& x, const Attrs& a) : n(x.shape.back()), rms(a.integer("rms")), gamma(a.integer("gamma")) {
+  Rows(const Spec& x, const Attrs& a) : n(a.integer("n")), rms(a.integer("rms")), gamma(a.integer("gamma")) {
     rows = n ? x.size() / n : 0;
     beta = a.has("beta") && a.integer("beta");
     parameters = a.has("parameters") && a.integer("parameters");

@@ -5,6 +5,7 @@
 //   cross_entropy(x, label) -> loss, lse          lse = log sum e^x, float32 (float64 for float64 data)
 //   cross_entropy_bwd(g, x, label, lse) -> dx     g (p - t), t = (1 - "smoothing") one-hot + smoothing / n
 //
+// Losses and g have the type of x, or that of lse.
 // A lane is worked on as a dense row of float (double for float64), several times over while it lies in the first
 // cache (rows.h). A lane may be its own result's memory.
 #include <cmath>
@@ -123,14 +124,14 @@ Compute<T> cross_entropy_lane(const T* from, int64_t label, int64_t n, int64_t s
   return (1 - a) * loss + a * (lse - sum / static_cast<C>(n));
 }
 
-template <class T>
+template <class T, class Loss>
 KernelPtr cross_entropy_of(const Lanes& l, double smoothing) {
   return map_kernel(
       l.count(), kExpNs * static_cast<double>(l.n) + 30, [=](void* const* data, int64_t begin, int64_t end) {
         const T* x = static_cast<const T*>(data[0]);
         const int64_t* labels = static_cast<const int64_t*>(data[1]);
         for (int64_t lane = begin; lane < end; ++lane)
-          static_cast<T*>(data[2])[lane] = static_cast<T>(cross_entropy_lane(
+          static_cast<Loss*>(data[2])[lane] = static_cast<Loss>(cross_entropy_lane(
               x + l.start(lane), labels[lane], l.n, l.inner, smoothing, static_cast<Stat<T>*>(data[3]) + lane));
       });
 }
@@ -151,12 +152,13 @@ void cross_entropy_bwd_lane(const T* from, T* to, int64_t label, int64_t n, int6
   rows::put_back(dx, to, n, step);
 }
 
-template <class T>
+template <class T, class Loss>
 KernelPtr cross_entropy_bwd_of(const Lanes& l, double smoothing) {
   return map_kernel(
       l.count(), kExpNs * static_cast<double>(l.n) + 20, [=](void* const* data, int64_t begin, int64_t end) {
         using C = Compute<T>;
-        const T *g = static_cast<const T*>(data[0]), *x = static_cast<const T*>(data[1]);
+        const Loss* g = static_cast<const Loss*>(data[0]);
+        const T* x = static_cast<const T*>(data[1]);
         const int64_t* labels = static_cast<const int64_t*>(data[2]);
         const Stat<T>* lse = static_cast<const Stat<T>*>(data[3]);
         for (int64_t lane = begin; lane < end; ++lane)
@@ -176,13 +178,19 @@ void register_softmax_kernels() {
     return dispatch_float("softmax", outs[0].dtype,
                           [&](auto z) { return softmax_bwd_of<decltype(z)>(Lanes(a), a.integer("log")); });
   });
-  register_kernel("cross_entropy", [](std::span<const Spec>, std::span<const Spec> outs, const Attrs& a) {
-    return dispatch_float("cross_entropy", outs[0].dtype,
-                          [&](auto z) { return cross_entropy_of<decltype(z)>(Lanes(a), a.real("smoothing")); });
+  register_kernel("cross_entropy", [](std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& a) {
+    return dispatch_float("cross_entropy", ins[0].dtype, [&](auto z) {
+      using T = decltype(z);
+      if (outs[0].dtype == ins[0].dtype) return cross_entropy_of<T, T>(Lanes(a), a.real("smoothing"));
+      return cross_entropy_of<T, Stat<T>>(Lanes(a), a.real("smoothing"));
+    });
   });
-  register_kernel("cross_entropy_bwd", [](std::span<const Spec>, std::span<const Spec> outs, const Attrs& a) {
-    return dispatch_float("cross_entropy", outs[0].dtype,
-                          [&](auto z) { return cross_entropy_bwd_of<decltype(z)>(Lanes(a), a.real("smoothing")); });
+  register_kernel("cross_entropy_bwd", [](std::span<const Spec> ins, std::span<const Spec> outs, const Attrs& a) {
+    return dispatch_float("cross_entropy", outs[0].dtype, [&](auto z) {
+      using T = decltype(z);
+      if (ins[0].dtype == outs[0].dtype) return cross_entropy_bwd_of<T, T>(Lanes(a), a.real("smoothing"));
+      return cross_entropy_bwd_of<T, Stat<T>>(Lanes(a), a.real("smoothing"));
+    });
   });
 }
 

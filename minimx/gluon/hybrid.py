@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import autograd, np, npx
-from ..errors import ArgumentTypeError, NotSupported, ShapeError
+from ..errors import ArgumentError, ArgumentTypeError, NotSupported, ShapeError
 from ..ndarray import _core
 from .block import Block
 from .parameter import Parameter
@@ -73,26 +73,36 @@ class HybridBlock(Block):
         self._settle(*args)
         return self._cached_graph().graph(*args)
 
-    def graph_passes(self, *args: Any, training: bool = False) -> list[tuple[str, Any]]:
+    def graph_passes(self, *args: Any, training: bool | None = None) -> list[tuple[str, Any]]:
         """The graph after each pass, as (name of the pass, Graph); ``training``: with the gradient of the parameters.
 
-        The first is the graph as traced; passes named ``forward: ...`` or ``backward: ...`` saw one half only.
+        The first is the graph as traced; passes named ``forward: ...`` or ``backward: ...`` saw one half only. Without
+        arguments: of the last call as a graph, in its mode. Raises ArgumentError where there was none.
         """
         from ..graph.report import compiled_anew
 
-        self._settle(*args)
-        return compiled_anew(self._cached_graph(), args, training)[0]
+        return compiled_anew(*self._looked_at("graph_passes", args, training))[0]
 
-    def fusion_report(self, *args: Any, training: bool = False, time: bool = False) -> Any:
+    def fusion_report(self, *args: Any, training: bool | None = None, time: bool = False) -> Any:
         """Which kernels this block becomes for inputs like ``args``, what they read and write, and what stayed apart.
 
         A FusionReport (minimx/graph/report.py): print it, or look at ``kernels[i].source``. time: runs each kernel a
-        few times as well (on copies of what it writes to), for microseconds and GB/s.
+        few times as well (on copies of what it writes to), for microseconds and GB/s. Without arguments as above.
         """
         from ..graph.report import fusion_report
 
-        self._settle(*args)
-        return fusion_report(self._cached_graph(), args, training, time)
+        return fusion_report(*self._looked_at("fusion_report", args, training), time)
+
+    def _looked_at(self, where: str, args: tuple, training: bool | None) -> tuple[Any, tuple, bool]:
+        """The CachedGraph, arguments, and whether gradients are wanted: as given, or as in the last call."""
+        if args:
+            self._settle(*args)
+            return self._cached_graph(), args, bool(training)
+        last = self._cached.last() if self._cached is not None else None
+        if last is None:
+            way_out = "Pass arrays like those of a call, or call the block after hybridize()"
+            raise ArgumentError(f"{type(self).__name__}.{where}", "arguments, or a call as a graph", "none", way_out)
+        return self._cached, last[0], last[1] if training is None else training
 
     def _settle(self, *args: Any) -> None:
         """Makes parameters that wait for a shape, by a run that changes nothing else."""

@@ -14,7 +14,7 @@ from .. import autograd, np
 from ..errors import ArgumentError, AutogradError, NotSupported
 from ..graph.cached import MAX_SIGNATURES
 from ..graph.step import Step, Target
-from ..graph.trace import flatten, unflatten
+from ..graph.trace import flatten, unflatten, zeros_for
 from ..ndarray import _core
 from .trainer import Trainer
 
@@ -35,8 +35,9 @@ class TrainStep:
     itself. trainer: of net's parameters; its schedule, states and files work as ever.
 
     The first call runs the plain lines, which settles shapes and states; later ones the program of their signature.
-    Gradients are not kept: ``parameter.grad()`` stays what it was. Raises NotSupported for parameters on several
-    devices or with grad_req "add", and what hybridized code raises where values decide the flow of Python.
+    Gradients are not kept: ``parameter.grad()`` stays what it was, but with grad_req "add", where it is added to and
+    the update reads the sum. Raises NotSupported for parameters on several devices, and what hybridized code raises
+    where values decide the flow of Python.
 
     >>> import minimx as mx
     >>> net = mx.gluon.nn.Dense(1, in_units=2)
@@ -55,6 +56,7 @@ class TrainStep:
         self._steps: dict[Any, Step] = {}
         self._operands: dict[int, Any] = {}  # by their number: the array, and the numbers in it
         self._settled = False
+        self._last: Step | None = None  # that ran
 
     def __call__(self, *args: Any, batch_size: int | None = None) -> Any:
         """One step. The last of ``args`` is the label, where there is a loss; batch_size: the first extent of the first
@@ -76,31 +78,45 @@ class TrainStep:
         operands = self._numbers(values, jobs[0].weight.device)
         types = tuple((x.shape, x.dtype, x.device) for x in leaves)
         arrays = tuple(id(a) for j in jobs for a in (j.weight, *_others(j)))  # kept by their Step, so ids stay theirs
+        sums = tuple((id(p), _core.address(p.grad())) for p in self._trainer._params if p.grad_req == "add")
         settings = (optimizer.clip_gradient, optimizer.scaling, _core.num_threads(), _core.precision_key())
-        key = (repr(tree), types, places, arrays, settings)
+        key = (repr(tree), types, places, arrays, sums, settings)
         step = self._steps.get(key)
         if step is None:
             if len(self._steps) >= MAX_SIGNATURES:
                 del self._steps[next(iter(self._steps))]
             step = self._steps[key] = self._traced(tree, leaves, jobs, operands, optimizer.update_of(update, places))
+        self._last = step
         return unflatten(step.tree, step.run(leaves, operands))
 
-    def fusion_report(self, *args: Any, time: bool = False) -> Any:
-        """The FusionReport (HybridBlock.fusion_report) of the whole step for such arguments, with which it has run as a
-        program: called twice at least. time: its kernels are run a few times, on copies of what they write to.
+    def graph_passes(self, *args: Any) -> list[tuple[str, Any]]:
+        """The graph of the whole step after each pass, as HybridBlock.graph_passes; ``graph.save_svg(path)`` draws one.
 
-        Raises ArgumentError where there is no such program.
+        args: arguments with which it has run as a program (called twice at least), by default the last ones. Raises
+        ArgumentError where there is no such program.
+        """
+        return self._like("graph_passes", args)[0].passes()
+
+    def fusion_report(self, *args: Any, time: bool = False) -> Any:
+        """The FusionReport (HybridBlock.fusion_report) of the whole step, for arguments as above. time: its kernels are
+        run a few times, on copies of what they write to.
         """
         from ..graph.report import step_report
 
+        return step_report(*self._like("fusion_report", args), time)
+
+    def _like(self, where: str, args: tuple) -> tuple[Step, list]:
+        """The step for arguments like ``args``, or the last one, and arrays to run it on."""
+        if not args and self._last is not None:
+            return self._last, zeros_for(self._last.graph, self._last.arguments)
         leaves: list = []
         flatten(args, leaves)
         types = tuple((x.shape, x.dtype, x.device) for x in leaves)
         step = next((s for key, s in reversed(self._steps.items()) if key[1] == types), None)
         if step is None:
             rule, way_out = "arguments of a step that ran as a program", "Call the step twice with such arguments first"
-            raise ArgumentError("TrainStep.fusion_report", rule, [(x.shape, x.dtype) for x in leaves], way_out)
-        return step_report(step, leaves, time)
+            raise ArgumentError(f"TrainStep.{where}", rule, [(x.shape, x.dtype) for x in leaves], way_out)
+        return step, leaves
 
     def _plainly(self, args: tuple, batch_size: int) -> Any:
         """The lines that a call stands for."""
@@ -127,7 +143,8 @@ class TrainStep:
         return array
 
     def _traced(self, tree: Any, leaves: list, jobs: list, operands: Any, update: Callable) -> Step:
-        targets = [Target(j.weight, _others(j)) for j in jobs]
+        sums = [p.grad() if p.grad_req == "add" else None for _, p in self._trainer._trained()]
+        targets = [Target(j.weight, _others(j), total) for j, total in zip(jobs, sums, strict=True)]
         scale = self._trainer._loss_scale(jobs[0].weight.device)
         step = Step(lambda *xs: self._forward(*unflatten(tree, xs)), leaves, targets, operands, update, scale)
         if step.missing:
@@ -145,8 +162,6 @@ def _others(job: Any) -> tuple:
 def checked(parameters: list) -> None:
     """Raises NotSupported for parameters that a step as one program cannot train."""
     for p in parameters:
-        if p.grad_req == "add":
-            raise NotSupported("TrainStep", "grad_req 'write'", f"'add' for {p.label}", "Use backward and trainer.step")
         if len(p.list_device()) > 1:
             got = f"{p.label} on {len(p.list_device())}"
             raise NotSupported("TrainStep", "parameters on one device", got, "Use backward and trainer.step")

@@ -1,7 +1,8 @@
 """Why neighbours did not become one kernel: said of a graph after fusion, from spaces and stages, edge by edge.
 
-An edge counts where pointwise work or a reduction (of a fused node or alone) is at both ends, since only there a pass
-could have joined them. The rules themselves: passes/domains.py and passes/grouping.py; here they are told.
+An edge counts where pointwise work or a reduction (of a fused node or alone) is at one end, or where a library was
+asked to join what is there, since only these a pass could have joined. The rules themselves: passes/domains.py and
+passes/grouping.py; here they are told. Of libraries and kernels that no group takes in: refused.py.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from typing import NamedTuple
 from ..ops.table import OPS
 from .ir import Graph, Node, Value
 from .passes.domains import folds_take, has_enough, rows_take
-from .passes.expand import EXPANSIONS
+from .passes.expand import EXPANSIONS, row_of
 from .passes.grouping import MAX_OPERANDS, MAX_PRIMITIVES
 from .passes.spaces import VIEWS, Reduction, reduction_of, space_of, without_ones
+from .refused import fed, left_out, refusals
 
 
 class Apart(NamedTuple):
@@ -30,40 +32,52 @@ class Apart(NamedTuple):
 
 def apart(g: Graph) -> list[Apart]:
     """All edges of a graph after fusion that might have been inside a kernel, the largest first."""
-    ways = _Ways(g)
-    found = [
-        Apart(p.op, r.op, v.type(), v.bytes, why_apart(p, r, v, producer, reader, ways))
-        for v, producer, reader in edges(g)
-        for p, r in [(maker_of(v, producer), reader_of(v, reader))]
-        if _runs(p) and _runs(r)
-    ]
+    ways, refused = _Ways(g), refusals(g)
+    found = []
+    for e in edges(g):
+        p, r = maker_of(e.source, e.producer), reader_of(e.shown, e.reader)
+        if _runs(p) or _runs(r) or (e.source, r.op) in refused:
+            why = refused.get((e.source, r.op)) or why_apart(p, r, e, ways)
+            found.append(Apart(p.op, r.op, e.source.type(), min(e.source.bytes, e.shown.bytes), why))
     return sorted(found, key=lambda a: -a.bytes)
 
 
-def edges(g: Graph) -> Iterator[tuple[Value, Node, Node]]:
-    """(value, its producer, a reader) between nodes that have kernels; views are looked through."""
-    producers = {v: n for n in g.nodes for v in n.outputs}
+class Edge(NamedTuple):
+    """``reader`` reads ``shown``: what ``producer`` makes, ``source``, or a look at it through ``views``."""
+
+    source: Value
+    shown: Value
+    views: tuple[Node, ...]
+    producer: Node
+    reader: Node
+
+
+def edges(g: Graph) -> Iterator[Edge]:
+    """Those between nodes that have kernels."""
+    producers = g.producers()
     for reader in g.nodes:
         for v in dict.fromkeys(reader.values) if reader.form != "view" else ():
-            producer, source = producers.get(v), v
-            while producer is not None and producer.form == "view":
+            source, views = v, list[Node]()
+            while (producer := producers.get(source)) is not None and producer.form == "view":
+                views.append(producer)
                 source = producer.values[0]
-                producer = producers.get(source)
             if producer is not None:
-                yield v if source is v else source, producer, reader
+                yield Edge(source, v, tuple(views), producer, reader)
 
 
 def maker_of(v: Value, n: Node) -> Node:
     """The member of ``n`` that makes its output ``v``; of a node that is not fused itself."""
     if n.body is None:
         return n
-    inner = n.body.outputs[n.outputs.index(v)]
-    return next(m for m in n.body.nodes if inner in m.outputs)
+    made, inner = n.body.producers(), n.body.outputs[n.outputs.index(v)]
+    while made[inner].op in VIEWS and made[inner].values[0] in made:
+        inner = made[inner].values[0]
+    return made[inner]
 
 
 def reader_of(v: Value, n: Node) -> Node:
     """A member of ``n`` that reads ``v``, behind views that only change axes of extent 1."""
-    if n.body is None or v not in n.values:
+    if n.body is None:
         return n
     seen = {n.body.inputs[n.values.index(v)]}
     for m in n.body.nodes:
@@ -79,32 +93,38 @@ def _runs(n: Node) -> bool:
     return n.op not in VIEWS and (n.op in EXPANSIONS or space_of(n) is not None or reduction_of(n) is not None)
 
 
-def why_apart(p: Node, r: Node, v: Value, producer: Node, reader: Node, ways: _Ways) -> str:
-    """Why row ``p`` of node ``producer`` and row ``r`` of node ``reader``, which reads its ``v``, are two kernels."""
+def why_apart(p: Node, r: Node, e: Edge, ways: _Ways) -> str:
+    """Why row ``p`` of an edge's producer and row ``r`` of its reader are two kernels."""
     made, read = reduction_of(p), reduction_of(r)
     reason = ""
+    if not _runs(r):
+        return fed(r)
+    if moved := next((n for n in e.views if n.op != "broadcast_to" and space_of(n) is None), None):
+        return f"read through {moved.op}, as {_shape(e.shown.shape)}: not where, or in the shape, in which it is made"
+    if not _runs(p):
+        return left_out(p, e.source, r)
     if p.op in EXPANSIONS or r.op in EXPANSIONS:
         return _not_written_out(p if p.op in EXPANSIONS else r, ways.gpu)
     if made is not None and read is not None:
         reason = _two_reductions(made, read)
     elif made is not None:
-        reason = _reads_what_was_reduced(made, r, v, ways.gpu)
+        reason = _reads_what_was_reduced(made, r, e.source, ways.gpu)
     elif read is not None:
         reason = _is_reduced(read, p, ways.gpu)
     elif space_of(p) != space_of(r):
         reason = _other_space(p, r)
     if reason:
         return reason
-    between = ways.between(producer, reader)
+    between = ways.between(e.producer, e.reader)
     if between is not None:
         return f"another way between them leads through {between}, which has to be done first"
-    return _bounds(producer, reader) or _one_kernel_only(producer, reader)
+    return _bounds(e.producer, e.reader) or _one_kernel_only(e.producer, e.reader)
 
 
 def _not_written_out(n: Node, gpu: bool) -> str:
     shape = n.values[0].shape
-    axis = int(n.attrs.get("axis", -1)) % max(len(shape), 1)
-    if n.op != "dropout_train" and any(d != 1 for d in shape[axis + 1 :]):
+    if n.op != "dropout_train" and shape and not row_of(n):
+        axis = n.attrs["axis"] % len(shape)
         return f"{n.op} is written out for groups along the last axis only, not along axis {axis} of {_shape(shape)}"
     return f"{n.op} over {_shape(shape)} is a kernel of its own {_where(gpu)}"
 

@@ -20,16 +20,19 @@ from .lower import lower, value_bytes
 from .memory import Tray, tray_of
 from .passes.cleanup import call
 from .prepare import Prepared, Store
-from .trace import Traced, flatten, unflatten
+from .trace import Traced, flatten, unflatten, zeros_for
 
 MAX_SIGNATURES = 32
 
 
 class Entry:
-    """The programs of one signature, the arrays they captured, and what is kept that was computed from those."""
+    """The programs of one signature, the arrays they captured, and what is kept that was computed from those.
 
-    def __init__(self, compiled: Compiled, store: Store, static_alloc: bool, static_shape: bool):
-        self.compiled, self.static = compiled, (static_alloc, static_shape)
+    arguments: how the arrays of a call are nested in its arguments.
+    """
+
+    def __init__(self, compiled: Compiled, arguments: Any, store: Store, static_alloc: bool, static_shape: bool):
+        self.compiled, self.arguments, self.static = compiled, arguments, (static_alloc, static_shape)
         self.captures = compiled.traced.captures
         self.prepared: Prepared | None = None
         if (parts := compiled.prepared) is not None:
@@ -130,12 +133,20 @@ class CachedGraph:
             self.entries.move_to_end(key)
         return entry.run(leaves)
 
+    def last(self) -> tuple[Sequence[Any], bool] | None:
+        """Arguments like those of the last call, zeros, and whether it recorded; None before any."""
+        if not self.entries:
+            return None
+        entry = next(reversed(self.entries.values()))
+        zeros = zeros_for(entry.compiled.traced.graph, entry.compiled.traced.arguments)
+        return unflatten(entry.arguments, zeros), entry.compiled.backward is not None
+
     def entry(self, args: Sequence[Any]) -> Entry:
         """The programs for arguments like ``args``."""
         leaves: list[ndarray] = []
         tree = flatten(args, leaves)
         compiled = self.compiled(leaves, tree, _core.is_recording())
-        return Entry(compiled, self.store, self.static_alloc, self.static_shape)
+        return Entry(compiled, tree, self.store, self.static_alloc, self.static_shape)
 
     def compiled(self, leaves: Sequence[ndarray], tree: Any, recording: bool) -> Compiled:
         """Traces the block for arrays like ``leaves``."""

@@ -26,6 +26,7 @@ from .passes.pairs import absorb_pairs
 from .passes.pieces import join_pieces
 from .passes.products import absorb_into_products
 from .passes.recompute import recomputed
+from .passes.wide_reads import absorb_casts
 from .prepare import Split, split
 from .trace import Gradient, Traced, differentiate, trace
 from .watch import noted
@@ -37,6 +38,7 @@ JOINT: tuple[Pass, ...] = (
     fold_constants,
     common_subexpressions,
     join_pieces,
+    absorb_casts,
     dead_code,
     channels_last,
     look_at_sources,
@@ -200,13 +202,14 @@ def finished(g: Graph, half: str) -> Graph:
     if settings.fusion:
         from .passes.expand import expand
         from .passes.fusion import fuse
+        from .passes.late import recompute_late
         from .passes.left_sums import absorb_left_sums
         from .passes.lone_casts import gather_casts
         from .passes.onto import add_onto
         from .passes.reshapes import move_reshapes
         from .passes.spread import spread_early
 
-        passes += [spread_early, dead_code, move_reshapes, add_onto, expand, dead_code, fuse]
+        passes += [spread_early, dead_code, move_reshapes, add_onto, expand, dead_code, recompute_late, fuse]
         passes += [absorb_left_sums, gather_casts]
     noted(f"{half}: cut", g)
     for p in passes:

@@ -94,6 +94,7 @@ class Graph:
     constants: dict[Value, Any] = field(default_factory=dict)  # arrays known when the graph was made
     gpu: int = -1  # number of the GPU that it runs on; -1: the CPU
     lasting: frozenset[Value] = frozenset()  # inputs that seldom change: what is made of them is kept (prepare.py)
+    again: frozenset[Node] = frozenset()  # copies of nodes that run late, not where their operands are made (late.py)
 
     def copy(self) -> Graph:
         """The same graph over the same values, with nodes of its own: passes on one leave the other alone."""

@@ -22,7 +22,7 @@ from .apart import Apart, apart
 from .compile import Compiled
 from .ir import Graph, Node, Value
 from .lower import Lowering, Step, lower, value_bytes
-from .trace import flatten
+from .trace import flatten, zeros_for
 from .watch import Snapshots, watched
 
 # Rows whose kernels read an array for sums over channels, and then again for what is made with these.
@@ -100,11 +100,15 @@ class Half:
 
 @dataclass
 class FusionReport:
-    """The report of one function. before: (kernels, bytes) where every node runs on its own, if it is known."""
+    """The report of one function. before: (kernels, bytes) where every node runs on its own. ideal: bytes of what the
+    whole function is given and gives, each once. copy_speed: GB/s of a large copy on the device, where it was timed.
+    """
 
     title: str
-    before: tuple[int, int] | None
+    before: tuple[int, int]
+    ideal: int
     halves: list[Half]
+    copy_speed: float | None = None
 
     @property
     def kernels(self) -> list[Kernel]:
@@ -119,8 +123,9 @@ class FusionReport:
     def to_dict(self) -> dict[str, Any]:
         """Everything, as plain data."""
         halves = {h.name: h.to_dict() for h in self.halves}
-        before = dict(zip(("launches", "moved"), self.before, strict=True)) if self.before else None
-        return {"title": self.title, "before": before, "halves": halves, "kernels": self.rows}
+        before = dict(zip(("launches", "moved"), self.before, strict=True))
+        whole = {"title": self.title, "before": before, "ideal": self.ideal, "copy_speed": self.copy_speed}
+        return whole | {"halves": halves, "kernels": self.rows}
 
     def __str__(self) -> str:
         from .tabular import as_text
@@ -142,25 +147,41 @@ def fusion_report(cached: Any, args: Sequence[Any], training: bool, time: bool) 
     if time:
         rtc.wait()
         for half, program, inputs in programs(compiled, leaves):
-            note_times(next(h for h in report.halves if h.name == half), program, inputs)
+            note_times(report, half, program, inputs)
     return report
 
 
 def step_report(step: Any, args: Sequence[ndarray], time: bool) -> FusionReport:
     """The report of a Step (step.py)."""
-    half = half_of("step", step.graph)
+    report = report_of(step.passes())
     if time:
         rtc.wait()
         values = step.graph.inputs[len(args) :]
         given = [f.zeros(v.shape, v.dtype) if a is None else a for v, a in zip(values, step.captures, strict=True)]
-        note_times(half, step.program, [*args, *given])
-    return FusionReport(f"a training step of {', '.join(v.type() for v in step.graph.inputs[:1])}", None, [half])
+        note_times(report, "step", step.program, [*args, *given])
+    return report
 
 
-def note_times(half: Half, program: Any, inputs: list[ndarray]) -> None:
-    """Runs the program of a graph step by step."""
-    for k, ns in zip(half.kernels, program.time_steps(inputs), strict=True):
+def note_times(report: FusionReport, half: str, program: Any, inputs: list[ndarray]) -> None:
+    """Runs the program of a half step by step."""
+    kernels = next(h for h in report.halves if h.name == half).kernels
+    for k, ns in zip(kernels, program.time_steps(inputs), strict=True):
         k.ns = ns
+    report.copy_speed = copy_speed(report.halves[0].graph.gpu)
+
+
+COPIED = 1 << 26  # bytes: more than caches hold, on a GPU twice
+
+
+@functools.cache
+def copy_speed(gpu: int) -> float:
+    """GB/s that a copy of a large array reads and writes on a device (-1: the CPU), timed once."""
+    size = COPIED if gpu < 0 else 4 * COPIED
+    x = Value((size // 4,), "float32")
+    y = x.like()
+    graph = Graph("copy", [x], [Node("copy", [x], [y])], [y], gpu=gpu)
+    (ns,) = lower(graph).time_steps(zeros_for(graph, 1))
+    return 2 * size / ns
 
 
 def compiled_anew(cached: Any, args: Sequence[Any], training: bool) -> tuple[Snapshots, Compiled, list[ndarray]]:
@@ -196,8 +217,16 @@ def report_of(seen: Snapshots) -> FusionReport:
     """The report of what was compiled while somebody watched."""
     traced = next(g for name, g in seen if name == "dead_code")
     halves = {name.split(":")[0]: g for name, g in seen if ":" in name}
+    whole = [g for name, g in seen if ":" not in name][-1]
     kinds = ", ".join(dict.fromkeys(v.type() for v in traced.inputs[:1]))
-    return FusionReport(f"{traced.name} of {kinds}", alone(traced), [half_of(name, g) for name, g in halves.items()])
+    made = [half_of(name, g) for name, g in halves.items()]
+    return FusionReport(f"{traced.name} of {kinds}", alone(traced), ideal_of(whole), made)
+
+
+def ideal_of(g: Graph) -> int:
+    """Bytes of the inputs that a graph reads, and of what it gives and writes, each once."""
+    used = {v for n in g.nodes for v in n.values}
+    return sum(map(value_bytes, [v for v in g.inputs if v in used] + list(dict.fromkeys(g.results()))))
 
 
 def alone(g: Graph) -> tuple[int, int]:
@@ -211,10 +240,8 @@ def half_of(name: str, g: Graph) -> Half:
     """One graph after its passes."""
     listing = Listing(g.verify())
     listing.run()
-    used = {v for n in g.nodes for v in n.values}
-    ends = [v for v in g.inputs if v in used] + list(dict.fromkeys(g.results()))
     kernels = [kernel_of(name, s, listing) for s in listing.steps]
-    return Half(name, g, kernels, apart(g), sum(map(value_bytes, ends)))
+    return Half(name, g, kernels, apart(g), ideal_of(g))
 
 
 class Listing(Lowering):

@@ -16,14 +16,18 @@ from .compile import cleaned, finished, join
 from .ir import Graph, Node, Value
 from .lower import lower
 from .trace import differentiate, trace
-from .watch import noted
+from .watch import Snapshots, noted, watched
 
 
 class Target(NamedTuple):
-    """A variable of a step: the array, and the arrays that its update reads and writes besides (master, states)."""
+    """A variable of a step: the array, and the arrays that its update reads and writes besides (master, states).
+
+    sum: what its gradients are added to, where the update reads their sum (grad_req "add").
+    """
 
     weight: ndarray
     others: tuple[ndarray, ...]
+    sum: ndarray | None = None
 
 
 class Step:
@@ -44,7 +48,7 @@ class Step:
         place = {i: t.arguments + k for k, i in enumerate(found) if i is not None}
         gradients = {i: gradient.gradients[k] for i, k in place.items()}
         self.missing = [i for i in range(len(targets)) if gradients.get(i) is None]
-        self.tree, self.outputs = t.tree, len(t.graph.outputs)
+        self.tree, self.arguments, self.outputs = t.tree, t.arguments, len(t.graph.outputs)
         if self.missing:
             return
         weights = [x.weight for x in targets]  # a gradient is of its weight's type
@@ -53,7 +57,8 @@ class Step:
         g = join(t, gradient)
         g.outputs = list(t.graph.outputs)
         g.inputs = list(t.graph.inputs)
-        self.captures = [*t.captures, *_appended(g, u.graph, targets, place, gradients), *u.captures]
+        sums = _added(g, targets, gradients)
+        self.captures = [*t.captures, *sums, *_appended(g, u.graph, targets, place, gradients), *u.captures]
         if scale is None:
             with cpu():
                 g.constants |= {h: f.ones(h.shape, h.dtype) for h in gradient.heads}
@@ -64,13 +69,38 @@ class Step:
             casts = [Node("cast", [given], [v], {"dtype": dtype}) for dtype, v in typed.items() if v is not given]
             spread = [Node("broadcast_to", [typed[h.dtype]], [h], {"shape": h.shape}) for h in gradient.heads]
             g.nodes = [*casts, *spread, *g.nodes]
-        self.graph = finished(cleaned(noted("traced", g.verify())), "step")
+        self.traced = g.verify()
+        self.graph = self.compiled()
         self.program = lower(self.graph)
+
+    def compiled(self) -> Graph:
+        """The graph after all passes."""
+        return finished(cleaned(noted("traced", self.traced.copy())), "step")
+
+    def passes(self) -> Snapshots:
+        """The graph after each pass."""
+        with watched() as seen:
+            self.compiled()
+        return seen
 
     def run(self, args: Sequence[ndarray], operands: ndarray) -> list[ndarray]:
         """One step; returns the leaves of the loss."""
         arrays = [operands if a is None else a for a in self.captures]
         return self.program.run([*args, *arrays], True, True, self.outputs)
+
+
+def _added(g: Graph, targets: Sequence[Target], gradients: dict[int, Value | None]) -> list[ndarray]:
+    """Adds gradients to the sums that targets have, which then stand for them; returns the arrays of these inputs."""
+    arrays = []
+    for i, target in enumerate(targets):
+        made = gradients[i]
+        if target.sum is not None and made is not None:
+            g.inputs.append(before := made.like())
+            g.nodes.append(Node("add", [before, made], [total := made.like()]))
+            g.writes.append((before, total))
+            gradients[i] = total
+            arrays.append(target.sum)
+    return arrays
 
 
 def _appended(g: Graph, update: Graph, targets: Sequence[Target], place: dict[int, int],

@@ -19,7 +19,7 @@ def as_text(r: FusionReport) -> str:
     """The report for a terminal."""
     lines = [f"Fusion report: {r.title}", "", *aligned(totals(r)), "", *aligned(forms(r))]
     for h in r.halves:
-        lines += ["", f"{h.name}:", *aligned(kernel_table(h))]
+        lines += ["", f"{h.name}:", *aligned(kernel_table(h, r.copy_speed))]
     for h in r.halves:
         if h.apart:
             lines += ["", f"{h.name}, not fused and why:", *(f"  {line}" for line in reasons(h.apart))]
@@ -30,7 +30,7 @@ def as_html(r: FusionReport) -> str:
     """The report for a notebook; a kernel's text opens with a click."""
     parts = [f"<h4>Fusion report: {escape(r.title)}</h4>", html_table(totals(r)), html_table(forms(r))]
     for h in r.halves:
-        parts += [f"<h5>{h.name}</h5>", html_table(kernel_table(h))]
+        parts += [f"<h5>{h.name}</h5>", html_table(kernel_table(h, r.copy_speed))]
         parts += ["<ul>", *(f"<li>{escape(line)}</li>" for line in reasons(h.apart)), "</ul>"] if h.apart else []
         texts = {k.name: k.source for k in h.kernels if k.form in ("pointwise", "rows", "fold")}
         parts += [f"<details><summary>{escape(name)}</summary><pre>{escape(text)}</pre></details>"
@@ -40,58 +40,66 @@ def as_html(r: FusionReport) -> str:
 
 def totals(r: FusionReport) -> list[list[str]]:
     """Launches, bytes and time, before and after. Ideal: what goes in and comes out, once."""
-    timed = any(k.ns for k in r.kernels)
-    table = [["", "launches", "moved", "ideal", "moved/ideal"] + ["us", "GB/s"] * timed]
-    if r.before:
-        table.append(["every operator alone", str(r.before[0]), size(r.before[1])])
+    table = [["", "launches", "moved", "ideal", "moved/ideal", *timing(r.copy_speed)]]
+    table.append(["every operator alone", str(r.before[0]), *against(r.before[1], r.ideal)])
     for h in r.halves:
-        ratio = f"{h.moved / h.ideal:.2f}" if h.ideal else ""
-        table.append([h.name, str(h.launches), size(h.moved), size(h.ideal), ratio] + spent(h.kernels) * timed)
+        table.append([h.name, str(h.launches), *against(h.moved, h.ideal), *spent(h.kernels, r.copy_speed)])
     if len(r.halves) > 1:
         launches, moved = sum(h.launches for h in r.halves), sum(h.moved for h in r.halves)
-        table.append(["together", str(launches), size(moved), "", ""] + spent(r.kernels) * timed)
+        table.append(["together", str(launches), *against(moved, r.ideal), *spent(r.kernels, r.copy_speed)])
     return [row + [""] * (len(table[0]) - len(row)) for row in table]
+
+
+def against(moved: int, ideal: int) -> list[str]:
+    """Bytes, the least possible, and their ratio."""
+    return [size(moved), size(ideal), f"{moved / ideal:.2f}" if ideal else ""]
 
 
 def forms(r: FusionReport) -> list[list[str]]:
     """What each form of kernel has of it."""
-    timed = any(k.ns for k in r.kernels)
     by_form: dict[str, list[Kernel]] = {}
     for k in r.kernels:
         by_form.setdefault(k.form, []).append(k)
-    table = [["form", "launches", "moved"] + ["us", "GB/s"] * timed]
+    table = [["form", "launches", "moved", *timing(r.copy_speed)]]
     for form, kernels in sorted(by_form.items(), key=lambda item: -sum(k.ns or k.moved for k in item[1])):
         launches, moved = sum(k.launches for k in kernels), sum(k.moved for k in kernels)
-        table.append([form, str(launches), size(moved)] + spent(kernels) * timed)
+        table.append([form, str(launches), size(moved), *spent(kernels, r.copy_speed)])
     return table
 
 
-def spent(kernels: list[Kernel]) -> list[str]:
-    """Microseconds and GB/s of some."""
+def timing(copy_speed: float | None) -> list[str]:
+    """Titles of what ``spent`` says."""
+    return [] if copy_speed is None else ["us", "GB/s", "of a copy's"]
+
+
+def spent(kernels: list[Kernel], copy_speed: float | None) -> list[str]:
+    """Microseconds and GB/s of some, where they were timed, and the share of what a large copy reaches."""
+    if copy_speed is None:
+        return []
     ns = sum(k.ns or 0 for k in kernels)
-    return [f"{ns / 1e3:.1f}", f"{sum(k.moved for k in kernels) / ns if ns else 0:.1f}"]
+    reached = sum(k.moved for k in kernels) / ns if ns else 0
+    return [f"{ns / 1e3:.1f}", f"{reached:.1f}", f"{reached / copy_speed:.0%}"]
 
 
-def kernel_table(h: Half) -> list[list[str]]:
+def kernel_table(h: Half, copy_speed: float | None) -> list[list[str]]:
     """A line for each kernel in the order in which they run; where they are many, for each kind, the largest first."""
-    timed = any(k.ns is not None for k in h.kernels)
-    titles = ["#", "kernel", "form", "computes", "output", "read", "written", "of least"] + ["us", "GB/s"] * timed
+    titles = ["#", "kernel", "form", "computes", "output", "read", "written", "of least", *timing(copy_speed)]
     if len(h.kernels) <= MOST_KERNELS:
-        return [titles, *([str(i), *kernel_line([k], timed)] for i, k in enumerate(h.kernels))]
+        return [titles, *([str(i), *kernel_line([k], copy_speed)] for i, k in enumerate(h.kernels))]
     kinds: dict[tuple, list[Kernel]] = {}
     for k in h.kernels:
         kinds.setdefault((k.name, k.form, k.output, k.read), []).append(k)
     ranked = sorted(kinds.values(), key=lambda same: -sum(k.ns or k.moved for k in same))
-    return [["runs", *titles[1:]], *([str(len(same)), *kernel_line(same, timed)] for same in ranked)]
+    return [["runs", *titles[1:]], *([str(len(same)), *kernel_line(same, copy_speed)] for same in ranked)]
 
 
-def kernel_line(same: list[Kernel], timed: bool) -> list[str]:
+def kernel_line(same: list[Kernel], copy_speed: float | None) -> list[str]:
     """Kernels of one kind, in sum."""
     k, moved, least = same[0], sum(k.moved for k in same), sum(k.least for k in same)
     name = k.name + (f" ({k.launches} launches)" if k.launches > 1 else "")
     read, written = size(sum(k.read for k in same)), size(sum(k.written for k in same))
     line = [name, k.form, does(k), k.output, read, written, f"{moved / least:.2f}" if least else "1.00"]
-    return line + spent(same) * timed
+    return line + spent(same, copy_speed)
 
 
 def does(k: Kernel) -> str:

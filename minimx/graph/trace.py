@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..device import Device, cpu
 from ..errors import DeviceError, GraphError
 from ..ndarray import _core, ndarray
 from ..ops.table import OPS, f
@@ -97,6 +98,12 @@ def unflatten(tree: Any, leaves: Sequence) -> Any:
 def gpu_of(arrays: Sequence[ndarray]) -> int:
     """Number of the GPU that arrays are on, -1 for the CPU."""
     return next((a.device.device_id for a in arrays if a.device.device_type == "gpu"), -1)
+
+
+def zeros_for(g: Graph, arguments: int) -> list[ndarray]:
+    """Arrays like the first inputs of a graph, on its device."""
+    with Device("gpu", g.gpu) if g.gpu >= 0 else cpu():
+        return [f.zeros(v.shape, v.dtype) for v in g.inputs[:arguments]]
 
 
 def trace(name: str, function: Callable[..., Any], args: Sequence[ndarray], training: bool) -> Traced:

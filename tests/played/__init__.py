@@ -153,7 +153,7 @@ def install() -> PlayedModule:
     cuda.wanted, cuda.kernel_for, cuda.wanted_fused, cuda.finished = wanted, wanted, wanted_fused, list
     interop.cupy_call = host_call
     conv_stats.statistics_pay = lambda nodes, gpu: [False] * len(nodes)  # there is no cuDNN to ask
-    inference.engines_fuse = products.algorithms_fuse = lambda nodes, gpu: [True] * len(nodes)  # kernels of the CPU do
+    inference.engines_fuse = products.gains = lambda nodes, gpu: [True] * len(nodes)  # kernels of the CPU do
     norm.absorb_sums = lambda g: g  # kernels of the CPU do not take a gradient in two parts
     pairs.gradients = lambda g: g  # nor two norms at once
     norm_pool.site_at = lambda n, reading: None  # nor a norm before a pool

@@ -104,6 +104,7 @@ LARGER: dict[str, tuple] = {
         case((3, 5003), Ints((3,), 5003)),
         case((70, 33), Ints((70,), 33), smoothing=0.1),
         case((4, 130, 3), Ints((4, 3), 130), axis=1),
+        case((70, 33), Ints((70,), 33), smoothing=0.1, wide=True),
     ),
     "cross_entropy_backward": (
         case((3,), (3, 5003), Ints((3,), 5003), Positive((3,))),
@@ -116,6 +117,7 @@ LARGER: dict[str, tuple] = {
         case((2, 3, 768), (768,), (768,), rms=True),
         case((300, 4), None, None),
         case((4, 1), (1,), (1,)),
+        case((6, 5, 14, 14), None, None, axes=3),
     ),
     "row_norm_backward": (
         case((70, 33), (70, 33), (70,), Positive((70,)), (33,)),

@@ -146,9 +146,11 @@ def test_cross_entropy_and_gradient(dtype):
         lse = np.log(np.exp(x.astype("float64")).sum(1)).astype("float32")
         for smoothing in (0.0, 0.1):
             attrs = {"outer": outer, "n": n, "inner": inner, "smoothing": smoothing}
-            calls.append(("cross_entropy", [x, labels], [((outer, inner), dtype), ((outer, inner), "float32")], attrs))
-            g = drawn((outer, inner), dtype)
-            calls.append(("cross_entropy_bwd", [g, x, labels, lse], [(x.shape, dtype)], attrs))
+            for of_loss in dict.fromkeys((dtype, "float32")):
+                outs = [((outer, inner), of_loss), ((outer, inner), "float32")]
+                calls.append(("cross_entropy", [x, labels], outs, attrs))
+                g = drawn((outer, inner), of_loss)
+                calls.append(("cross_entropy_bwd", [g, x, labels, lse], [(x.shape, dtype)], attrs))
     agree(calls)
 
 
@@ -182,7 +184,7 @@ def norm_calls(rows, n, dtype, rms, gamma, beta):
     mean = wide.mean(-1) * (1 - rms)
     rstd = (((wide - mean[:, None]) ** 2).mean(-1) + 1e-5) ** -0.5
     statistics = [mean.astype("float32"), rstd.astype("float32")]
-    flags = {"rms": rms, "gamma": gamma}
+    flags = {"n": n, "rms": rms, "gamma": gamma}
     ends = [((rows,), "float32")] * 2
     wanted = 2 if gamma or beta else 0
     return [("row_norm", [x, *parameters], [((rows, n), dtype), *ends], flags | {"eps": 1e-5, "beta": beta}),
@@ -203,7 +205,8 @@ def test_variance_far_from_zero():
     for n in (1000, 40_000):
         x = (1e4 + drawn((2, n))).astype("float32")
         outs = [(x.shape, "float32"), ((2,), "float32"), ((2,), "float32")]
-        _, _, rstd = emulator.launch("row_norm", [x], outs, {"rms": 0, "gamma": 0, "beta": 0, "eps": 0.0})
+        attrs = {"n": n, "rms": 0, "gamma": 0, "beta": 0, "eps": 0.0}
+        _, _, rstd = emulator.launch("row_norm", [x], outs, attrs)
         np.testing.assert_allclose(rstd, 1 / x.astype("float64").std(-1), rtol=1e-3)
 
 

@@ -25,18 +25,21 @@ class Lowered(Exception):
 
 @pytest.fixture
 def lowered(monkeypatch):
-    """A function: (steps, numbers of the host, captured arrays) of a traced function's program on a GPU."""
+    """A function: (steps, numbers of the host, captured arrays) of a traced function's program on a GPU, or of its
+    gradient's.
+    """
     together = joining.together
 
     def stop(steps):
         raise Lowered(together(steps))
 
-    def lower(function, args):
+    def lower(function, args, half="forward"):
         with monkeypatch.context() as patch:
             patch.setattr(tracing, "gpu_of", lambda arrays: 0)
             patch.setattr(joining, "together", stop)
-            compiled = compile_function("traced", function, args, False, None)
-            lowering_ = lowering.Lowering(compiled.forward)
+            wanted = (lambda t: [True] * len(t.graph.inputs)) if half == "backward" else None
+            compiled = compile_function("traced", function, args, wanted is not None, wanted)
+            lowering_ = lowering.Lowering(getattr(compiled, half))
             with pytest.raises(Lowered) as found:
                 lowering_.run()
         return found.value.args[0], lowering_.numbers, compiled.traced.captures
@@ -84,18 +87,31 @@ def test_launches_of_an_update(launches, name, dtype, scaled, most):
     assert launches(opt.create(name, **settings), dtype, scaled) <= most
 
 
+def cast_in_layers(x, *ws):
+    """Dense layers in mixed precision."""
+    with amp.autocast("float16"):
+        for w in ws:
+            x = mx.npx.fully_connected(x, w, None, w.shape[0], True)
+    return x
+
+
+WEIGHTS = (8, 8, 8, 8, 8, 4)
+
+
 def test_casts_of_parameters_are_one_launch(lowered):
     """Each layer casts its weight; all that lie in memory as they are read are cast together."""
-    weights = [mx.np.ones((n, 8)) for n in (8, 8, 8, 8, 8, 4)]
-
-    def net(x, *ws):
-        with amp.autocast("float16"):
-            for w in ws:
-                x = mx.npx.fully_connected(x, w, None, w.shape[0], True)
-        return x
-
-    names = [s.name for s in lowered(net, [mx.np.ones((2, 8)), *weights])[0]]
+    args = [mx.np.ones((2, 8)), *(mx.np.ones((n, 8)) for n in WEIGHTS)]
+    names = [s.name for s in lowered(cast_in_layers, args)[0]]
     assert names.count("fully_connected") == 6 and len(names) == 7, names
+
+
+def test_casts_of_gradients_are_one_launch(lowered):
+    """Each layer's weight gradient is cast where it leaves: all at the end, with that of the data."""
+    args = [mx.np.ones((2, 8)), *(mx.np.ones((n, 8)) for n in WEIGHTS)]
+    steps = lowered(cast_in_layers, args, "backward")[0]
+    names = [s.name for s in steps]
+    assert names.count("matmul") == 12 and len(names) == 13, names
+    assert len(steps[-1].kernel.write().launches) == 1 and names[-1] == "7 fused"
 
 
 # ---- what they compute

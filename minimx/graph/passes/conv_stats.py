@@ -27,7 +27,7 @@ def absorb_statistics(g: Graph, pay: Callable[[Sequence[Node], int], Sequence[bo
     if g.gpu < 0:
         return g
     sites = sites_of(g)
-    made = {conv: _convolution(conv) for conv, _ in sites}
+    made = {conv: with_sums(conv) for conv, _ in sites}
     paid = dict(zip(made, (pay or statistics_pay)(list(made.values()), g.gpu), strict=True)) if made else {}
     swapped: dict[Node, Node] = {}
     for conv, norm in sites:
@@ -55,7 +55,8 @@ def _fits(conv: Node, norm: Node) -> bool:
     return arrays and last and not biased and layout is not None and layout.endswith("C")
 
 
-def _convolution(conv: Node) -> Node:
+def with_sums(conv: Node) -> Node:
+    """A convolution that adds up what it writes."""
     y = conv.outputs[0]
     sums = [Value((y.shape[-1],), "float32") for _ in range(2)]
     attrs = {k: conv.attrs[k] for k in ATTRIBUTES if k in conv.attrs}

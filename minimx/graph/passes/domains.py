@@ -28,12 +28,13 @@ from .spaces import VIEWS, Reduction, places, reduction_of, space_of, without_on
 class Domain:
     """Nodes with keys: those of one key may be in one kernel where ``joins`` lets them."""
 
-    def __init__(self, keys: dict[Node, Any], **attrs: str) -> None:
-        self.keys, self.attrs = keys, attrs
+    def __init__(self, g: Graph, keys: dict[Node, Any], **attrs: str) -> None:
+        self.keys, self.attrs, self.again = keys, attrs, g.again
 
     def joins(self, producer: Node, reader: Node) -> bool:
         """True if both may be in one kernel, given that one reads the other."""
-        return producer in self.keys and self.keys[producer] == self.keys.get(reader)
+        late = reader not in self.again or producer in self.again
+        return late and producer in self.keys and self.keys[producer] == self.keys.get(reader)
 
     def is_full(self, v: Value, n: Node) -> bool:
         """True if node ``n`` of the domain reads an element of ``v`` for each that it makes."""
@@ -50,7 +51,7 @@ class Domain:
 
 def pointwise(g: Graph) -> Domain:
     """Pointwise nodes by their spaces."""
-    return Domain({n: s for n in g.nodes if (s := space_of(n)) is not None})
+    return Domain(g, {n: s for n in g.nodes if (s := space_of(n)) is not None})
 
 
 # ---- with reductions ------------------------------------------------------------------------------------------------
@@ -86,7 +87,7 @@ class Reducing(Domain):
     """Form "rows" or "fold". Keys are Reductions; ``reduced``: the nodes whose results have the result's shape."""
 
     def __init__(self, g: Graph, form: str) -> None:
-        super().__init__({}, form=form)
+        super().__init__(g, {}, form=form)
         self.gpu, self.can = g.gpu >= 0, rows_take if form == "rows" else folds_take
         self.crosses = form == "rows"  # what was reduced may be read along the row that it comes from
         self.reduced: set[Node] = set()

@@ -1,7 +1,7 @@
 """Kernel rows written out as pointwise rows and reductions, where that lets them fuse with what is around them.
 
     softmax_of, log_softmax_of and their gradients       max, exp, sum, ...: one "rows" group with their neighbours
-    row_norm (layer norm, RMS norm)                      mean, mean of squares, ...: the same
+    row_norm (layer, RMS, group and instance norm)       mean, mean of squares, ...: the same
     row_norm_backward                                    dx as rows; dgamma and dbeta as folds
     dropout_train                                        dropout_mask, which draws, and a product
 
@@ -96,16 +96,21 @@ def log_softmax_backward(n: Node, w: Writer) -> None:
     w.give(w("subtract", dy, w("multiply", w("exp", y), s)), n.outputs[0])
 
 
+def last_axes(w: Writer) -> tuple[int, ...]:
+    """The axes that a norm of rows takes together."""
+    return tuple(range(-w.attrs["axes"], 0))
+
+
 def row_norm(n: Node, w: Writer) -> None:
     """(x - mean) rstd gamma + beta, mean and rstd."""
-    (x, gamma, beta), (y, mean_out, rstd_out) = (*n.inputs, None, None)[:3], n.outputs
+    (x, gamma, beta), (y, mean_out, rstd_out), axes = (*n.inputs, None, None)[:3], n.outputs, last_axes(w)
     gamma, beta = w.parameter(gamma), w.parameter(beta)
     d = x = w.cast(x, wide(x))  # type: ignore[arg-type]
     mean = None
     if not w.attrs["rms"]:
-        mean = w("mean", x, axis=-1, keepdims=True)
+        mean = w("mean", x, axis=axes, keepdims=True)
         d = w("subtract", x, mean)
-    rstd = w("rsqrt", w("add", w("mean", w("square", d), axis=-1, keepdims=True), w.attrs["eps"]))
+    rstd = w("rsqrt", w("add", w("mean", w("square", d), axis=axes, keepdims=True), w.attrs["eps"]))
     made = w("multiply", d, rstd)
     made = made if gamma is None else w("multiply", made, gamma)
     made = made if beta is None else w("add", made, beta)
@@ -117,8 +122,8 @@ def row_norm(n: Node, w: Writer) -> None:
 def row_norm_backward(n: Node, w: Writer) -> None:
     """dx = rstd (g - mean(g) - xhat mean(g xhat)) with g = dy gamma; dgamma = sum dy xhat, dbeta = sum dy."""
     x, dy, mean, rstd, gamma = (*n.inputs, None)[:5]
-    gamma = w.parameter(gamma)
-    mean, rstd = w("expand_dims", mean, axis=-1), w("expand_dims", rstd, axis=-1)
+    gamma, axes = w.parameter(gamma), last_axes(w)
+    mean, rstd = w("expand_dims", mean, axis=axes), w("expand_dims", rstd, axis=axes)
 
     def standardised() -> tuple[Value, Value]:
         wide_x = w.cast(x, rstd.dtype)  # type: ignore[arg-type]
@@ -127,11 +132,11 @@ def row_norm_backward(n: Node, w: Writer) -> None:
 
     xhat, g = standardised()
     g = g if gamma is None else w("multiply", g, gamma)
-    c = w("mean", w("multiply", g, xhat), axis=-1, keepdims=True)
-    rest = g if w.attrs["rms"] else w("subtract", g, w("mean", g, axis=-1, keepdims=True))
+    c = w("mean", w("multiply", g, xhat), axis=axes, keepdims=True)
+    rest = g if w.attrs["rms"] else w("subtract", g, w("mean", g, axis=axes, keepdims=True))
     w.give(w("multiply", rstd, w("subtract", rest, w("multiply", xhat, c))), n.outputs[0])
     if len(n.outputs) > 1:
-        lead = tuple(range(len(n.outputs[0].shape) - 1))
+        lead = tuple(range(len(n.outputs[0].shape) - len(axes)))
         xhat, g = standardised()
         w.give(w("sum", w("multiply", g, xhat), axis=lead), n.outputs[1])
         w.give(w("sum", g, axis=lead), n.outputs[2])
@@ -174,6 +179,15 @@ def expand(g: Graph) -> Graph:
     return g
 
 
+def row_of(n: Node) -> tuple[int, ...]:
+    """The extents of the last axes that a row of ``EXPANSIONS`` takes together; () where they are not the last."""
+    shape = n.values[0].shape
+    if "axes" in n.attrs:
+        return shape[-int(n.attrs["axes"]) :]
+    axis = int(n.attrs.get("axis", -1)) % len(shape)
+    return shape[axis:] if all(d == 1 for d in shape[axis + 1 :]) else ()
+
+
 class _Reading:
     """Who makes and who reads what, with views that only change axes of extent 1 looked through."""
 
@@ -199,16 +213,16 @@ class _Reading:
             return False
         if n.op == "dropout_train":
             return fuses_reductions(self.gpu)
-        axis = int(n.attrs.get("axis", -1)) % len(x.shape)
-        space = without_ones(x.shape)
-        last = x.shape[axis] > 1 and all(d == 1 for d in x.shape[axis + 1 :])
-        if not last or len(space) < 2 or not all(v.dtype in (x.dtype, wide(x)) for v in n.values):
+        row = row_of(n)
+        lead = without_ones(x.shape[: len(x.shape) - len(row)])
+        space = lead + without_ones(row)
+        if space == lead or not lead or not all(v.dtype in (x.dtype, wide(x)) for v in n.values):
             return False
         arrays = [x, x.like(dtype=wide(x)), x.like(dtype=wide(x))]
         folded = n.op != "row_norm_backward" or len(n.outputs) == 1
-        lead = tuple(range(len(space) - 1))
-        return rows_take(Reduction(space, (len(space) - 1,)), arrays, self.gpu) and (
-            folded or folds_take(Reduction(space, lead), arrays, self.gpu)
+        places = tuple(range(len(space)))
+        return rows_take(Reduction(space, places[len(lead) :]), arrays, self.gpu) and (
+            folded or folds_take(Reduction(space, places[: len(lead)]), arrays, self.gpu)
         )
 
     def has_company(self, n: Node) -> bool:

@@ -51,7 +51,7 @@ def rebuilt(g: Graph, group_at: dict[Node, list[Node]], attrs: dict[str, str] | 
             units.append(Unit([n], n.values))
         elif last[id(group)] is n:
             units.append(fused(group, uses, results, attrs or {}))
-    return Graph(g.name, g.inputs, sorted_units(units), g.outputs, g.writes, g.constants, g.gpu)
+    return Graph(g.name, g.inputs, sorted_units(units), g.outputs, g.writes, g.constants, g.gpu, again=g.again)
 
 
 def fused(group: list[Node], uses: dict[Value, list[Node]], results: set[Value], attrs: dict[str, str]) -> Unit:

@@ -101,7 +101,7 @@ def absorb_into_convolutions(g: Graph) -> Graph:
 
     On a GPU where cuDNN has an engine for it: else the sum and the relu are one fused kernel.
     """
-    found = [(path, _with_relu(*path)) for path in _paths(g)]
+    found = [(path, with_relu(*path)) for path in paths_of(g)]
     fuse = engines_fuse([made for _, made in found], g.gpu) if g.gpu >= 0 and found else [True] * len(found)
     merged = {path[-1]: made for (path, made), yes in zip(found, fuse, strict=True) if yes}
     gone = {n for (path, _), yes in zip(found, fuse, strict=True) if yes for n in path[:-1] if n is not None}
@@ -113,7 +113,7 @@ def engines_fuse(nodes: Sequence[Node], gpu: int) -> Sequence[bool]:
     return answered("conv_fuses", nodes, gpu)
 
 
-def _paths(g: Graph) -> list[tuple[Node, Node | None, Node]]:
+def paths_of(g: Graph) -> list[tuple[Node, Node | None, Node]]:
     """(convolution, sum or None, relu); of two convolutions that are added up the later one has the sum."""
     reading, taken = Reading(g), set()
     found: list[tuple[Node, Node | None, Node]] = []
@@ -131,7 +131,8 @@ def _paths(g: Graph) -> list[tuple[Node, Node | None, Node]]:
     return found
 
 
-def _with_relu(c: Node, add: Node | None, relu: Node) -> Node:
+def with_relu(c: Node, add: Node | None, relu: Node) -> Node:
+    """A convolution with a ReLU, and with a sum."""
     x, w, bias = (*c.inputs, None)[:3]
     residual = [v for v in add.values if v is not c.outputs[0]] if add is not None else []
     inputs = [x, w, None if c.attrs.get("no_bias") else bias, *residual]

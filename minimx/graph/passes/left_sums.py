@@ -40,9 +40,9 @@ def absorb_left_sums(g: Graph) -> Graph:
             pairs.append((n, product))
             del multiplied[source(n.values[0])]
     made = [_joined(n, product) for n, product in pairs]
-    fuse = products.algorithms_fuse(made, g.gpu) if made else []
-    swapped = {product: m for (_, product), m, yes in zip(pairs, made, fuse, strict=True) if yes}
-    gone = {n for (n, _), yes in zip(pairs, fuse, strict=True) if yes}
+    gained = products.gains(made, g.gpu) if made else []
+    swapped = {product: m for (_, product), m, gain in zip(pairs, made, gained, strict=True) if gain > 0}
+    gone = {n for (n, _), gain in zip(pairs, gained, strict=True) if gain > 0}
     return rewritten(g, swapped, gone)
 
 

@@ -1,7 +1,9 @@
-"""Casts of parameters on a GPU become fused nodes of one member, so that they run many in a launch (graph/together.py).
+"""Casts of parameters, and of their gradients, on a GPU become fused nodes of one member, so that they run many in a
+launch (graph/together.py).
 
-Under mixed precision every layer reads its weight through a cast. Most are alone between an input of the graph and a
-convolution or a product, where nothing fuses; each would be a launch for little work.
+Under mixed precision every layer reads its weight through a cast, and its gradient leaves the graph through one. Most
+are alone between the graph's edge and a convolution or a product, where nothing fuses; each would be a launch for
+little work. Those that leave wait for the end of the graph: until then 16-bit gradients live, while what is saved goes.
 """
 
 from __future__ import annotations
@@ -13,33 +15,37 @@ VIEWS = ("transpose", "reshape", "expand_dims", "squeeze")
 
 
 def gather_casts(g: Graph) -> Graph:
-    """The graph with casts of inputs that lie in memory as they are read as fused nodes."""
+    """The graph with such casts of what lies in memory as it is read as fused nodes."""
     if g.gpu < 0:
         return g
-    producers, given = g.producers(), set(g.inputs)
-    casts = {
-        n for n in g.nodes if n.op == "cast" and isinstance(n.inputs[0], Value) and reads_in_order(n, producers, given)
-    }
-    if len(casts) >= FEWEST:
-        g.nodes = [alone(n) if n in casts else n for n in g.nodes]
+    producers, uses, given, results = g.producers(), g.uses(), set(g.inputs), set(g.results())
+    read: set[Node] = set()
+    left: set[Node] = set()
+    for n in g.nodes:
+        source = lies_in_order(n.values[0], producers) if n.op == "cast" and n.values else None
+        if source in given:
+            read.add(n)
+        elif source is not None and n.outputs[0] in results and n.outputs[0] not in uses:
+            left.add(n)
+    read, left = (casts if len(casts) >= FEWEST else set() for casts in (read, left))
+    last = [alone(n) for n in g.nodes if n in left]
+    g.nodes = [alone(n) if n in read else n for n in g.nodes if n not in left] + last
     return g
 
 
-def reads_in_order(n: Node, producers: dict[Value, Node], given: set[Value]) -> bool:
-    """True if the node reads an input of the graph, maybe in another shape, in the order of its memory."""
-    v = n.values[0]
-    while v not in given:
-        p = producers.get(v)
-        if p is None or p.op not in VIEWS or v.layout:
-            return False
+def lies_in_order(v: Value, producers: dict[Value, Node]) -> Value | None:
+    """What ``v`` shows, maybe in another shape, in the order of its memory; None where it shows it in another."""
+    while (p := producers.get(v)) is not None and p.is_view:
+        if p.op not in VIEWS or v.layout:
+            return None
         if p.op == "transpose":
             shape = p.values[0].shape
             axes = p.attrs.get("axes") or range(len(shape))[::-1]
             moved = [a % len(shape) for a in axes if shape[a] != 1]
             if moved != sorted(moved):
-                return False
+                return None
         v = p.values[0]
-    return True
+    return None if v.layout else v
 
 
 def alone(n: Node) -> Node:

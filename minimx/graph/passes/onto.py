@@ -24,8 +24,8 @@ def add_onto(g: Graph) -> Graph:
     """Rewrites the sums of products alone, and of those with what the sum is written to."""
     sites = _sites(g)
     made = [n for _, chain in sites for n in chain.values()]
-    gains = dict(zip(made, products.algorithms_fuse(made, g.gpu), strict=True)) if made and g.gpu >= 0 else {}
-    sites = [(adds, chain) for adds, chain in sites if all(gains.get(n, True) for n in chain.values())]
+    gains = dict(zip(made, products.gains(made, g.gpu), strict=True)) if made and g.gpu >= 0 else {}
+    sites = [(adds, chain) for adds, chain in sites if all(gains.get(n, 1) > 0 for n in chain.values())]
     swapped = {n: m for _, chain in sites for n, m in chain.items()}
     gone = {n for adds, _ in sites for n in adds}
     return rewritten(g, swapped, gone)

@@ -28,21 +28,21 @@ Found = list[tuple[list[Node], Node]]  # nodes, and what stands for them in the 
 
 def absorb_into_products(g: Graph) -> Graph:
     """Rewrites the pairs that have the form."""
-    found = _activations(g) + (_bias_gradients(g) if g.gpu >= 0 else [])
+    found = activations(g) + (bias_gradients(g) if g.gpu >= 0 else [])
     if not found:
         return g
-    fuse = algorithms_fuse([made for _, made in found], g.gpu) if g.gpu >= 0 else [True] * len(found)
-    swapped = {path[-1]: made for (path, made), yes in zip(found, fuse, strict=True) if yes}
-    gone = {n for (path, _), yes in zip(found, fuse, strict=True) if yes for n in path[:-1]}
+    gained = gains([made for _, made in found], g.gpu) if g.gpu >= 0 else [1.0] * len(found)
+    swapped = {path[-1]: made for (path, made), gain in zip(found, gained, strict=True) if gain > 0}
+    gone = {n for (path, _), gain in zip(found, gained, strict=True) if gain > 0 for n in path[:-1]}
     return rewritten(g, swapped, gone)
 
 
-def algorithms_fuse(nodes: Sequence[Node], gpu: int) -> Sequence[bool]:
-    """True for nodes of such passes that one call of cuBLASLt computes, and with a gain."""
-    return [gain > 0 for gain in answered("matmul_gain", nodes, gpu)]
+def gains(nodes: Sequence[Node], gpu: int) -> Sequence[float]:
+    """Nanoseconds that one call of cuBLASLt gains at each of such passes' nodes; minus infinity where it has none."""
+    return answered("matmul_gain", nodes, gpu)
 
 
-def _activations(g: Graph) -> Found:
+def activations(g: Graph) -> Found:
     """Products with a bias and an activation, or with either."""
     reading, found = Reading(g), []
     for n in g.nodes:
@@ -84,7 +84,7 @@ def _readers(n: Node, reading: Reading) -> list[Node]:
     return reading.uses.get(n.outputs[0], [])
 
 
-def _bias_gradients(g: Graph) -> Found:
+def bias_gradients(g: Graph) -> Found:
     """(sum, product)."""
     reading, found = Reading(g), []
     products: dict[Value, Node] = {}  # by what they transpose

@@ -3,7 +3,7 @@
 A pointwise result that only pointwise operators and reductions of the backward half read is made there once more,
 inside their kernel, where that moves no more memory than to save it would: its operands are read by them anyway, or are
 smaller. ``x * sigmoid(x)`` then saves x alone, and a cast of a 16-bit array that array. Only for GPUs, where arithmetic
-hides behind memory. Who calls it: cut() of minimx/graph/compile.py.
+hides behind memory. Who calls it: cut() of minimx/graph/compile.py, and late.py.
 """
 
 from __future__ import annotations

@@ -196,40 +196,43 @@ def batch_norm(
 
 def row_norm_grad(gs, ins, outs, attrs, needs):
     x, gamma, beta = ins
-    made = f.row_norm_backward(x, gs[0], outs[1], outs[2], gamma, attrs["rms"], beta is not None)
+    made = f.row_norm_backward(x, gs[0], outs[1], outs[2], gamma, attrs["rms"], beta is not None, attrs["axes"])
     dx, dgamma, dbeta = made if isinstance(made, (tuple, list)) else (made, None, None)
     return [dx, dgamma, dbeta if beta is not None else None]
 
 
 @kernel(grad=row_norm_grad, against="its formula in numpy")
-def row_norm(x, gamma=None, beta=None, /, eps=1e-5, rms=False):
-    """(y, mean, rstd) over the last axis: standardised, times gamma, plus beta. ``rms``: no mean is taken away.
+def row_norm(x, gamma=None, beta=None, /, eps=1e-5, rms=False, axes=1):
+    """(y, mean, rstd) over the last axes: standardised, times gamma, plus beta. ``rms``: no mean is taken away.
 
     All but x and y is float32 where x is a 16-bit float.
     """
-    if not x.shape or any(v is not None and v.shape != x.shape[-1:] for v in (gamma, beta)):
+    lead, row = x.shape[: len(x.shape) - axes], x.shape[-axes:]
+    if not x.shape or any(v is not None and v.shape != row for v in (gamma, beta)):
         raise ShapeError(
             "layer_norm",
-            f"gamma and beta of shape {x.shape[-1:]}",
+            f"gamma and beta of shape {row}",
             [v and v.shape for v in (gamma, beta)],
             "Check axis",
         )
     if x.dtype not in FLOATS:
         raise ArgumentError("layer_norm", "a float type", x.dtype, "Cast with astype")
     stat = "float64" if x.dtype == "float64" else "float32"
-    stats = (x.shape[:-1], stat)
-    flags = {"eps": float(eps), "rms": int(rms), "gamma": int(gamma is not None), "beta": int(beta is not None)}
-    return Plan([(x.shape, x.dtype), stats, stats], "row_norm", flags, [x.dtype, stat, stat], contiguous=True)
+    stats = (lead, stat)
+    flags = {"n": size_of(row), "rms": int(rms), "gamma": int(gamma is not None), "beta": int(beta is not None)}
+    outs = [(x.shape, x.dtype), stats, stats]
+    return Plan(outs, "row_norm", flags | {"eps": float(eps)}, [x.dtype, stat, stat], contiguous=True)
 
 
 def row_norm_backward_grad(gs, ins, outs, attrs, needs):
     x, dy, mean, r, gamma = ins
     wide = 1.0 if gamma is None else gamma
     p, q = (gs[1], gs[2]) if gamma is not None else (0.0, 0.0)
-    mean, r = f.expand_dims(mean, -1), f.expand_dims(r, -1)
+    axes = tuple(range(-attrs["axes"], 0))
+    mean, r = f.expand_dims(mean, axes), f.expand_dims(r, axes)
     if attrs["rms"]:
-        return _rms_grad_grad(x, dy, r, gamma, gs[0], p)
-    gx, gdy, ggamma = standardised_grad_grad(x, dy, mean, r, wide, gs[0], p, q, (-1,))
+        return _rms_grad_grad(x, dy, r, gamma, gs[0], p, axes)
+    gx, gdy, ggamma = standardised_grad_grad(x, dy, mean, r, wide, gs[0], p, q, axes)
     return [
         f.cast(gx, x.dtype),
         f.cast(gdy, dy.dtype),
@@ -239,11 +242,11 @@ def row_norm_backward_grad(gs, ins, outs, attrs, needs):
     ]
 
 
-def _rms_grad_grad(x, dy, r, gamma, u, p):
+def _rms_grad_grad(x, dy, r, gamma, u, p, axes):
     """The same with xhat = x r and P(v) = v - xhat m(v xhat)."""
 
     def m(v):
-        return f.mean(v, axis=-1, keepdims=True)
+        return f.mean(v, axis=axes, keepdims=True)
 
     xhat = x * r
     g = dy if gamma is None else dy * gamma
@@ -262,12 +265,12 @@ def _rms_grad_grad(x, dy, r, gamma, u, p):
 
 
 @kernel(grad=row_norm_backward_grad, against="its formula in numpy")
-def row_norm_backward(x, dy, mean, rstd, gamma=None, /, rms=False, has_beta=False):
+def row_norm_backward(x, dy, mean, rstd, gamma=None, /, rms=False, has_beta=False, axes=1):
     """dx, and dgamma and dbeta where there is a gamma."""
-    n = x.shape[-1:]
+    row = x.shape[-axes:]
     stat = "float64" if x.dtype == "float64" else "float32"
-    outs = [(x.shape, x.dtype)] + ([(n, stat)] * 2 if gamma is not None or has_beta else [])
-    flags = {"rms": int(rms), "gamma": int(gamma is not None), "parameters": len(outs) - 1}
+    outs = [(x.shape, x.dtype)] + ([(row, stat)] * 2 if gamma is not None or has_beta else [])
+    flags = {"n": size_of(row), "rms": int(rms), "gamma": int(gamma is not None), "parameters": len(outs) - 1}
     return Plan(outs, "row_norm_bwd", flags, [x.dtype, x.dtype, stat, stat, stat], contiguous=True)
 
 
@@ -327,11 +330,9 @@ def group_norm(data, gamma, beta, num_groups=1, eps=1e-5, output_mean_var=False)
     n, c = data.shape[:2]
     if c % num_groups:
         raise ShapeError("group_norm", f"num_groups that divides {c} channels", num_groups, "Use another number")
-    rows = f.reshape(data, (n, num_groups, size_of(data.shape[1:]) // num_groups))
-    y, mean, rstd = f.row_norm(rows, None, None, eps)
-    if gamma.size == c:
-        y = f.reshape(y, data.shape)
-    shape = (-1, *(1,) * (y.ndim - 2))
+    grouped = (n, num_groups, c // num_groups, *data.shape[2:])
+    y, mean, rstd = f.row_norm(f.reshape(data, grouped), None, None, eps, axes=data.ndim - 1)
+    shape = (*(grouped[1:3] if gamma.size == c else (num_groups, 1)), *(1,) * (data.ndim - 2))
     y = f.reshape(y * f.reshape(gamma, shape) + f.reshape(beta, shape), data.shape)
     return (y, mean, 1.0 / rstd) if output_mean_var else y
 

@@ -188,7 +188,12 @@ def _rows(x, labels, axis):
     return rest
 
 
-def _reference(x, labels, axis=-1, smoothing=0.0):
+def _stat(dtype):
+    """The type of logsumexp, and of losses with ``wide``."""
+    return "float64" if dtype == "float64" else "float32"
+
+
+def _reference(x, labels, axis=-1, smoothing=0.0, wide=False):
     import numpy
 
     log_p = numpy.log(_softmax_reference(x, axis))
@@ -201,19 +206,24 @@ def _reference(x, labels, axis=-1, smoothing=0.0):
     grad=cross_entropy_grad,
     dtypes=FLOATS,
     against=lambda *a, **k: (_reference(*a, **k), None),
-    samples=drawn(case((4, 5), Ints((4,), 5)), case((2, 5, 3), Ints((2, 3), 5), axis=1, smoothing=0.1)),
+    samples=drawn(
+        case((4, 5), Ints((4,), 5)),
+        case((2, 5, 3), Ints((2, 3), 5), axis=1, smoothing=0.1),
+        case((4, 5), Ints((4,), 5), wide=True),
+    ),
     errors=[((((4, 5), Ints((3,), 5)), {}), ShapeError)],
 )
-def cross_entropy(logits, labels, /, axis=-1, smoothing=0.0):
+def cross_entropy(logits, labels, /, axis=-1, smoothing=0.0, wide=False):
     """(loss, logsumexp) of each lane: (1 - smoothing) * -log p[label] + smoothing * mean over classes of -log p.
 
-    labels are class numbers, of any integer or float type; a label out of range is an error.
+    labels are class numbers, of any integer or float type; a label out of range is an error. wide: the loss of 16-bit
+    logits is float32, as the logsumexp is.
     """
     dtype = float_of(logits.dtype)
-    rest = _rows(logits, labels, axis)
+    rest, stat = _rows(logits, labels, axis), _stat(dtype)
     attrs = {**lanes("cross_entropy", logits, axis), "smoothing": float(smoothing)}
-    stat = "float64" if dtype == "float64" else "float32"
-    return Plan([(rest, dtype), (rest, stat)], "cross_entropy", attrs, [dtype, "int64"], contiguous=True)
+    outs = [(rest, stat if wide else dtype), (rest, stat)]
+    return Plan(outs, "cross_entropy", attrs, [dtype, "int64"], contiguous=True)
 
 
 def cross_entropy_backward_grad(gs, ins, outs, attrs, needs):
@@ -226,21 +236,16 @@ def cross_entropy_backward_grad(gs, ins, outs, attrs, needs):
     gg = f.sum(u * f.cross_entropy_backward(f.ones_like(g), x, labels, lse, axis, attrs["smoothing"]), axis=axis)
     up = u * p
     gx = wide(g) * (up - p * f.sum(up, axis=axis, keepdims=True))
-    return [gg, gx, None, None]
+    return [f.cast(gg, g.dtype), f.cast(gx, x.dtype), None, None]
 
 
 @kernel(grad=cross_entropy_backward_grad)
 def cross_entropy_backward(g, logits, labels, lse, /, axis=-1, smoothing=0.0):
-    """Gradient for the logits."""
+    """Gradient for the logits, of their type. g: of that type too, or of the logsumexp's."""
     attrs = {**lanes("cross_entropy", logits, axis), "smoothing": float(smoothing)}
-    stat = "float64" if logits.dtype == "float64" else "float32"
-    return Plan(
-        [(logits.shape, logits.dtype)],
-        "cross_entropy_bwd",
-        attrs,
-        [logits.dtype, logits.dtype, "int64", stat],
-        contiguous=True,
-    )
+    dtype, stat = logits.dtype, _stat(logits.dtype)
+    operands = [dtype if g.dtype == dtype else stat, dtype, "int64", stat]
+    return Plan([(logits.shape, dtype)], "cross_entropy_bwd", attrs, operands, contiguous=True)
 
 
 @composite(

@@ -32,7 +32,7 @@ struct Rule {
   };
   const T* x;
   const int64_t* labels;
-  T* loss;
+  Loss* loss;
   Stat* lse;
   int64_t n, inner;
   double smoothing;
@@ -48,7 +48,7 @@ struct Rule {
     lse[lane] = log_total;
     C made = at < 0 ? C(NAN) : log_total - to<C>(x[lane / inner * n * inner + lane % inner + at * inner]);
     if (smoothing != 0) made = (1 - a) * made + a * (log_total - acc.sum / C(n));
-    loss[lane] = to<T>(made);
+    loss[lane] = to<Loss>(made);
   }
 };
 """
@@ -71,17 +71,19 @@ def _lanes(attrs: dict[str, Any]) -> tuple[int, int, int]:
     return attrs["outer"], attrs["n"], attrs["inner"]
 
 
-def _stat(dtype: str) -> str:
-    return f"using Stat = {'double' if dtype == 'float64' else 'float'};\n"
+def _types(dtype: str, loss: str) -> str:
+    """Names of the types of logsumexp and of losses, which have the logits' type or that of logsumexp."""
+    stat = "double" if dtype == "float64" else "float"
+    return f"using Stat = {stat};\nusing Loss = {'T' if loss == dtype else 'Stat'};\n"
 
 
 def cross_entropy(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str, Any]) -> Recipe:
-    (outer, n, inner), dtype = _lanes(attrs), outs[0].dtype
+    (outer, n, inner), dtype = _lanes(attrs), ins[0].dtype
     members: list[tuple[str, str, Argument]] = [
-        ("const T*", "x", Operand(0)), ("const int64_t*", "labels", Operand(1)), ("T*", "loss", Operand(2)),
+        ("const T*", "x", Operand(0)), ("const int64_t*", "labels", Operand(1)), ("Loss*", "loss", Operand(2)),
         ("Stat*", "lse", Operand(3)), ("int64_t", "n", Value(n)), ("int64_t", "inner", Value(inner)),
         ("double", "smoothing", Value(attrs["smoothing"], "float64"))]  # fmt: skip
-    text = declared(dtype) + _stat(dtype) + SOFTMAX + LABEL + LOSS
+    text = declared(dtype) + _types(dtype, outs[0].dtype) + SOFTMAX + LABEL + LOSS
     rule = Rule(text, 24 if dtype == "float64" else 12, members)
     return fold("cross_entropy", rule, [(Operand(0), dtype)], *axes_of(outer, n, inner))
 
@@ -91,10 +93,10 @@ def cross_entropy_bwd(ins: Sequence[Spec], outs: Sequence[Spec], attrs: dict[str
     if outer * n * inner == 0:
         return Recipe(())
     parameters: list[tuple[str, Argument]] = [
-        ("const T* g", Operand(0)), ("const T* x", Operand(1)), ("const int64_t* labels", Operand(2)),
+        ("const Loss* g", Operand(0)), ("const T* x", Operand(1)), ("const int64_t* labels", Operand(2)),
         ("const Stat* lse", Operand(3)), ("T* dx", Operand(4)),
         ("double smoothing", Value(attrs["smoothing"], "float64"))]  # fmt: skip
-    head = _stat(dtype) + SOFTMAX + LABEL
+    head = _types(dtype, ins[0].dtype) + SOFTMAX + LABEL
     return Recipe((each("cross_entropy_bwd", dtype, outer, n, inner, parameters, head, GRADIENT),))
 
 

@@ -1,4 +1,4 @@
-"""Layer norm and RMS norm over the last axis of contiguous arrays on a GPU; the twin of csrc/cpu/row_norm.cc.
+"""Layer norm and RMS norm over the last axes of contiguous arrays on a GPU; the twin of csrc/cpu/row_norm.cc.
 
     row_norm(x[, gamma][, beta]) -> y, mean, rstd              y = (x - mean) rstd gamma + beta
     row_norm_bwd(x, dy, mean, rstd[, gamma]) -> dx[, dgamma, dbeta]
@@ -10,6 +10,7 @@ and dbeta are folds over the rows.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -102,10 +103,8 @@ class Flags(NamedTuple):
 
     @staticmethod
     def of(x: Spec, attrs: dict[str, Any]) -> Flags:
-        n = x.shape[-1]
-        rows = 1
-        for extent in x.shape[:-1]:
-            rows *= extent
+        n = attrs["n"]
+        rows = math.prod(x.shape) // n if n else 0
         return Flags(x.dtype, rows, n, *(bool(attrs.get(a, 0)) for a in ("rms", "gamma", "beta", "parameters")))
 
     @property
