@@ -67,7 +67,7 @@ test-peers: build $(VENV)/.peers  # comparisons with PyTorch
 ON_DEVICE := table table_rules ndarray indexing rules_conv rules_gradients rules_index rules_random \
   rules_samples rules_view random autograd graph hybridize gluon_block gluon_hybridize gluon_loss gluon_nn \
   gluon_parameter gluon_trainer gluon_utils amp bert train_step initializer lr_scheduler metric optimizer models data \
-  dataloader serialization engine engine_bulk deferred bulk_fusion replay grad_add profiler overlap threads
+  dataloader serialization engine engine_bulk groups deferred bulk_fusion replay grad_add profiler overlap threads
 # What is also tested on played GPUs whose streams run late.
 IN_OWN_TIME := ndarray autograd hybridize train_step gluon_trainer dataloader
 SIDE_BY_SIDE = -n $(or $(GPU_WORKERS),8) -p no:benchmark --timeout 600

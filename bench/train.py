@@ -17,6 +17,7 @@ import gc
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ import peers
 from common import Report, arguments, import_torch, mx_device, torch_device
 
 import minimx as mx
-from minimx import autograd, gluon
+from minimx import amp, autograd, gluon
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "peers"))
 
@@ -51,12 +52,17 @@ def ours(args: argparse.Namespace, how: str, training: bool) -> Callable:
     images = images.astype("float32" if args.dtype == "tf32" else args.dtype)
     net = mx.models.resnet50_v1b(in_channels=3, layout=args.layout)
     net.initialize(mx.init.Xavier(), device=device)
-    if args.dtype in ("float16", "bfloat16"):
+    low = args.dtype in ("float16", "bfloat16")
+    if args.amp:
+        amp.init(args.dtype)
+    elif low:
         net.cast(args.dtype)
     if how != "imperative":
         net.hybridize(static_alloc=True, static_shape=True)
-    settings = {"learning_rate": 1e-3, "momentum": 0.9, "wd": 1e-4, "multi_precision": args.dtype.endswith("16")}
+    settings = {"learning_rate": 1e-3, "momentum": 0.9, "wd": 1e-4, "multi_precision": low and not args.amp}
     trainer = gluon.Trainer(net.collect_params(), "sgd", settings)
+    if args.amp:
+        amp.init_trainer(trainer)
     loss_fn = gluon.loss.SoftmaxCrossEntropyLoss()
     step = gluon.TrainStep(net, loss_fn, trainer)
 
@@ -67,7 +73,8 @@ def ours(args: argparse.Namespace, how: str, training: bool) -> Callable:
                 continue
             with autograd.record():
                 loss = loss_fn(net(images), labels)
-            loss.backward()
+                with amp.scale_loss(loss, trainer) if args.amp else nullcontext(loss) as scaled:
+                    autograd.backward(scaled)
             trainer.step(args.batch)
         mx.waitall()
 
@@ -172,6 +179,7 @@ def main() -> None:
         dtype={"default": "float32", "choices": ["float32", "tf32", "float16", "bfloat16"]},
         layout={"default": "NCHW", "choices": ["NCHW", "NHWC"], "help": "of minimx; PyTorch runs in both"},
         compile=common.COMPILE,
+        amp={"action": "store_true", "help": "minimx by amp.init and a loss scale, not by net.cast"},
         graph={"action": "store_true", "help": "PyTorch's CUDA graph of a whole training step as well"},
         training={"action": "store_true", "help": "training steps only"},
         inference={"action": "store_true", "help": "inference only"},
