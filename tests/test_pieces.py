@@ -71,7 +71,7 @@ def test_the_gradient_of_split_is_one_join():
     assert ops.count("concatenate") == 1 and "paste" not in ops
     from minimx.graph.cached import Entry
 
-    entry = Entry(compiled, None, False, False)
+    entry = Entry(compiled, None, None, False, False)
     kept = [[x][i] for i in compiled.kept]
     saved = entry.forward.run([x], False, False, 1)[compiled.outputs :]
     (grad,) = entry.backward.run([*kept, *saved, f.ones_like(y)], False, False, 1)

@@ -207,6 +207,28 @@ def test_who_reads_in_between():
     assert agrees(work) > 15
 
 
+def test_a_loop_that_reads_later_runs_round_by_round():
+    """Inference whose results are kept: a round is a sequence, and nothing waits for the end of the loop."""
+    net = nn.HybridSequential()
+    net.add(nn.Dense(4, in_units=3), *(nn.Dense(4, in_units=4, activation="tanh") for _ in range(40)))
+    net.initialize()
+    xs = [mx.np.random.normal(size=(2, 3)) for _ in range(14)]
+    want = [net(x).asnumpy() for x in xs]
+
+    def work():
+        outs, waiting = [], []
+        for x in xs:
+            outs.append(net(x))
+            waiting.append(mx.engine.bulk_counts())
+            assert bulk.wait(100) and mx.rtc.wait(100)
+        return outs, waiting
+
+    (outs, counts), runs = programs(work)
+    assert runs >= 2 and counts[-1]["lists"] - counts[2]["lists"] >= 10
+    for out, w in zip(outs, want, strict=True):
+        alike(out.asnumpy(), w)
+
+
 def test_results_that_are_kept_are_there():
     def work():
         job, kept = Job(), []

@@ -64,6 +64,11 @@ class Deferred {
     for (Deferred& d : all())
       if (!d.list_.empty() && d.owner_ == std::this_thread::get_id()) d.run();
   }
+  /// Runs what this thread has put off of sequences that repeat themselves.
+  static void run_sequences() {
+    for (Deferred& d : all())
+      if (d.list_.whole && d.owner_ == std::this_thread::get_id()) d.run();
+  }
   /// Puts a copy off, if `from` is made by a sequence that repeats itself. It is not a call of the sequence.
   static bool copy(const Array& from, const Array& to);
   /// Runs lists that draw numbers, but for `next`: it, or somebody else, is about to.

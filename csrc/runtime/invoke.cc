@@ -230,7 +230,7 @@ void invoke(Op& op, const AttrSet* attrs, std::span<const Operand> ins, std::vec
     hold = Ref<Plan>(plan);
   }
   Deferred& deferred = Deferred::of(device);
-  const bool expected = m.repeats && m.repeats->next(plan, device);
+  const bool expected = m.repeats && m.repeats->next(plan, device, m.recording);
   const bool may_wait = expected || deferred.considers(m, *plan, device);
   if (into.empty()) {
     if (may_wait && deferred.call(*plan, device, used, outs, into, expected)) {

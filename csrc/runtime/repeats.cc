@@ -44,7 +44,10 @@ Repeats::When Repeats::when() {
 }
 
 void Repeats::boundary() {
-  if (Repeats* r = mode().repeats) return r->end();
+  if (Repeats* r = mode().repeats) {
+    r->end();
+    return Deferred::run_sequences();
+  }
   if (!t_asked && when() != When::kNever) set(when());
 }
 
@@ -52,6 +55,7 @@ void Repeats::end() {
   if (!calls_) return;
   const bool pays = cost_ns_ >= kPays * static_cast<double>(std::exchange(calls_, 0));
   cost_ns_ = 0;
+  taped_ = false;
   follow_ = always_ || pays ? kFollow : std::max(follow_ - 1, 0);
   if (now_.empty()) return;
   if (after_.size() > kForerunners) after_.clear();

@@ -1,5 +1,5 @@
 // Repeats: what a thread does again and again. Between boundaries (entering autograd.record(), waiting for a result, a
-// Program's run) it calls plans; a loop calls the same ones in the same order each time. What has come twice after the
+// Program's run) it calls plans; a loop calls the same ones in the same order each time. What is put off runs there. What has come twice after the
 // same forerunner is expected to come again, and as long as it does, all calls are put off (deferred.h), to be compiled
 // together: forward and backward of an imperative training loop become one Program. At the first difference what was
 // put off runs, and the rest of the sequence is called as ever.
@@ -30,9 +30,11 @@ class Repeats {
   /// Something that ends a sequence happens on this thread.
   static void boundary();
 
-  /// The thread calls a plan. True if that was expected, and is to be put off.
-  bool next(const Plan* plan, Device device) {
+  /// The thread calls a plan, on the tape or not. True if that was expected, and is to be put off.
+  bool next(const Plan* plan, Device device, bool taped) {
+    if (calls_ >= kLong && !taped_ && !taped && !now_.empty() && plan == now_.front()) boundary();
     ++calls_;
+    taped_ |= taped;
     cost_ns_ += device.kind == Device::Kind::kCpu ? plan->cost_ns() : kPays;
     return follow_ && follows(plan);
   }
@@ -52,6 +54,9 @@ class Repeats {
 
   /// Nanoseconds that a call's kernel takes on the CPU from which on putting it off costs little beside it.
   static constexpr double kPays = 5'000;
+  /// A sequence off the tape this long ends where it begins anew: a loop over inputs whose results are read later. It
+  /// would hold the inputs of all its rounds, and its GPU would stand still.
+  static constexpr size_t kLong = 64;
   /// How many sequences are looked at after one that paid. Small programs then pay for no more than the question.
   static constexpr int kFollow = 32;
 
@@ -64,6 +69,7 @@ class Repeats {
   uint64_t hash_ = 0, before_ = 0;
   double cost_ns_ = 0;  // of the sequence that runs,
   size_t calls_ = 0;    // and how many it has
+  bool taped_ = false;  // some of them on the tape
   bool always_ = false;
   int follow_ = kFollow;          // sequences more to look at, now_ among them
   Sequence* expected_ = nullptr;  // one that begins with now_
