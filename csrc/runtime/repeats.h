@@ -1,8 +1,8 @@
 // Repeats: what a thread does again and again. Between boundaries (entering autograd.record(), waiting for a result, a
-// Program's run) it calls plans; a loop calls the same ones in the same order each time. What is put off runs there. What has come twice after the
-// same forerunner is expected to come again, and as long as it does, all calls are put off (deferred.h), to be compiled
-// together: forward and backward of an imperative training loop become one Program. At the first difference what was
-// put off runs, and the rest of the sequence is called as ever.
+// Program's run) it calls plans; a loop calls the same ones in the same order each time. What is put off runs there.
+// What has come twice after the same forerunner is expected to come again, and as long as it does, all calls are put
+// off (deferred.h), to be compiled together: forward and backward of an imperative training loop become one Program. At
+// the first difference what was put off runs, and the rest of the sequence is called as ever.
 //
 // This decides only what is put off, never what is computed. Essay: docs/engine.md, "Replay".
 #pragma once
