@@ -45,14 +45,17 @@ class Rivals:
         return made
 
     def case(self, arrays: dict[str, list], **functions: Callable | None) -> Case:
-        """Calls of ``functions`` on the arrays: "mx", "np", "torch", and "cp", for which "np" does by its protocols."""
-        mine, numpy = functions["mx"], functions.get("np")
+        """Calls of ``functions`` on the arrays: "mx", "np", "torch", and "cp", for which "np" does by its protocols.
+
+        All by way of as much Python; minimx is waited for.
+        """
+        mine, numpy = partial(functions["mx"], *arrays["minimx"]), functions.get("np")
         named = {"NumPy": numpy, "PyTorch": functions.get("torch"), "CuPy": functions.get("cp", numpy)}
-        made: Case = {"minimx": lambda: mine(*arrays["minimx"]).wait_to_read()}
+        made: Case = {"minimx": lambda: mine().wait_to_read()}
         for who, function in named.items():
             if function is not None and who in arrays:
                 call = partial(function, *arrays[who])
-                made[who] = call if who == "NumPy" else waited(call, self.args.device, who)
+                made[who] = (lambda call=call: call()) if who == "NumPy" else waited(call, self.args.device, who)
         return made
 
 

@@ -65,7 +65,10 @@ def _placed(function: Callable[..., Any], name: str) -> Callable[..., Any]:
         home = device if device is not None else ctx
         if home is None:
             return function(*args, **kwargs)
-        with _device.checked(home, name):
+        home = _device.checked(home, name)
+        if home.key == _core.current_device():
+            return plain(*args, **kwargs)
+        with home:
             return plain(*args, **kwargs)
 
     create.__signature__ = describe.signature(OPS[name])  # type: ignore[attr-defined]
