@@ -195,6 +195,23 @@ def test_a_host_that_does_not_wait(writes, share):
     )
 
 
+@pytest.mark.parametrize("share", [lend_view, lend_dlpack])
+def test_a_host_that_reads_too_early(share):
+    """Memory that others see is read between the push of an operator that writes it and its start."""
+
+    def program():
+        gate = threading.Event()
+        (x, view), y = share(), mx.np.zeros(1)
+        mx.engine.push(gate.wait, writes=[y], name="slow")
+        mx.engine.push(lambda: None, reads=[x, y], writes=[x], name="use")
+        assert view[0] == 1  # as it was
+        gate.set()
+
+    text = finding(program)
+    assert text.startswith("use (pushed at ") and "test_checked.py:" in text
+    assert "expected nobody to read a float32 array of shape (4,) before the operator has written it" in text
+
+
 def test_a_host_that_waits():
     with mx.engine.checked():
         x = mx.np.ones((4,))

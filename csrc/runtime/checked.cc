@@ -8,6 +8,7 @@
 #include "runtime/backend.h"
 #include "runtime/captured.h"
 #include "runtime/clocks.h"
+#include "runtime/early_reads.h"
 #include "runtime/guard.h"
 
 namespace minimx::checked {
@@ -64,6 +65,9 @@ std::optional<uint64_t> print_of(const Storage& s) {
   return fingerprint(here.data(), here.size());
 }
 
+/// Opens the memory of a storage that an operator is yet to write; true if it was closed.
+bool open(const Storage& s) { return s.guarded() && open_pages(pages_of(s.data(), s.bytes()).begin); }
+
 [[noreturn]] void found(const std::string& message) { throw Error(ErrorKind::kInternal, message); }
 
 class Checker final : public engine::Inspector {
@@ -109,6 +113,7 @@ class Checker final : public engine::Inspector {
       if (op->order == maker) return true;
     return false;
   }
+  void close(const engine::Op& op, const Storage& s);
   void must_declare(const Storage& s, bool write, const std::string& by, const engine::Op& inside);
   void must_be_as_left(const engine::Op& op, const Storage& s, const std::optional<uint64_t>& print);
   void must_be_as_queued(const engine::Op& op, const Pushed& at_push);
@@ -136,11 +141,22 @@ void Checker::pushed(const engine::Op& op, const engine::Op* inside) {
   Pushed p{std::exchange(t_described, {}), {}};
   each_use(op, [&](const Use& use, const Storage& s) {
     if (inside) must_declare(s, use.writes, op.info.name, *inside);
+    const bool closed = open(s);
     if (s.device().kind == Device::Kind::kCpu && s.shared() && s.readable())
       p.lent.push_back({&s, fingerprint(s.data(), s.bytes()), known(s).writes});
+    if (s.guarded() && s.shared() && (use.writes || closed)) close(op, s);
   });
   std::lock_guard lock(mutex_);
   pushed_[op.order] = std::move(p);
+}
+
+/// Nobody has lent memory to look at before the operator has written it.
+void Checker::close(const engine::Op& op, const Storage& s) {
+  const Pages pages = pages_of(s.data(), s.bytes());
+  close_pages(pages.begin, pages.bytes,
+              detail::where(op.info) + ": expected nobody to read " + name_of(s) +
+                  " before the operator has written it, got a read by the host through memory that others see (NumPy, "
+                  "DLPack). Call wait_to_read(), or mx.waitall(), before reading there.");
 }
 
 void Checker::waited(const engine::Var& var, bool write, const engine::Op* inside) {
@@ -148,6 +164,8 @@ void Checker::waited(const engine::Var& var, bool write, const engine::Op* insid
   const Storage* s = storage_of(&var);
   if (!s) return;
   if (inside) must_declare(*s, false, "wait", *inside);
+  open(*s);
+  if (const std::string wrong = early_read(); !wrong.empty()) found(wrong);
   if (!write) return;
   std::lock_guard lock(mutex_);
   shadow(*s).print.reset();  // whoever waits for this is about to write, or to lend it
@@ -206,6 +224,7 @@ void Checker::run(const engine::Op& op, engine::UniqueFunction<void()>& fn) {
     std::lock_guard lock(mutex_);
     if (const auto node = pushed_.extract(op.order)) at_push = std::move(node.mapped());
   }
+  each_use(op, [](const Use&, const Storage& s) { open(s); });
   must_be_as_queued(op, at_push);
   std::vector<std::pair<const Storage*, uint64_t>> prints;  // of what it only reads
   each_use(op, [&](const Use& use, const Storage& s) {
@@ -253,20 +272,25 @@ std::string where(const engine::PushInfo& info) {
 void begin() {
   if (engine::inspecting()) found("checked: expected one block at a time, got a second. End the first.");
   begin_clocks();
+  watch_early_reads();
   engine::set_inspector(&checker());
 }
 
 void end() {
   engine::set_inspector(nullptr);
   end_clocks();
-  const std::string wrong = checker().guard.look(true);
+  stop_watching();
+  std::string wrong = early_read();
+  if (const std::string beside = checker().guard.look(true); wrong.empty() && !beside.empty())
+    wrong = "checked: " + beside;
   checker().clear();
-  if (!wrong.empty()) found("checked: " + wrong);
+  if (!wrong.empty()) found(wrong);
 }
 
 void* allocate(size_t bytes) { return checker().guard.allocate(bytes); }
 
 void release(void* data, size_t bytes) noexcept {
+  open_pages(pages_of(data, bytes).begin);
   if (engine::inspecting())
     checker().guard.release(data, bytes);
   else

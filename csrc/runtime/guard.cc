@@ -6,12 +6,14 @@
 #include <cstring>
 #include <utility>
 
+#include "runtime/early_reads.h"
+
 namespace minimx::checked {
 namespace {
 
 constexpr unsigned char kZoneByte = 0xFA;
 
-size_t rounded(size_t bytes) { return (bytes + kZone - 1) / kZone * kZone; }
+size_t rounded(size_t bytes, size_t unit = kZone) { return (bytes + unit - 1) / unit * unit; }
 
 bool all_zone(const char* from, size_t n) {
   return std::all_of(from, from + n, [](char c) { return static_cast<unsigned char>(c) == kZoneByte; });
@@ -48,13 +50,17 @@ uint64_t fingerprint(const void* data, size_t bytes) {
   return mix(mix(mix(lanes[0], lanes[1]), lanes[2]), lanes[3]);
 }
 
+Pages pages_of(const void* data, size_t bytes) {
+  return {static_cast<char*>(const_cast<void*>(data)) - kZone, rounded(rounded(bytes) + 2 * kZone, kPage)};
+}
+
 bool zones_whole(const void* data, size_t bytes) {
   const char* p = static_cast<const char*>(data);
   return all_zone(p - kZone, kZone) && all_zone(p + bytes, rounded(bytes) - bytes + kZone);
 }
 
 void* Guard::allocate(size_t bytes) {
-  char* base = static_cast<char*>(std::aligned_alloc(kZone, rounded(bytes) + 2 * kZone));
+  char* base = static_cast<char*>(std::aligned_alloc(kPage, pages_of(nullptr, bytes).bytes));
   if (!base) return nullptr;
   char* data = base + kZone;
   std::memset(base, kZoneByte, kZone);
@@ -75,7 +81,7 @@ void Guard::release(void* data, size_t bytes) noexcept {
     return free(data);
   }
   freed_.push_back(block);
-  bytes_ += bytes;
+  bytes_ += pages_of(data, bytes).bytes;
   while (bytes_ > kMost) drop_oldest();
 }
 
@@ -91,7 +97,7 @@ bool Guard::whole(const Block& b) const {
 void Guard::drop_oldest() {
   const Block b = freed_.front();
   freed_.pop_front();
-  bytes_ -= b.bytes;
+  bytes_ -= pages_of(b.data, b.bytes).bytes;
   if (!whole(b) && found_.empty())
     found_ = "expected freed memory to be left alone, got a write to an array of " + std::to_string(b.bytes) +
              " bytes after it was freed. Keep the array as long as something uses its address.";

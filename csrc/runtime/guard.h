@@ -20,6 +20,13 @@ constexpr uint32_t poison(size_t i) {
 /// The first word of [begin, end), byte offsets into a block, that is as it was in fresh memory; or `end`.
 size_t find_poison(const void* block, size_t begin, size_t end);
 
+/// The memory that a block takes with its zones, in whole pages of its own: where it begins, and its bytes.
+struct Pages {
+  char* begin;
+  size_t bytes;
+};
+Pages pages_of(const void* data, size_t bytes);
+
 /// A number that other contents do not have, but by chance.
 uint64_t fingerprint(const void* data, size_t bytes);
 
@@ -40,7 +47,7 @@ class Guard {
     char* data;
     size_t bytes;
   };
-  static constexpr size_t kMost = size_t{32} << 20;  // bytes kept
+  static constexpr size_t kMost = size_t{32} << 20;  // bytes kept, in whole pages
   static constexpr size_t kLately = 8;               // blocks looked at after each operator,
   static constexpr size_t kSmall = size_t{1} << 18;  // unless they are larger
   bool whole(const Block& block) const;
