@@ -290,7 +290,7 @@ void end() {
 void* allocate(size_t bytes) { return checker().guard.allocate(bytes); }
 
 void release(void* data, size_t bytes) noexcept {
-  open_pages(pages_of(data, bytes).begin);
+  forget_pages(pages_of(data, bytes).begin);
   if (engine::inspecting())
     checker().guard.release(data, bytes);
   else

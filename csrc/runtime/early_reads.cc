@@ -13,16 +13,18 @@
 namespace minimx::checked {
 namespace {
 
-/// Closed pages. The handler of the signal reads `begin` and `bytes` without a lock; a slot's text stays while it is in
-/// use.
+/// Pages that are closed, or were: who comes to them as they are opened finds them here all the same. The handler of
+/// the signal reads this without a lock.
 struct Closed {
   std::atomic<char*> begin{nullptr};
   std::atomic<size_t> bytes{0};
+  std::atomic<bool> shut{false};
   std::string blame;
 };
 
 std::array<Closed, 64> g_closed;
 std::mutex g_mutex;  // of who closes and who opens outside the handler
+size_t g_next = 0;   // the slot to try: the one that was used longest ago
 std::atomic<int> g_noted{-1};
 struct sigaction g_before;
 
@@ -40,14 +42,18 @@ bool is_write([[maybe_unused]] const void* context) {
 /// queued; writes are found by fingerprints.
 void at_fault(int signal, siginfo_t* info, void* context) {
   auto* at = static_cast<char*>(info->si_addr);
+  bool ours = false;
   for (size_t i = 0; i < g_closed.size(); ++i) {
     char* begin = g_closed[i].begin.load();
     const size_t bytes = g_closed[i].bytes.load();
     if (!begin || at < begin || at >= begin + bytes) continue;
+    ours = true;
+    if (!g_closed[i].shut.load()) continue;
     int none = -1;
     if (!is_write(context) && engine::t_running == nullptr) g_noted.compare_exchange_strong(none, static_cast<int>(i));
     return open(begin, bytes);
   }
+  if (ours) return;  // somebody has opened them meanwhile
   if (g_before.sa_flags & SA_SIGINFO) return g_before.sa_sigaction(signal, info, context);
   if (g_before.sa_handler != SIG_DFL && g_before.sa_handler != SIG_IGN) return g_before.sa_handler(signal);
   sigaction(SIGSEGV, &g_before, nullptr);  // the access is made again, and ends as it would have
@@ -64,17 +70,20 @@ void watch_early_reads() {
 
 void stop_watching() {
   for (Closed& c : g_closed)
-    if (char* begin = c.begin.load()) open_pages(begin);
+    if (char* begin = c.begin.load()) forget_pages(begin);
   sigaction(SIGSEGV, &g_before, nullptr);
 }
 
 void close_pages(void* begin, size_t bytes, std::string blame) {
   std::lock_guard lock(g_mutex);
-  for (size_t i = 0; i < g_closed.size(); ++i) {
+  for (size_t tried = 0; tried < g_closed.size(); ++tried) {
+    const size_t i = g_next++ % g_closed.size();
     Closed& c = g_closed[i];
-    if (c.begin.load() || g_noted.load() == static_cast<int>(i)) continue;
+    if (c.shut.load() || g_noted.load() == static_cast<int>(i)) continue;
+    c.begin = nullptr;
     c.blame = std::move(blame);
     c.bytes = bytes;
+    c.shut = true;
     c.begin = static_cast<char*>(begin);
     mprotect(begin, bytes, PROT_NONE);
     return;
@@ -84,12 +93,19 @@ void close_pages(void* begin, size_t bytes, std::string blame) {
 bool open_pages(void* begin) noexcept {
   std::lock_guard lock(g_mutex);
   for (Closed& c : g_closed) {
-    if (c.begin.load() != begin) continue;
+    if (c.begin.load() != begin || !c.shut.load()) continue;
     open(static_cast<char*>(begin), c.bytes);
-    c.begin = nullptr;
+    c.shut = false;
     return true;
   }
   return false;
+}
+
+void forget_pages(void* begin) noexcept {
+  open_pages(begin);
+  std::lock_guard lock(g_mutex);
+  for (Closed& c : g_closed)
+    if (c.begin.load() == begin) c.begin = nullptr;
 }
 
 std::string early_read() {

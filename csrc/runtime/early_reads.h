@@ -19,6 +19,8 @@ void stop_watching();
 void close_pages(void* begin, size_t bytes, std::string blame);
 /// Opens them; true if they were closed.
 bool open_pages(void* begin) noexcept;
+/// Opens them before they are given back: who comes there later comes too late.
+void forget_pages(void* begin) noexcept;
 /// What was noted since the last call, the first of it; empty if nothing was.
 std::string early_read();
 
