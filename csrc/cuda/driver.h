@@ -21,7 +21,7 @@ namespace minimx::cuda {
   X(cuDeviceGetDefaultMemPool) X(cuMemPoolSetAttribute) X(cuMemPoolTrimTo)                                           \
   X(cuMemcpyHtoDAsync_v2) X(cuMemcpyDtoHAsync_v2) X(cuMemcpyDtoDAsync_v2) X(cuMemcpyPeerAsync)                       \
   X(cuMemHostAlloc) X(cuMemFreeHost)                                                                                 \
-  X(cuLibraryLoadData) X(cuLibraryGetKernel) X(cuKernelSetAttribute) X(cuLaunchKernel)                               \
+  X(cuLibraryLoadData) X(cuLibraryGetKernel) X(cuKernelSetAttribute) X(cuLaunchKernelEx)                             \
   X(cuGraphInstantiateWithFlags) X(cuGraphExecUpdate_v2) X(cuGraphLaunch) X(cuGraphDestroy) X(cuGraphExecDestroy)
 // clang-format on
 

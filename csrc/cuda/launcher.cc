@@ -27,6 +27,23 @@ CUkernel load(const std::string& cubin, const std::string& name) {
   return kernel = found;
 }
 
+/// Whether kernels may start before the one in front of them on the stream has ended, and wait for it themselves
+/// (in_order in minimx/rtc/cuda/prelude.h): since Hopper, where the driver (12.3) also captures that.
+bool start_early() {
+  static const bool all = [] {
+    int version = 0, major = 0;
+    CUdevice device = 0;
+    if (driver().cuDriverGetVersion(&version) != CUDA_SUCCESS || version < 12030) return false;
+    for (int i = 0, n = 0; driver().cuDeviceGetCount(&n) == CUDA_SUCCESS && i < n; ++i)
+      if (driver().cuDeviceGet(&device, i) != CUDA_SUCCESS ||
+          driver().cuDeviceGetAttribute(&major, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, device) != CUDA_SUCCESS ||
+          major < 9)
+        return false;
+    return true;
+  }();
+  return all;
+}
+
 class RecipeKernel : public DeviceKernel {
  public:
   RecipeKernel(const std::vector<LaunchSpec>& specs, size_t workspace_bytes) : workspace_bytes_(workspace_bytes) {
@@ -89,9 +106,14 @@ class RecipeKernel : public DeviceKernel {
             break;
         }
       }
-      check(driver().cuLaunchKernel(reinterpret_cast<CUfunction>(l.kernel), l.grid[0], l.grid[1], l.grid[2], l.block[0],
-                                    l.block[1], l.block[2], l.shared, static_cast<CUstream>(stream), places, nullptr),
-            "cuLaunchKernel");
+      CUlaunchAttribute early{};
+      early.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+      early.value.programmaticStreamSerializationAllowed = 1;
+      const CUlaunchConfig config{l.grid[0],  l.grid[1],    l.grid[2], l.block[0],
+                                  l.block[1], l.block[2],   l.shared,  static_cast<CUstream>(stream),
+                                  &early,     start_early()};
+      check(driver().cuLaunchKernelEx(&config, reinterpret_cast<CUfunction>(l.kernel), places, nullptr),
+            "cuLaunchKernelEx");
     }
   }
 

@@ -5,8 +5,9 @@
 namespace minimx {
 namespace {
 
-constexpr size_t kGraphs = 8;       // kept for one Program
-constexpr int kMissesAllowed = 32;  // in a row, before runs stay plain for good
+constexpr size_t kGraphs = 8;         // kept for one Program
+constexpr int kMissesAllowed = 32;    // in a row, before runs stay plain for good
+constexpr size_t kInstead = 4 << 20;  // bytes of one Program that are copied to and from places that stay: microseconds
 
 }  // namespace
 
@@ -16,17 +17,25 @@ void CapturedRuns::describe(const std::string& step, const profile::Text& member
   steps_->append(step).append("\t").append(text(members)).append("\t").append(text(site)).append("\n");
 }
 
-void CapturedRuns::run(const std::vector<const void*>& places, const std::array<uint64_t, 3>* random,
-                       const std::function<void()>& plain, const std::function<void(uint64_t)>& work) {
+void CapturedRuns::run(const std::vector<Place>& places, const std::array<uint64_t, 3>* random,
+                       const std::function<void()>& plain, const std::function<void(uint64_t, const Instead&)>& work) {
   std::lock_guard lock(mutex_);
   if (off_ || clock_++ == 0) return plain();
-  auto entry = std::ranges::find(entries_, places, &Entry::places);
+  instead_.resize(places.size());
+  auto entry = std::ranges::find_if(entries_, [&](const Entry& e) { return holds(e, places); });
   if (random && !base_) {
     base_ = Storage::allocate(2 * sizeof(uint64_t), device_);
     base_->use_on(StreamKind::kCompute);
   }
   if (entry == entries_.end()) {
-    if (++misses_ > kMissesAllowed) {
+    ++misses_;
+    note_moves(places);
+    std::unique_ptr<DeviceGraph> old;
+    if (misses_ > static_cast<int>(kGraphs) && settle(places)) {
+      old = std::move(entries_.front().graph);
+      entries_.clear();
+    }
+    if (misses_ > kMissesAllowed) {
       off_ = true;
       return plain();
     }
@@ -37,24 +46,71 @@ void CapturedRuns::run(const std::vector<const void*>& places, const std::array<
           struct Done {
             ~Done() { capturing = false; }
           } done;
-          work(random ? reinterpret_cast<uint64_t>(base_->data()) : 0);
+          work(random ? reinterpret_cast<uint64_t>(base_->data()) : 0, instead_);
         },
-        room());
+        old ? std::move(old) : room());
     if (!graph) {
       off_ = true;
       return plain();
     }
-    entries_.push_back({places, std::move(graph)});
+    entries_.push_back({{}, std::move(graph)});
     entry = entries_.end() - 1;
+    for (const Place& p : places) entry->places.push_back(p.data);
   } else {
     misses_ = 0;
+    moved_.clear();
   }
   entry->used = clock_;
+  const auto copy = [&](void* to, const void* from, size_t bytes) {
+    gpu_backend()->copy(to, device_, from, device_, bytes, StreamKind::kCompute);
+  };
   if (random)
     gpu_backend()->copy(base_->data(), device_, random->data(), {}, 2 * sizeof(uint64_t), StreamKind::kCompute);
-  const profile::Record about{.kind = profile::Record::Kind::kDevice, .note = steps_};
-  const profile::DeviceSpan span(device_, StreamKind::kCompute, nullptr, about);
-  gpu_backend()->launch(*entry->graph, device_.id, "graph");
+  for (size_t i = 0; i < places.size(); ++i)
+    if (instead_[i] && !places[i].made) copy(instead_[i]->data(), places[i].data, places[i].bytes);
+  {
+    const profile::Record about{.kind = profile::Record::Kind::kDevice, .note = steps_};
+    const profile::DeviceSpan span(device_, StreamKind::kCompute, nullptr, about);
+    gpu_backend()->launch(*entry->graph, device_.id, "graph");
+  }
+  for (size_t i = 0; i < places.size(); ++i)
+    if (instead_[i] && places[i].made) copy(places[i].data, instead_[i]->data(), places[i].bytes);
+}
+
+/// True if the graph was captured with these addresses.
+bool CapturedRuns::holds(const Entry& e, const std::vector<Place>& places) const {
+  for (size_t i = 0; i < places.size(); ++i)
+    if (!instead_[i] && e.places[i] != places[i].data) return false;
+  return true;
+}
+
+/// Notes which places have moved since the run before.
+void CapturedRuns::note_moves(const std::vector<Place>& places) {
+  moved_.resize(places.size());
+  const auto before = std::ranges::max_element(entries_, {}, &Entry::used);
+  for (size_t i = 0; before != entries_.end() && i < places.size(); ++i)
+    if (before->places[i] != places[i].data) moved_[i] = true;
+}
+
+/// Puts memory of the graphs' own in the stead of all places that have moved. False where one of them must lie where
+/// it is, there is too much to copy, or nothing has moved that has no such memory yet.
+bool CapturedRuns::settle(const std::vector<Place>& places) {
+  size_t bytes = 0;
+  bool more = false;
+  for (size_t i = 0; i < places.size(); ++i) {
+    if (!moved_[i] && !instead_[i]) continue;
+    if (!places[i].bytes) return false;
+    more |= !instead_[i];
+    bytes += places[i].bytes;
+  }
+  if (!more || bytes > kInstead) return false;
+  for (size_t i = 0; i < places.size(); ++i) {
+    if (!moved_[i] || instead_[i]) continue;
+    instead_[i] = Storage::allocate(places[i].bytes, device_);
+    instead_[i]->use_on(StreamKind::kCompute);
+  }
+  misses_ = 0;
+  return true;
 }
 
 size_t CapturedRuns::size() {

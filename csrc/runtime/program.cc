@@ -6,7 +6,6 @@
 
 #include "engine/core.h"
 #include "runtime/backend.h"
-#include "runtime/captured.h"
 #include "runtime/checked.h"
 #include "runtime/fused.h"
 #include "runtime/invoke.h"
@@ -217,14 +216,29 @@ void Program::enqueue(const Call& call) const {
   if (!call.fixed || engine::runs_at_once() || profile::step_by_step() ||
       !std::ranges::all_of(unsettled_, &FusedDeviceKernel::settled))
     return execute(call, random);
-  std::vector<const void*> places;
-  places.reserve(call.ins.size() + call.outs.size() + 1);
-  for (const Array& a : call.ins) places.push_back(a.data());
-  for (const Array& a : call.outs) places.push_back(a.data());
-  if (call.arena) places.push_back(call.arena->data());
   captured_->run(
-      places, random_steps_ ? &random : nullptr, [&] { execute(call, random); },
-      [&](uint64_t base) { execute(call, {0, 0, base}); });
+      places_of(call), random_steps_ ? &random : nullptr, [&] { execute(call, random); },
+      [&](uint64_t base, const CapturedRuns::Instead& instead) {
+        Call moved = call;
+        for (size_t i = 0; i < instead.size(); ++i) {
+          if (!instead[i]) continue;
+          Array& a = i < call.ins.size() ? moved.ins[i] : moved.outs[i - call.ins.size()];
+          a = Array::over(instead[i], a.shape, a.dtype);
+        }
+        execute(moved, {0, 0, base});
+      });
+}
+
+std::vector<CapturedRuns::Place> Program::places_of(const Call& call) const {
+  std::vector<CapturedRuns::Place> out;
+  out.reserve(call.ins.size() + call.outs.size() + 1);
+  const auto add = [&](const Array& a, bool moves, bool made) {
+    out.push_back({a.data(), moves && a.storage != call.tray ? a.bytes() : 0, made});
+  };
+  for (size_t i = 0; i < call.ins.size(); ++i) add(call.ins[i], !written[i], false);
+  for (const Array& a : call.outs) add(a, a.contiguous(), true);
+  if (call.arena) out.push_back({static_cast<char*>(call.arena->data())});
+  return out;
 }
 
 void Program::check_inputs(std::span<const Array> ins) const {

@@ -11,13 +11,13 @@
 #include <vector>
 
 #include "runtime/array.h"
+#include "runtime/captured.h"
 #include "runtime/kernel.h"
 #include "runtime/plan.h"
 #include "runtime/profile.h"
 
 namespace minimx {
 
-class CapturedRuns;
 class FusedDeviceKernel;
 
 class Program : public RefCounted {
@@ -92,6 +92,8 @@ class Program : public RefCounted {
   [[noreturn]] void fail(const Call& call) const;
   /// Enqueues a run on the device's compute stream: step by step, or as a captured graph once all steps are settled.
   void enqueue(const Call& call) const;
+  /// The memory that a run uses: inputs, outputs, the arena.
+  std::vector<CapturedRuns::Place> places_of(const Call& call) const;
   /// Throws where arrays are not of the inputs' types and on their device.
   void check_inputs(std::span<const Array> ins) const;
   /// Tells the allocator that the compute stream uses all that a run touches.

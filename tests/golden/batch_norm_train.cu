@@ -163,6 +163,7 @@ extern "C" __global__ void __launch_bounds__(256, kBlocks)
 KERNEL(const T* x, const T* dy, const uint8_t* mask, const Mean* mean, const T* x2, const Mean2* mean2, Real* partial,
        const T* more, T* sum, int64_t rows, int64_t channels, int64_t length, int64_t mean_stride,
        int64_t mean2_stride) {
+  in_order();
   const Data d{x, dy, const_cast<uint8_t*>(mask), nullptr, sum, more, x2, nullptr, mean, mean2,
                Index(mean_stride), Index(mean2_stride), Index(rows), Index(channels), Index(length)};
   Real sums[Step::kSums][8] = {};
@@ -224,6 +225,7 @@ extern "C" __global__ void KERNEL(const T* x, const Real* partial, Real* coeffic
                                   Beta* beta, int64_t beta_stride,
                                   Mean* mean, int64_t mean_stride,
                                   Var* var, int64_t var_stride) {
+  in_order();
   const int64_t padded = (channels + 7) / 8 * 8;
   [[maybe_unused]] const double n = static_cast<double>(rows) * static_cast<double>(length);
   const int64_t c = int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
@@ -372,6 +374,7 @@ void apply(const Data& d, const Real* coefficients) {
 extern "C" __global__ void __launch_bounds__(256, kBlocks)
 KERNEL(const T* x, const T* other, uint8_t* mask, T* out, T* residual, const T* x2, T* out2, const Real* coefficients,
        int64_t rows, int64_t channels, int64_t length) {
+  in_order();
   const Data d{x, other, mask, out, residual, nullptr, x2, out2, nullptr, nullptr, 0, 0,
                Index(rows), Index(channels), Index(length)};
   const bool whole = aligned<Eight>(x, other, out, residual, x2, out2);

@@ -122,6 +122,7 @@ struct Rule {
 
 extern "C" __global__ void __launch_bounds__(256) KERNEL(const Half* p0, const Half* p1, Half* q0, Accumulators*
     partial, int s_along0_0, Index results, Index elements, Index segment) {
+  in_order();
   const Place place{s_along0_0};
   const Rule rule{};
   const Arrays arrays{place, p0, p1, q0};
@@ -188,6 +189,7 @@ struct Rule {
 
 extern "C" __global__ void __launch_bounds__(256) KERNEL(const Accumulators* partial, Half* q1, int64_t n, Index
     results, Index elements, Index segment) {
+  in_order();
   const Place place{{}, results};
   const Rule rule{q1, n};
   const Operands<Accumulators> operands{partial};

@@ -18,6 +18,7 @@ constexpr int kWide = 8;  // elements of a thread: whole groups of four
 
 extern "C" __global__ void __launch_bounds__(256)
     KERNEL(uint64_t seed, uint64_t call, const uint64_t* state, const T* x, T* y, uint8_t* mask, int64_t elements, int64_t threshold, C scale) {
+  in_order();
   const Stream stream(seed, call, state);
   const bool packed = aligned<Pack<T, kWide>>(x, y) && aligned<Pack<uint8_t, kWide>>(mask);
   const int64_t step = int64_t(gridDim.x) * blockDim.x * kWide;

@@ -8,6 +8,7 @@ using C = float;  // of arithmetic
 constexpr int kThreads = 256, kPack = 8, kSize = 8;
 
 extern "C" __global__ void __launch_bounds__(kThreads) KERNEL(const T* x, const C* gamma, const C* beta, T* y, C* means, C* rstds, double eps, Index rows, int n) {
+  in_order();
   for (Index first = Index(blockIdx.x) * blockDim.y; first < rows; first += gridDim.x * blockDim.y) {
     const Index row = first + threadIdx.y, start = row < rows ? row * n : 0;
     const int width = row < rows ? n : 0;

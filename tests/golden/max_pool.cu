@@ -103,6 +103,7 @@ void pool(const T* x, T* y, Tap* taps, const View& vx, const View& vy, const Vie
 }
 
 extern "C" __global__ void __launch_bounds__(256) KERNEL(const T* in, T* out, Tap* taps, int64_t i0, int64_t i1, int64_t i2, int64_t i3, int64_t i4, int64_t i5, int64_t i6, int64_t i7, int64_t i8, int64_t i9, int64_t o0, int64_t o1, int64_t o2, int64_t o3, int64_t o4, int64_t o5, int64_t o6, int64_t o7, int64_t o8, int64_t o9, int64_t t0, int64_t t1, int64_t t2, int64_t t3, int64_t t4, int64_t t5, int64_t t6, int64_t t7, int64_t t8, int64_t t9) {
+  in_order();
   const View vi{Index(i0), Index(i1), Index(i2), Index(i3), Index(i4), Index(i5), Index(i6), Index(i7), Index(i8), Index(i9)}, vo{Index(o0), Index(o1), Index(o2), Index(o3), Index(o4), Index(o5), Index(o6), Index(o7), Index(o8), Index(o9)}, vt{Index(t0), Index(t1), Index(t2), Index(t3), Index(t4), Index(t5), Index(t6), Index(t7), Index(t8), Index(t9)};
   const bool wide = kWidth > 1 && aligned<Values>(in, out) && aligned<Places>(taps);
   const View threads = work(vo);

@@ -113,6 +113,7 @@ struct Rule {
 
 extern "C" __global__ void __launch_bounds__(256) KERNEL(const Half* __restrict__ p0, const Half* __restrict__ p1,
     Accumulators* __restrict__ partial, Index results, Index elements, Index segment) {
+  in_order();
   const Place place{};
   const Rule rule{};
   const Arrays arrays{place, p0, p1};
@@ -176,6 +177,7 @@ struct Rule {
 
 extern "C" __global__ void __launch_bounds__(256) KERNEL(const Accumulators* __restrict__ partial, Half*
     __restrict__ q0, int64_t n, Index results, Index elements, Index segment) {
+  in_order();
   const Place place{{}, results};
   const Rule rule{q0, n};
   const Operands<Accumulators> operands{partial};

@@ -64,9 +64,10 @@ struct rsqrt_ {
 using Index = int;
 constexpr int kThreads = 128, kPack = 8;  // of a block; elements of an access
 constexpr int kSize = 16;  // elements of a row that a thread holds
-extern "C" __global__ void __launch_bounds__(kThreads) rows_94ece500de73(const Half* p0, const uint8_t* p1,
+extern "C" __global__ void __launch_bounds__(kThreads) rows_e9608b39ce67(const Half* p0, const uint8_t* p1,
     const Half* p2, const float* __restrict__ p3, const float* __restrict__ p4, Half* q0, Half* q1,
     float* q2, float* q3, Index rows, int n, Index p0_0, Index p1_0, Index p2_0) {
+  in_order();
   for (Index first = Index(blockIdx.x) * blockDim.y; first < rows; first += Index(gridDim.x) * blockDim.y) {
     const bool mine = first + Index(threadIdx.y) < rows;  // else this thread only helps to find the others' totals
     const Index row = mine ? first + Index(threadIdx.y) : rows - 1;

@@ -38,6 +38,7 @@ struct Place {
 };
 
 extern "C" __global__ void __launch_bounds__(256) KERNEL(const float* __restrict__ x0, float* y, int64_t n, Index results, Index elements, Index segment, Index from0, Index along0, Index into0) {
+  in_order();
   const Rule rule{y, n};
   const Place place{from0, along0, into0};
   const Operands<float> operands{x0};

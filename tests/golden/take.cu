@@ -30,6 +30,7 @@ void copy_rows(const char* x, const int64_t* index, char* y, Index rows, Index c
 
 extern "C" __global__ void __launch_bounds__(256)
     KERNEL(const char* x, const int64_t* index, char* y, Index rows, Index count, Index n, Index words) {
+  in_order();
   constexpr Index kItems = sizeof(Pack<int64_t, 2>) / sizeof(int16_t);
   if (kItems > 1 && aligned<Pack<int64_t, 2>>(x, y))
     copy_rows<Pack<int64_t, 2>>(x, index, y, rows, count, n, words);

@@ -2,6 +2,7 @@
 // A transposed copy, int16 -> int16: the source runs along rows, the target along columns; by tiles, so that
 // both are read and written in whole lines.
 extern "C" __global__ void __launch_bounds__(256) KERNEL(const int16_t* p, int16_t* q, int tiles, int rows, int columns, int row_tiles, int column_tiles, int p_row, int p_column, int q_row, int q_column, int64_t row_magic, int64_t column_magic) {
+  in_order();
   constexpr int kSide = 64, kThreads = 256;
   const int thread = threadIdx.x;
   __shared__ int16_t tile[kSide][kSide + 2];  // [column][row]

@@ -8,8 +8,9 @@ from __future__ import annotations
 import pytest
 
 import minimx as mx
-from minimx import autograd, gluon
 from minimx.errors import EngineError
+
+from .training import losses
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("on_gpu")]
 
@@ -17,27 +18,9 @@ pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("on_gpu")]
 @pytest.mark.parametrize("hybridize", [True, False])
 def test_training_is_clean(hybridize):
     """Captured graphs, copies up and down, and two streams; the losses are those of the mode off."""
-
-    def train() -> list[float]:
-        mx.random.seed(2)
-        net = gluon.nn.HybridSequential()
-        net.add(gluon.nn.Dense(16, activation="relu"), gluon.nn.BatchNorm(), gluon.nn.Dense(1))
-        net.initialize()
-        if hybridize:
-            net.hybridize(static_alloc=True, static_shape=True)
-        trainer, losses = gluon.Trainer(net.collect_params(), "adam"), []
-        for k in range(6):
-            x = mx.np.array([[k, 1], [2, 3]], device=mx.cpu()).to_device(mx.gpu(0))
-            with autograd.record():
-                loss = (net(x) ** 2).sum()
-            loss.backward()
-            trainer.step(2)
-            losses.append(loss.item())
-        return losses
-
-    plain = train()
+    plain = losses(hybridize)
     with mx.engine.checked():
-        assert train() == pytest.approx(plain, rel=1e-4)
+        assert losses(hybridize) == pytest.approx(plain, rel=1e-4)
 
 
 def test_an_undeclared_write():

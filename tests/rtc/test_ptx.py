@@ -1,7 +1,10 @@
-"""What NVRTC makes of reductions reads every array: it has dropped operands of right code (fold.h says where)."""
+"""What NVRTC makes of kernels: reductions read every array (it has dropped operands of right code, fold.h says where),
+and nobody reads or writes before the kernels in front are done.
+"""
 
 from __future__ import annotations
 
+import functools
 import re
 from concurrent.futures import ThreadPoolExecutor
 
@@ -37,18 +40,38 @@ def pointers(code: Code) -> list[int]:
     return [i for i, p in enumerate(head[1].split(",")) if "const " in p and "*" in p]
 
 
-def unread(codes: list[Code]) -> list[str]:
-    """The parameters that a program of these texts should read and does not."""
-    text = ptx(compiling.source(codes))
-    return [f"{c.name}_param_{i}" for c in codes for i in pointers(c) if f"[{c.name}_param_{i}]" not in text]
-
-
-def test_every_array_is_read(nvrtc):  # noqa: F811
-    texts = [c for c in (*of_rows(), *of_graphs()) if "fold_rows<" in c.text or "fold_columns<" in c.text]
-    assert len(texts) > 50
+@functools.cache
+def programs() -> list[tuple[list[Code], str]]:
+    """Kernels that are compiled together, and their PTX: all that reduce, and some of every other kind."""
+    codes = {c.name: c for c in (*of_rows(), *of_graphs())}.values()
+    folds = [c for c in codes if "fold_rows<" in c.text or "fold_columns<" in c.text]
+    kinds = {c.name.rpartition("_")[0]: c for c in codes if c not in folds}
+    assert len(folds) > 50 and len(kinds) > 20
+    texts = [*folds, *kinds.values()]
     narrow = [bool(compiling.NARROW.search(c.text)) for c in texts]
     parts = [[c for c, n in zip(texts, narrow, strict=True) if n == which] for which in (False, True)]
     batches = [part[i : i + BATCH] for part in parts for i in range(0, len(part), BATCH)]
     with ThreadPoolExecutor(settings.num_threads) as pool:
-        lost = [p for found in pool.map(unread, batches) for p in found]
+        return list(zip(batches, pool.map(lambda codes: ptx(compiling.source(codes)), batches), strict=True))
+
+
+def test_every_array_is_read(nvrtc):  # noqa: F811
+    lost = [
+        f"{c.name}_param_{i}"
+        for codes, text in programs()
+        for c in codes
+        if "fold_rows<" in c.text or "fold_columns<" in c.text
+        for i in pointers(c)
+        if f"[{c.name}_param_{i}]" not in text
+    ]
     assert not lost
+
+
+def test_every_kernel_waits_for_those_before_it(nvrtc):  # noqa: F811
+    """Before its first access to memory of the device, for it may have started early (in_order in prelude.h)."""
+    bodies = [(m[1], m[2]) for _, text in programs() for m in re.finditer(r"\.entry (\w+)\((.*?)\n}", text, re.DOTALL)]
+    assert len(bodies) >= sum(len(codes) for codes, _ in programs())
+    access = re.compile(r"\b(ld|st|atom|red|cp\.async|prefetch)\.?\w*\.global|\bld\.v?[\w.]*u?\d+ .*\[%rd|call\.uni")
+    for name, body in bodies:
+        before, wait, after = body.partition("griddepcontrol.wait;")
+        assert wait and access.search(after) and not access.search(before), name

@@ -84,8 +84,11 @@ class Recipe:
 def code(name: str, text: str) -> Code:
     """``text`` with ``KERNEL`` replaced by ``name`` and a digest of the text: equal texts are compiled once.
 
-    The text must define ``extern "C" __global__ void KERNEL(...)``.
+    The text must define ``extern "C" __global__ void KERNEL(...) {``. It gets its first line here: kernels wait for
+    those before them by themselves (``in_order`` in prelude.h).
     """
+    body = text.index("{", text.index("KERNEL(")) + 1
+    text = f"{text[:body]}\n  in_order();{text[body:]}"
     full = f"{name}_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     return Code(full, text.replace("KERNEL", full))
 
