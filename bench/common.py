@@ -11,6 +11,7 @@ import gc
 import json
 import os
 import platform
+import random
 import statistics
 import sys
 import time
@@ -182,7 +183,8 @@ def in_turn(
     clock: Clock = time.perf_counter,
     cold: bool = True,
 ) -> dict[str, float]:
-    """Median seconds a call of each case. A turn is about ``seconds`` of calls of one case; the first is warm-up.
+    """Median seconds a call of each case. A turn is about ``seconds`` of calls of one case; the first is warm-up. The
+    order changes from round to round: what one case leaves behind, such as a hot GPU, is not always the same one's.
 
     A case has to wait for its own results. cold: warm them up before, which ``begin`` has done.
     """
@@ -190,8 +192,9 @@ def in_turn(
         warm(case)
     repeats = {name: _repeats(case, seconds, clock) for name, case in cases.items()}
     times: dict[str, list[float]] = {name: [] for name in cases}
+    shuffled = random.Random(0)
     for _ in range(rounds):
-        for name, case in cases.items():
+        for name, case in shuffled.sample(list(cases.items()), len(cases)):
             start = clock()
             for _ in range(repeats[name]):
                 case()

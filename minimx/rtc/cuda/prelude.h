@@ -28,13 +28,11 @@ using uint64_t = unsigned long long;
 
 namespace minimx {
 
-/// The first line of every kernel. Since Hopper a kernel may start while the one before it on the stream still runs
-/// (csrc/cuda/launcher.cc): it waits here until that is done and all that it wrote can be seen. A kernel of few blocks
-/// lets its follower start at once. One of many leaves it no room but where blocks end first, and the follower's would
-/// crowd there: it starts when the last block ends.
+/// The first line of every kernel. Since Hopper a kernel may start when the last block of the one before it on the
+/// stream ends (csrc/cuda/launcher.cc): it waits here until all that was written can be seen. None lets its follower
+/// start sooner (griddepcontrol.launch_dependents), for that may be a library's, which need not wait.
 inline void in_order() {
 #if __CUDA_ARCH__ >= 900
-  if (gridDim.x * gridDim.y * gridDim.z <= 512) asm volatile("griddepcontrol.launch_dependents;");
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
