@@ -63,6 +63,10 @@ def cases() -> Iterator[tuple[str, Callable[[], object], Callable[[], object]]]:
     yield "a + 1", lambda: a + 1, nothing
     yield "a[2:8]", lambda: a[2:8], nothing
     yield "np.sum(a, axis=0)", lambda: mx.np.sum(a, axis=0), nothing
+    few = mx.np.array([1, 3, 5], dtype="int64")
+    yield "a[few]", lambda: a[few], nothing
+    yield "a.asnumpy()", lambda: a.asnumpy(), nothing
+    yield "np.array([1.5, 2.5])", lambda: mx.np.array([1.5, 2.5]), nothing
 
     x, w = mx.np.ones((10,)), mx.np.ones((10,))
     x.attach_grad(), w.attach_grad()

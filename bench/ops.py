@@ -76,6 +76,18 @@ def small_rows(r: Rivals) -> dict[str, Case]:
     }
     exp = {"mx": mx.np.exp, "np": onp.exp, "torch": torch and torch.exp}
     cast = dict.fromkeys(("mx", "np"), lambda a: a.astype("int32")) | {"torch": lambda a: a.to(torch.int32)}
+    pair = {
+        "mx": lambda: mx.np.array([1.5, 2.5], device=device),
+        "np": lambda: onp.array([1.5, 2.5], "float32"),
+        "torch": torch and (lambda: torch.tensor([1.5, 2.5], device=torch_device(r.args.device))),
+        "cp": r.cupy and (lambda: r.cupy.array([1.5, 2.5], "float32")),
+    }
+    fetch = {
+        "mx": lambda a: (a.asnumpy(), a)[1],
+        "np": lambda a: a.copy(),
+        "torch": torch and (lambda a: a.cpu().numpy().copy()),
+        "cp": r.cupy and (lambda a: r.cupy.asnumpy(a)),
+    }
     return {
         "a + b, 10 elements": r.case(r.arrays((10,), (10,)), **dict.fromkeys(everybody, lambda a, b: a + b)),
         "exp, 10 elements": r.case(r.arrays((10,)), **exp),
@@ -85,6 +97,8 @@ def small_rows(r: Rivals) -> dict[str, Case]:
         "convolution 3x3, 8 x 8, 4 channels": r.case(r.arrays((1, 4, 8, 8), (4, 4, 3, 3)), **convolution),
         "10 normal numbers": r.case(r.arrays(), **normal),
         "float32 to int32, 10 elements": r.case(r.arrays((10,)), **cast),
+        "np.array([1.5, 2.5])": r.case(r.arrays(), **pair),
+        "to NumPy, 10 elements": r.case(r.arrays((10,)), **fetch),
         "a[i], 4 of 10 elements": r.case(some, **dict.fromkeys(everybody, lambda a, i: a[i])),
     }
 

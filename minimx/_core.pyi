@@ -122,7 +122,7 @@ class ndarray:
         """This array: there is one array type."""
     def as_np_ndarray(self) -> ndarray:
         """This array: there is one array type."""
-    def asnumpy(self) -> numpy.ndarray:
+    def asnumpy(self) -> numpy.ndarray[Any, Any]:
         """The values as a NumPy array of its own; waits for them. bfloat16 comes as ml_dtypes.bfloat16."""
     def asscalar(self) -> Any:
         """The one element as a Python number, as ``item``."""
@@ -352,7 +352,7 @@ class ndarray:
         keepdims: _bool = False
     ) -> ndarray:
         """Mean square distance from the mean, with n - ddof for n."""
-    def wait_to_read(self) -> Any:
+    def wait_to_read(self) -> None:
         """Blocks until every operator that writes this array has finished."""
     def zero_grad(self) -> None:
         """Fills the gradient with zeros."""

@@ -76,14 +76,20 @@ def _outer() -> list[tuple[str, int]]:
     return _local.outer
 
 
+@functools.cache
+def _known(device_type: str, device_id: int) -> Device:
+    """The device, made once: they do not change."""
+    return Device(device_type, device_id)
+
+
 def cpu(device_id: int = 0) -> Device:
     """The CPU. Every number is the same memory; distinct numbers only let code for several devices run."""
-    return Device("cpu", device_id)
+    return _known("cpu", device_id)
 
 
 def gpu(device_id: int = 0) -> Device:
     """GPU number ``device_id``. Arrays on it need a build with CUDA."""
-    return Device("gpu", device_id)
+    return _known("gpu", device_id)
 
 
 cpu_pinned = cpu
@@ -93,7 +99,7 @@ def current_device() -> Device:
     """The device that new arrays go to: the innermost ``with device:``, else cpu(0). Inside an operator that is made of
     others, and in a traced graph or a walk back, it is that of its arrays.
     """
-    return Device(*_core.current_device())
+    return _known(*_core.current_device())
 
 
 current_context = current_device
@@ -182,7 +188,7 @@ def checked(device: Any, where: str = "array") -> Device:
     """``device`` (None: the current one) if it can be used, else DeviceError."""
     if device is None:
         return current_device()
-    d = Device(device)
+    d = device if type(device) is Device else Device(device)
     if d.device_type == "gpu" and not 0 <= d.device_id < num_gpus():
         got = f"{d} of {num_gpus()}" if num_gpus() else f"{d}: {why_no_gpu()}"
         raise DeviceError(where, "a GPU that is here", got, "Use mx.gpu(0), or mx.cpu()")

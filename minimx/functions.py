@@ -50,7 +50,7 @@ def _dynamic(row: Host) -> Callable[..., Any]:
 
 
 def _on_numpy(row: Host, operands: list, attrs: dict[str, Any], home: _device.Device) -> Any:
-    made = row.body(numpy, *(_array._map(_array.asnumpy, x) for x in operands), **attrs)
+    made = row.body(numpy, *(_array._map(_array.ndarray.asnumpy, x) for x in operands), **attrs)
     with home:
         return tuple(map(_array.asarray, made)) if isinstance(made, tuple) else _array.asarray(made)
 

@@ -7,6 +7,7 @@ array is asynchronous: an operator returns at once, and whoever reads the values
 
 from __future__ import annotations
 
+import functools
 import numbers
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ import numpy
 from . import device as _device
 from . import errors, interop
 from .libraries import import_core
-from .ops.dtypes import BY_NAME, DTYPES, INTEGERS
+from .ops.dtypes import BY_NAME, DTYPES
 from .ops.keys import canonical_key
 from .ops.table import f
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 else:
     ndarray = _core.ndarray
 NUMPY_DTYPES = tuple(numpy.dtype(ml_dtypes.bfloat16 if d.name == "bfloat16" else d.name) for d in DTYPES)
+_names: dict[Any, str] = {}  # what dtype_name has found: NumPy takes a microsecond to name a type
 _RARE = {"uint16": "int32", "uint32": "int64", "uint64": "int64", "float128": "float64", "longdouble": "float64"}
 
 
@@ -34,8 +36,10 @@ def dtype_name(dtype: Any, default: str = "float32") -> str:
     """Name of an element type given as a string, NumPy type, dtype or Python type; DTypeError if minimx lacks it."""
     if dtype is None:
         return default
-    if type(dtype) is str and dtype in BY_NAME:
-        return dtype
+    try:
+        return _names[dtype]
+    except (KeyError, TypeError):  # unknown yet, or unhashable
+        pass
     name = {float: "float32", int: "int64", bool: "bool"}.get(dtype) or getattr(dtype, "name", None) or str(dtype)
     if name not in BY_NAME:
         try:
@@ -44,6 +48,8 @@ def dtype_name(dtype: Any, default: str = "float32") -> str:
             pass
     if name not in BY_NAME:
         raise errors.DTypeError("dtype", "one of " + ", ".join(BY_NAME), repr(dtype), "Cast the data first")
+    if isinstance(dtype, (str, type, numpy.dtype)):
+        _names[dtype] = name
     return name
 
 
@@ -57,16 +63,21 @@ def array(obj: Any, dtype: Any = None, device: Any = None, ctx: Any = None, copy
     >>> array([[1, 2], [3, 4]]).shape
     (2, 2)
     """
-    home = _device.checked(device if device is not None else ctx, "np.array")
+    wanted = device if device is not None else ctx
+    key = None if wanted is None else _device.checked(wanted, "np.array").key
+    made = _core.plain_array(obj, None if dtype is None else dtype_name(dtype), key)
+    if made is not None:
+        return made
+    home = _device.checked(wanted, "np.array")
     if not isinstance(obj, ndarray) and interop.on_gpu(obj):
         obj = interop.from_dlpack(obj)
     if isinstance(obj, ndarray):
         name = _core.dtype_name(obj) if dtype is None else dtype_name(dtype)
         made = f.copy(obj) if name == _core.dtype_name(obj) else f.cast(obj, name)
-        return made if device is None and ctx is None else placed(made, home)
+        return made if wanted is None else placed(made, home)
     typed = hasattr(obj, "dtype")
     host = _to_numpy(obj)
-    name = dtype_name(dtype, _own_type(host) if typed else "float32")
+    name = dtype_name(dtype, _own_type(host.dtype) if typed else "float32")
     own = numpy.array(host, dtype=NUMPY_DTYPES[BY_NAME[name].code], order="C")
     return placed(_core.borrow(own, name, alone=True), home)
 
@@ -88,9 +99,9 @@ def asarray(obj: Any, dtype: Any = None, device: Any = None, ctx: Any = None) ->
     home = _device.checked(wanted, "np.asarray")
     if home.device_type == "gpu":
         return array(obj, dtype, wanted)
-    if isinstance(obj, numpy.ndarray) and dtype is None and _own_type(obj) == obj.dtype.name and obj.dtype.isnative:
+    if isinstance(obj, numpy.ndarray) and dtype is None and obj.dtype in NUMPY_DTYPES and obj.dtype.isnative:
         if all(s % obj.itemsize == 0 for s in obj.strides):
-            return placed(_core.borrow(obj, obj.dtype.name), home)
+            return placed(_core.borrow(obj, _own_type(obj.dtype)), home)
     return array(obj, dtype, device, ctx)
 
 
@@ -116,8 +127,8 @@ def shares_memory(a: ndarray, b: ndarray) -> bool:
 
 
 def _to_numpy(obj: Any) -> numpy.ndarray:
-    if isinstance(obj, (list, tuple)) and any(isinstance(x, ndarray) for x in obj):
-        obj = [asnumpy(x) if isinstance(x, ndarray) else x for x in obj]
+    if isinstance(obj, (list, tuple)) and ndarray in map(type, obj):
+        obj = [x.asnumpy() if isinstance(x, ndarray) else x for x in obj]
     try:
         host = numpy.asarray(obj)
     except ValueError as e:
@@ -129,18 +140,10 @@ def _to_numpy(obj: Any) -> numpy.ndarray:
     return host
 
 
-def _own_type(host: numpy.ndarray) -> str:
-    """The type of the table for a NumPy array; its rarer ones become the next that holds them."""
-    return _RARE.get(host.dtype.name, host.dtype.name)
-
-
-def asnumpy(x: ndarray) -> numpy.ndarray:
-    """The values as a NumPy array of its own; waits for them. bfloat16 comes as ml_dtypes.bfloat16."""
-    copied = x.device.device_type == "gpu"
-    x = _core.to_device(x, "cpu", 0) if copied else x
-    if _core.dtype_name(x) == "bfloat16":
-        return numpy.array(_core.bits(x), copy=not copied).view(ml_dtypes.bfloat16)
-    return numpy.array(memoryview(x), copy=not copied)
+@functools.cache
+def _own_type(dtype: numpy.dtype) -> str:
+    """The type of the table for NumPy's; its rarer ones become the next that holds them."""
+    return _RARE.get(dtype.name, dtype.name)
 
 
 def _operand(obj: Any, strict: bool) -> Any:
@@ -167,8 +170,6 @@ def _operand(obj: Any, strict: bool) -> Any:
 
 
 def _index_get(x: ndarray, key: Any) -> ndarray:
-    if type(key) is ndarray and key.ndim and x.ndim and _core.dtype_name(key) in INTEGERS:
-        return f.take(x, _beside(x, key), 0)
     basic = canonical_key(key)
     return f.index_get(x, _beside(x, key)) if basic is None else f.getitem(x, basic)
 
@@ -201,7 +202,7 @@ def _repr(x: ndarray) -> str:
     if x._traced:
         return f"<traced array {x.shape} {_core.dtype_name(x)}>"
     text = numpy.array2string(
-        asnumpy(x).astype("float32" if _core.dtype_name(x) in ("bfloat16", "float16") else x.dtype),
+        x.asnumpy().astype("float32" if _core.dtype_name(x) in ("bfloat16", "float16") else x.dtype),
         separator=", ",
         prefix="array(",
     )
@@ -213,7 +214,7 @@ def _repr(x: ndarray) -> str:
 
 
 def _str(x: ndarray) -> str:
-    return repr(x) if x._traced else str(asnumpy(x))
+    return repr(x) if x._traced else str(x.asnumpy())
 
 
 def _contains(self: ndarray, value: Any) -> bool:
@@ -370,12 +371,12 @@ def asscalar(self: ndarray) -> Any:
 
 def tolist(self: ndarray) -> Any:
     """The elements as nested lists of Python numbers; a zero-dimensional array gives one number."""
-    return asnumpy(self).tolist()
+    return self.asnumpy().tolist()
 
 
 def tobytes(self: ndarray) -> bytes:
     """The elements in C order, as they lie in memory."""
-    return asnumpy(self).tobytes()
+    return self.asnumpy().tobytes()
 
 
 def _matrix_transpose(self: ndarray) -> ndarray:
@@ -406,7 +407,7 @@ def _fresh_grad(self: ndarray) -> bool:
 def _array_protocol(self: ndarray, dtype: Any = None, copy: bool | None = None) -> numpy.ndarray:
     """NumPy sees the same memory unless a copy or another type is asked for."""
     if self.device.device_type == "gpu":
-        host = asnumpy(self)
+        host = self.asnumpy()
     elif _core.dtype_name(self) == "bfloat16":
         host = numpy.asarray(memoryview(_core.bits(self))).view(ml_dtypes.bfloat16)
     else:
@@ -422,7 +423,7 @@ def _array_ufunc(self: ndarray, ufunc: Any, method: str, *args: Any, **kwargs: A
 
     mine = getattr(np, ufunc.__name__, None)
     if method != "__call__" or mine is None:
-        host = [asnumpy(a) if isinstance(a, ndarray) else a for a in args]
+        host = [a.asnumpy() if isinstance(a, ndarray) else a for a in args]
         return array(getattr(ufunc, method)(*host, **kwargs), device=self.device)
     return mine(*args, **kwargs)
 
@@ -433,8 +434,8 @@ def _array_function(self: ndarray, func: Any, types: Any, args: tuple, kwargs: d
     mine = getattr(np, func.__name__, None)
     if mine is not None and func.__module__ == "numpy":
         return mine(*args, **kwargs)
-    plain = [_map(asnumpy, a) for a in args]
-    return func(*plain, **{k: _map(asnumpy, v) for k, v in kwargs.items()})
+    plain = [_map(ndarray.asnumpy, a) for a in args]
+    return func(*plain, **{k: _map(ndarray.asnumpy, v) for k, v in kwargs.items()})
 
 
 def _map(function: Callable, x: Any) -> Any:
@@ -484,7 +485,6 @@ _METHODS: dict[str, Any] = {
     "as_in_context": to_device,
     "as_in_device": to_device,
     "astype": astype,
-    "asnumpy": asnumpy,
     "detach": _detach,
     "zero_grad": zero_grad,
     "__array__": _array_protocol,
@@ -504,7 +504,7 @@ _METHODS: dict[str, Any] = {
     "__contains__": _contains,
     "as_np_ndarray": _as_self,
     "as_nd_ndarray": _as_self,
-    "__reduce__": lambda self: (_rebuild, (asnumpy(self), *self.device.key)),
+    "__reduce__": lambda self: (_rebuild, (self.asnumpy(), *self.device.key)),
     "__deepcopy__": lambda self, memo: f.copy(self),
     "__copy__": lambda self: f.copy(self),
     "tobytes": tobytes,

@@ -48,6 +48,45 @@ def test_types_come_through(name):
         assert x.nbytes == want.nbytes and x.size == want.size and x.ndim == want.ndim
 
 
+NUMBERS = [
+    [1.5, 2.0], [1, 2, 3], [[1, 2], [3, 4]], ((1.0,), [2.0]), 3, 2.5, (1,), [1, 2.5], [True, False], True, [True, 2],
+    [], [[]], [[[1], [2]], [[3], [4]]], [float("nan"), float("inf"), -0.0], [1e300], [2**40 + 1, 7], [2**62 + 1],
+    [2**63], [300, -1], [np.float32(1), 2.0], range(4), [np.arange(2), [3, 4]], np.float16([1, 2]),
+    np.arange(6.0).reshape(2, 3).T, np.arange(4)[::2], np.array(["1", "2"]) == "1", np.arange(4, dtype=">i4"),
+    np.array(7), np.zeros((0, 3), "int8"),
+]  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered", "ignore:invalid value encountered")
+@pytest.mark.parametrize("dtype", [None, "float32", "float64", "float16", "int32", "uint8", "bool"])
+@pytest.mark.parametrize("value", NUMBERS, ids=repr)
+def test_arrays_of_numbers(value, dtype):
+    """What is copied at once is what NumPy makes of it; Python's numbers become float32 where no type is asked for."""
+    plain = np.asarray(value)
+    want = plain.astype(dtype or ("float32" if not hasattr(value, "dtype") else plain.dtype.newbyteorder("=")))
+    got = mx.np.array(value, dtype=dtype)
+    assert got.dtype == want.dtype
+    same(got, want)
+
+
+@pytest.mark.parametrize("value", [[[1, 2], [3]], [[1.0], 2.0], [1.0, "2"], [1j], None, [None], "12"], ids=repr)
+def test_what_is_no_array(value):
+    with pytest.raises((ShapeError, DTypeError)):
+        mx.np.array(value)
+
+
+def test_arrays_are_copies():
+    """Of lists, of NumPy's arrays, and the other way; as large as may be."""
+    for n in (3, 1 << 19):
+        source = np.arange(n, dtype="float32")
+        x = mx.np.array(source)
+        source[:] = 7
+        given = x.asnumpy()
+        given[1] = 9
+        assert x[1].item() == 1 and x[2].item() == 2 and given.flags.writeable
+    assert mx.np.arange(6).reshape(2, 3).T.asnumpy().tolist() == [[0, 3], [1, 4], [2, 5]]
+
+
 @pytest.mark.parametrize("to", ALL)
 @pytest.mark.parametrize("name", ALL)
 def test_astype(name, to):

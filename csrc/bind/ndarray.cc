@@ -1,6 +1,8 @@
 // ndarray: the array as a C heap type. Slots go straight to invoke; rarer methods are Python's (minimx/ndarray.py sets
 // them on the type). Basic indexing makes a view here; other keys go to minimx.ops.rows.index through a hook.
 
+#include <pybind11/numpy.h>
+
 #include <new>
 
 #include "bind/object.h"
@@ -191,6 +193,25 @@ PyObject* nb_index(PyObject* x) {
 PyObject* method_item(PyObject* x, PyObject*) {
   return guard(static_cast<PyObject*>(nullptr), [&] { return to_python(item(array_of(x), "item")); });
 }
+/// A NumPy array of its own; from a GPU it keeps the copy that was made of it.
+PyObject* method_asnumpy(PyObject* x, PyObject*) {
+  return guard(static_cast<PyObject*>(nullptr), [&] {
+    if (array_of(x).traced()) item(array_of(x), "asnumpy");
+    const Array& own = array_of(x);
+    const bool there = own.device().kind == Device::Kind::kGpu;
+    const Array a = there ? on_device(own.detached(), {}) : own.detached();
+    checked::describe(a);
+    engine::wait_to_read(a.var());
+    std::vector<py::ssize_t> strides(a.strides.begin(), a.strides.end());
+    for (py::ssize_t& step : strides) step *= itemsize(a.dtype);
+    const auto type = py::reinterpret_borrow<py::dtype>(PyTuple_GET_ITEM(g_hooks.dtypes, static_cast<int>(a.dtype)));
+    const py::object keeper = there ? py::reinterpret_steal<py::object>(wrap(a)) : py::object();
+    return py::array(type, std::vector<py::ssize_t>(a.shape.begin(), a.shape.end()), std::move(strides), a.data(),
+                     keeper)
+        .release()
+        .ptr();
+  });
+}
 PyObject* method_wait(PyObject* x, PyObject*) {
   return guard(static_cast<PyObject*>(nullptr), [&] {
     if (!array_of(x).traced()) wait_for(array_of(x));
@@ -263,12 +284,23 @@ bool basic_view(const Array& a, PyObject* key, Array& view) {
   return true;
 }
 
+/// x[i] for an array of integers: rows along the first axis. Null where the key is something else, or elsewhere.
+PyObject* rows_at(const Array& x, PyObject* key) {
+  if (!is_ndarray(key) || !x.shape.size()) return nullptr;
+  const Array& i = array_of(key);
+  if (!i.shape.size() || !is_integer(i.dtype) || !(i.device() == x.device())) return nullptr;
+  static PyOp& take = op_named("take");
+  static const auto* along_first = new Ref<const AttrSet>(attributes_from(take, py::dict(py::arg("axis") = 0)));
+  return wrap(invoke1(take, along_first->get(), {Operand(x), Operand(i)}));
+}
+
 PyObject* subscript(PyObject* self, PyObject* key) {
   return guard(static_cast<PyObject*>(nullptr), [&]() -> PyObject* {
     const Array& a = array_of(self);
     Array view;
     bool plain = !a.traced() && !(mode().recording && a.edge);
     if (plain && basic_view(a, key, view)) return wrap(std::move(view));
+    if (PyObject* rows = rows_at(a, key)) return rows;
     return PyObject_CallFunctionObjArgs(g_hooks.index_get, self, key, nullptr);
   });
 }
@@ -349,8 +381,11 @@ PyObject* get_dtype(PyObject* x, void*) {
   return Py_NewRef(PyTuple_GET_ITEM(g_hooks.dtypes, static_cast<int>(array_of(x).dtype)));
 }
 PyObject* get_device(PyObject* x, void*) {
-  Device d = array_of(x).device();
-  return PyObject_CallFunction(g_hooks.device, "si", d.kind == Device::Kind::kCpu ? "cpu" : "gpu", d.id);
+  static PyObject* made[2][256];
+  const Device d = array_of(x).device();
+  PyObject*& device = made[d.kind == Device::Kind::kGpu][d.id];
+  if (!device) device = PyObject_CallFunction(g_hooks.device, "si", d.kind == Device::Kind::kCpu ? "cpu" : "gpu", d.id);
+  return Py_XNewRef(device);
 }
 PyObject* get_grad(PyObject* x, void*) {
   const Array& a = array_of(x);
@@ -444,6 +479,9 @@ void release_buffer(PyObject*, Py_buffer* view) {
 PyMethodDef g_methods[] = {
     {"item", method_item, METH_NOARGS,
      "item($self, /)\n--\n\nThe one element as a Python number; waits for it. ValueError for other sizes."},
+    {"asnumpy", method_asnumpy, METH_NOARGS,
+     "asnumpy($self, /)\n--\n\nThe values as a NumPy array of its own; waits for them. bfloat16 comes as "
+     "ml_dtypes.bfloat16."},
     {"wait_to_read", method_wait, METH_NOARGS,
      "wait_to_read($self, /)\n--\n\nBlocks until every operator that writes this array has finished."},
     {nullptr, nullptr, 0, nullptr}};

@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "common/float16.h"
 
@@ -56,6 +57,10 @@ decltype(auto) dispatch(DType t, F&& f) {
 #undef MINIMX_DTYPE
   }
   __builtin_unreachable();
+}
+
+inline bool is_integer(DType t) {
+  return dispatch(t, []<class T>(T) { return std::is_integral_v<T> && !std::is_same_v<T, bool>; });
 }
 
 }  // namespace minimx

@@ -16,7 +16,6 @@ from ..ops.dtypes import BY_NAME
 from ..ops.table import OPS, Plan, Spec
 from . import memory
 from .ir import Graph, Node, Value, shown, spec_of
-from .passes.cleanup import array_bytes
 
 RESHAPES = frozenset({"reshape", "expand_dims", "squeeze", "stop_gradient"})
 
@@ -278,7 +277,7 @@ class Lowering:
         for i, v in enumerate(g.inputs):
             self.places[v] = Place(self.block("in", 0, i), c_strides(v.shape))
         for v, a in g.constants.items():
-            self.places[v] = Place(self.constant(array_bytes(a)), c_strides(v.shape))
+            self.places[v] = Place(self.constant(a.tobytes()), c_strides(v.shape))
         outs = g.outputs
         outputs: dict[Value, int] = {}
         for i, v in enumerate(outs):

@@ -20,7 +20,7 @@ from ..ops.arguments import c_strides
 from ..ops.table import OPS
 from .ir import Graph, Node, Value, spec_of
 from .lower import is_dense, lower, outer_type
-from .passes.cleanup import array_bytes, dead_code
+from .passes.cleanup import dead_code
 
 GROWTH = 4  # a node may make that many times the bytes it reads; what grows more is cheaper to make than to keep
 PACKED = frozenset({"convolution", "convolution_relu"})  # whose kernels would copy a transposed weight at every run
@@ -142,7 +142,7 @@ class Store:
 
     def prepared(self, graph: Graph, sources: Sequence[ndarray]) -> Prepared:
         """That for a graph and its parameters."""
-        constants = [array_bytes(a) for a in graph.constants.values()]
+        constants = [a.tobytes() for a in graph.constants.values()]
         dense = all(_core.is_contiguous(a) for a in sources)
         key = (graph.pretty(), tuple(map(_core.address, sources)), tuple(constants), None if dense else object())
         found = self.shared.get(key)

@@ -18,6 +18,7 @@ ARITHMETIC = "add sub mul truediv floordiv mod pow matmul and or xor lshift rshi
 COMPARISONS = "lt le gt ge eq ne".split()
 UNARY = {"abs": "ndarray", "neg": "ndarray", "pos": "ndarray", "invert": "ndarray", "bool": "bool", "int": "int",
          "float": "float", "index": "int", "len": "int", "hash": "int"}  # fmt: skip
+OF_C = {"asnumpy": "numpy.ndarray[Any, Any]", "wait_to_read": "None"}  # what methods without annotations return
 PROTOCOLS = """\
 def __getitem__(self, key: Index) -> ndarray: ...
 def __setitem__(self, key: Index, value: ArrayLike) -> None: ...
@@ -95,5 +96,5 @@ def method(name: str, x: Any, rows: dict[int, Op], operands: set[str]) -> str:
         texts = parameters(signature(op), lambda p: annotation(op, p, operands), skip_first=True)
         return function(name, texts, returned(op), op.doc)
     s = inspect.signature(x)
-    returns = "Any" if s.return_annotation is s.empty else str(s.return_annotation)
+    returns = OF_C.get(name, "Any") if s.return_annotation is s.empty else str(s.return_annotation)
     return function(name, parameters(s, lambda p: str(p.annotation), skip_first=True), returns, x.__doc__ or "")

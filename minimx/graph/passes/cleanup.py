@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...device import cpu
-from ...ndarray import _core, ndarray
+from ...ndarray import _core
 from ...ops.table import OPS, f
 from ..ir import Graph, Node, Value
 
@@ -105,10 +105,3 @@ def _size(v: Value) -> int:
     for d in v.shape:
         n *= d
     return n
-
-
-def array_bytes(a: ndarray) -> bytes:
-    """The elements of a constant as they lie in memory."""
-    from ...ndarray import asnumpy
-
-    return asnumpy(a).tobytes()

@@ -132,6 +132,8 @@ def _moved(y: Any, n: int, s: Split, back: bool) -> Any:
 @composite(against="numpy indexing")
 def index_get(x, key):
     """``x[key]`` for a key with index arrays or masks; a copy."""
+    if _is_mask(key) and key.shape == x.shape:
+        return f.take(x, f.flatnonzero(key))
     s = split_key(key, x.shape)
     y = x if all(b == WHOLE for b in s.basic) else f.getitem(x, s.basic)
     if len(s.axes) == 1 and not s.single:
