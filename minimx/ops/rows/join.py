@@ -134,7 +134,11 @@ def stack(arrays, axis=0, out=None):
     arrays = list(arrays)
     if len({a.shape for a in arrays}) != 1:
         raise ShapeError("stack", "one shape, at least one array", [a.shape for a in arrays], "Broadcast them first")
-    return _into(out, f.concatenate([f.expand_dims(a, axis) for a in arrays], axis))
+    shape = arrays[0].shape
+    a = normal_axis("stack", axis, len(shape) + 1)
+    if a == len(shape):  # element beside element
+        return _into(out, f.concatenate([f.expand_dims(x, a) for x in arrays], a))
+    return _into(out, f.reshape(f.concatenate(arrays, a), (*shape[:a], len(arrays), *shape[a:])))
 
 
 def _into(out, y):
