@@ -123,7 +123,7 @@ def _joined_shape(xs, axis):
     return (*first[:a], sum(x.shape[a] for x in xs), *first[a + 1 :])
 
 
-@composite(np="stack", against="numpy.stack", samples=drawn(case([(2, 3), (2, 3)], axis=1)))
+@composite(np="stack", against="numpy.stack", samples=drawn(*(case([(2, 3), (2, 3)], axis=a) for a in (0, 1, -1))))
 def stack(arrays, axis=0, out=None):
     """Joins arrays of one shape along a new axis.
 
