@@ -11,9 +11,6 @@ namespace {
 
 CUdeviceptr address(const void* p) { return reinterpret_cast<CUdeviceptr>(p); }
 
-/// While this thread captures: the stream that takes the compute stream's place. Other threads go on using that one.
-thread_local CUstream t_capturing = nullptr;
-
 struct Capturing {
   explicit Capturing(CUstream stream) { t_capturing = stream; }
   ~Capturing() { t_capturing = nullptr; }

@@ -56,6 +56,9 @@ class Gpu {
   std::atomic<unsigned> next_{0};
 };
 
+/// While this thread captures: the stream that takes the compute stream's place. Other threads go on using that one.
+inline thread_local CUstream t_capturing = nullptr;
+
 /// How many GPUs the driver sees.
 int device_count();
 /// The GPU of that number, started when first asked for.

@@ -3,7 +3,7 @@
 #include <mutex>
 #include <unordered_map>
 
-#include "cuda/driver.h"
+#include "cuda/device.h"
 
 namespace minimx::cuda {
 namespace {
@@ -27,8 +27,9 @@ CUkernel load(const std::string& cubin, const std::string& name) {
   return kernel = found;
 }
 
-/// Whether kernels may start before the one in front of them on the stream has ended, and wait for it themselves
-/// (in_order in minimx/rtc/cuda/prelude.h): since Hopper, where the driver (12.3) also captures that.
+/// Whether kernels of captured graphs may start before the one in front of them has ended, and wait for it themselves
+/// (in_order in minimx/rtc/cuda/prelude.h): since Hopper, where the driver (12.3) captures that. One by one they come
+/// no faster than the host launches them.
 bool start_early() {
   static const bool all = [] {
     int version = 0, major = 0;
@@ -71,6 +72,7 @@ class RecipeKernel : public DeviceKernel {
     std::vector<void*> many_places(many.size());
     uint64_t* values = many.empty() ? few : many.data();
     void** places = many.empty() ? few_places : many_places.data();
+    const unsigned attributes = t_capturing && start_early();
     const auto* state = static_cast<const uint64_t*>(random_ ? data[0] : nullptr);
     void* const* operands = data + random_;
     for (const Launch& l : launches_) {
@@ -109,9 +111,9 @@ class RecipeKernel : public DeviceKernel {
       CUlaunchAttribute early{};
       early.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
       early.value.programmaticStreamSerializationAllowed = 1;
-      const CUlaunchConfig config{l.grid[0],  l.grid[1],    l.grid[2], l.block[0],
-                                  l.block[1], l.block[2],   l.shared,  static_cast<CUstream>(stream),
-                                  &early,     start_early()};
+      const CUlaunchConfig config{l.grid[0],  l.grid[1],  l.grid[2], l.block[0],
+                                  l.block[1], l.block[2], l.shared,  static_cast<CUstream>(stream),
+                                  &early,     attributes};
       check(driver().cuLaunchKernelEx(&config, reinterpret_cast<CUfunction>(l.kernel), places, nullptr),
             "cuLaunchKernelEx");
     }

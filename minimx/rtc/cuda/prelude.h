@@ -28,8 +28,8 @@ using uint64_t = unsigned long long;
 
 namespace minimx {
 
-/// The first line of every kernel. Since Hopper a kernel may start when the last block of the one before it on the
-/// stream ends (csrc/cuda/launcher.cc): it waits here until all that was written can be seen. None lets its follower
+/// The first line of every kernel. Since Hopper a kernel of a captured graph may start when the last block of the one
+/// before it ends (csrc/cuda/launcher.cc): it waits here until all that was written can be seen. None lets its follower
 /// start sooner (griddepcontrol.launch_dependents), for that may be a library's, which need not wait.
 inline void in_order() {
 #if __CUDA_ARCH__ >= 900
