@@ -84,7 +84,7 @@ test-gpu-sanitizer: build-cuda $(VENV)/.gpu  # every kernel under compute-saniti
 	set -e; for tool in memcheck racecheck; do $(BIN)/python tests/gpu/sanitize.py --tool $$tool; done
 
 bench: build $(VENV)/.peers  # benchmarks against NumPy and PyTorch, with ratios
-	set -e; for script in ops engine fuse train; do $(BIN)/python bench/$$script.py $(ARGS); done
+	set -e; for script in calls ops engine fuse train; do $(BIN)/python bench/$$script.py $(ARGS); done
 
 # Compiles minimx/_core*.so in place. CMake emits the kernels anew when a row of the operator table has changed.
 build: $(BUILD)/build.ninja  # compile the C++ part

@@ -49,15 +49,23 @@ def nothing() -> None:
     """What is taken off every count: the call of a Python function."""
 
 
-def cases() -> Iterator[tuple[str, Callable[[], object], Callable[[], object]]]:
+Cases = Iterator[tuple[str, Callable[[], object], Callable[[], object]]]
+
+
+def cases() -> Cases:
     """Name and call of each row, made when its turn comes, and what to do before each call without counting it."""
+    yield "nothing", nothing, nothing
+    yield from operators()
+    yield from layers()
+
+
+def operators() -> Cases:
+    """Rows of single operators, and of some on the tape."""
     import minimx as mx
-    from minimx import autograd, gluon, npx
-    from minimx.gluon import nn
+    from minimx import autograd, npx
     from minimx.graph import bulk
     from minimx.ndarray import _core
 
-    yield "nothing", nothing, nothing
     a, b = mx.np.ones((10,)), mx.np.ones((10,))
     yield "a + b", lambda: a + b, nothing
     yield "a + 1", lambda: a + 1, nothing
@@ -99,6 +107,13 @@ def cases() -> Iterator[tuple[str, Callable[[], object], Callable[[], object]]]:
             replayed()
         bulk.wait(), mx.rtc.wait()
         yield "relu(x * w + 1).sum(), replayed", replayed, nothing
+
+
+def layers() -> Cases:
+    """Rows of Gluon: layers, hybridized ones, an update."""
+    import minimx as mx
+    from minimx import autograd, gluon
+    from minimx.gluon import nn
 
     rows = mx.np.ones((2, 8))
     dense = nn.Dense(4, in_units=8, activation="relu")

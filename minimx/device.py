@@ -77,19 +77,19 @@ def _outer() -> list[tuple[str, int]]:
 
 
 @functools.cache
-def _known(device_type: str, device_id: int) -> Device:
+def known(device_type: str, device_id: int) -> Device:
     """The device, made once: they do not change."""
     return Device(device_type, device_id)
 
 
 def cpu(device_id: int = 0) -> Device:
     """The CPU. Every number is the same memory; distinct numbers only let code for several devices run."""
-    return _known("cpu", device_id)
+    return known("cpu", device_id)
 
 
 def gpu(device_id: int = 0) -> Device:
     """GPU number ``device_id``. Arrays on it need a build with CUDA."""
-    return _known("gpu", device_id)
+    return known("gpu", device_id)
 
 
 cpu_pinned = cpu
@@ -99,7 +99,7 @@ def current_device() -> Device:
     """The device that new arrays go to: the innermost ``with device:``, else cpu(0). Inside an operator that is made of
     others, and in a traced graph or a walk back, it is that of its arrays.
     """
-    return _known(*_core.current_device())
+    return known(*_core.current_device())
 
 
 current_context = current_device

@@ -64,22 +64,21 @@ def array(obj: Any, dtype: Any = None, device: Any = None, ctx: Any = None, copy
     (2, 2)
     """
     wanted = device if device is not None else ctx
-    key = None if wanted is None else _device.checked(wanted, "np.array").key
-    made = _core.plain_array(obj, None if dtype is None else dtype_name(dtype), key)
+    named = None if dtype is None else dtype_name(dtype)
+    home = None if wanted is None else _device.checked(wanted, "np.array")
+    made = _core.plain_array(obj, named, None if home is None else home.key)
     if made is not None:
         return made
-    home = _device.checked(wanted, "np.array")
     if not isinstance(obj, ndarray) and interop.on_gpu(obj):
         obj = interop.from_dlpack(obj)
     if isinstance(obj, ndarray):
-        name = _core.dtype_name(obj) if dtype is None else dtype_name(dtype)
-        made = f.copy(obj) if name == _core.dtype_name(obj) else f.cast(obj, name)
-        return made if wanted is None else placed(made, home)
+        made = f.copy(obj) if named in (None, _core.dtype_name(obj)) else f.cast(obj, named)
+        return made if home is None else placed(made, home)
     typed = hasattr(obj, "dtype")
     host = _to_numpy(obj)
-    name = dtype_name(dtype, _own_type(host.dtype) if typed else "float32")
+    name = named or (_own_type(host.dtype) if typed else "float32")
     own = numpy.array(host, dtype=NUMPY_DTYPES[BY_NAME[name].code], order="C")
-    return placed(_core.borrow(own, name, alone=True), home)
+    return placed(_core.borrow(own, name, alone=True), home or _device.current_device())
 
 
 def placed(x: Any, home: _device.Device) -> Any:
@@ -99,9 +98,9 @@ def asarray(obj: Any, dtype: Any = None, device: Any = None, ctx: Any = None) ->
     home = _device.checked(wanted, "np.asarray")
     if home.device_type == "gpu":
         return array(obj, dtype, wanted)
-    if isinstance(obj, numpy.ndarray) and dtype is None and obj.dtype in NUMPY_DTYPES and obj.dtype.isnative:
+    if isinstance(obj, numpy.ndarray) and dtype is None and obj.dtype in NUMPY_DTYPES:
         if all(s % obj.itemsize == 0 for s in obj.strides):
-            return placed(_core.borrow(obj, _own_type(obj.dtype)), home)
+            return placed(_core.borrow(obj, dtype_name(obj.dtype)), home)
     return array(obj, dtype, device, ctx)
 
 
@@ -276,7 +275,7 @@ _core.set_hooks(
         "repr": _repr,
         "dtypes": NUMPY_DTYPES,
         "canonical": _canonical,
-        "device": _device.Device,
+        "device": _device.known,
         "errors": errors,
         "host_call": _host_call,
         "device_kernel": _device_kernel,

@@ -98,10 +98,9 @@ bool write_number(PyObject* x, bool whole, T& to) {
 template <class T>
 bool write_numbers(PyObject* x, const Dims& shape, int axis, bool whole, T*& to) {
   if (axis == shape.size()) return write_number(x, whole, *to++);
-  if (!is_list(x) || PySequence_Fast_GET_SIZE(x) != shape[axis]) return false;
-  PyObject** items = PySequence_Fast_ITEMS(x);
-  return std::all_of(items, items + shape[axis],
-                     [&](PyObject* v) { return write_numbers(v, shape, axis + 1, whole, to); });
+  const auto items = items_of(x);
+  return is_list(x) && std::ssize(items) == shape[axis] &&
+         std::ranges::all_of(items, [&](PyObject* v) { return write_numbers(v, shape, axis + 1, whole, to); });
 }
 
 /// Writes a number, or nested lists, to a new array: with `whole` integers only, else floats only.
@@ -151,9 +150,9 @@ py::object plain_array(py::handle source, py::handle dtype, py::handle device) {
   } else {
     Dims shape;
     PyObject* x = source.ptr();
-    for (; is_list(x); x = *PySequence_Fast_ITEMS(x)) {
-      if (!PySequence_Fast_GET_SIZE(x) || shape.size() == kMaxDims) return py::none();
-      shape.push_back(PySequence_Fast_GET_SIZE(x));
+    for (; is_list(x); x = items_of(x)[0]) {
+      if (items_of(x).empty() || shape.size() == kMaxDims) return py::none();
+      shape.push_back(std::ssize(items_of(x)));
     }
     const bool whole = PyLong_CheckExact(x);
     if (!whole && !PyFloat_CheckExact(x)) return py::none();

@@ -138,12 +138,16 @@ Py_hash_t hash(PyObject* x) { return static_cast<Py_hash_t>(reinterpret_cast<uin
 // ---- values -------------------------------------------------------------------------------------------------------
 
 /// The one element, after waiting for it. Throws for other sizes and under trace.
-Scalar item(const Array& a, const char* what) {
+void must_have_values(const Array& a, const char* what) {
   if (a.traced())
     throw Error(ErrorKind::kGraph,
                 std::string(what) +
                     ": expected no read of a value while a graph is traced, got one. The graph is traced "
                     "once for all values: use np.where, npx.cond-like operators, or do not hybridize this block.");
+}
+
+Scalar item(const Array& a, const char* what) {
+  must_have_values(a, what);
   if (a.size() != 1)
     throw Error(ErrorKind::kValue, std::string(what) + ": expected an array of one element, got shape " +
                                        a.shape.str() + ". Use .any(), .all() or an index.");
@@ -196,8 +200,8 @@ PyObject* method_item(PyObject* x, PyObject*) {
 /// A NumPy array of its own; from a GPU it keeps the copy that was made of it.
 PyObject* method_asnumpy(PyObject* x, PyObject*) {
   return guard(static_cast<PyObject*>(nullptr), [&] {
-    if (array_of(x).traced()) item(array_of(x), "asnumpy");
     const Array& own = array_of(x);
+    must_have_values(own, "asnumpy");
     const bool there = own.device().kind == Device::Kind::kGpu;
     const Array a = there ? on_device(own.detached(), {}) : own.detached();
     checked::describe(a);
@@ -381,9 +385,9 @@ PyObject* get_dtype(PyObject* x, void*) {
   return Py_NewRef(PyTuple_GET_ITEM(g_hooks.dtypes, static_cast<int>(array_of(x).dtype)));
 }
 PyObject* get_device(PyObject* x, void*) {
-  static PyObject* made[2][256];
+  static PyObject* known[2][256];  // the same objects as mx.cpu() and mx.gpu() give
   const Device d = array_of(x).device();
-  PyObject*& device = made[d.kind == Device::Kind::kGpu][d.id];
+  PyObject*& device = known[d.kind == Device::Kind::kGpu][d.id];
   if (!device) device = PyObject_CallFunction(g_hooks.device, "si", d.kind == Device::Kind::kCpu ? "cpu" : "gpu", d.id);
   return Py_XNewRef(device);
 }
@@ -432,7 +436,7 @@ struct LentBuffer {
 int get_buffer(PyObject* self, Py_buffer* view, int flags) {
   int rc = guard(-1, [&] {
     const Array& a = array_of(self);
-    if (a.traced()) item(a, "numpy");
+    must_have_values(a, "numpy");
     const char* format = format_of(a.dtype);
     if (!format)
       throw Error(ErrorKind::kType,

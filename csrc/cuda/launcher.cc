@@ -72,6 +72,9 @@ class RecipeKernel : public DeviceKernel {
     std::vector<void*> many_places(many.size());
     uint64_t* values = many.empty() ? few : many.data();
     void** places = many.empty() ? few_places : many_places.data();
+    CUlaunchAttribute early{};
+    early.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
+    early.value.programmaticStreamSerializationAllowed = 1;
     const unsigned attributes = t_capturing && start_early();
     const auto* state = static_cast<const uint64_t*>(random_ ? data[0] : nullptr);
     void* const* operands = data + random_;
@@ -108,9 +111,6 @@ class RecipeKernel : public DeviceKernel {
             break;
         }
       }
-      CUlaunchAttribute early{};
-      early.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION;
-      early.value.programmaticStreamSerializationAllowed = 1;
       const CUlaunchConfig config{l.grid[0],  l.grid[1],  l.grid[2], l.block[0],
                                   l.block[1], l.block[2], l.shared,  static_cast<CUstream>(stream),
                                   &early,     attributes};

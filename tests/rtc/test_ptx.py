@@ -40,11 +40,16 @@ def pointers(code: Code) -> list[int]:
     return [i for i, p in enumerate(head[1].split(",")) if "const " in p and "*" in p]
 
 
+def reduces(code: Code) -> bool:
+    """Whether it is made of fold.h."""
+    return "fold_rows<" in code.text or "fold_columns<" in code.text
+
+
 @functools.cache
 def programs() -> list[tuple[list[Code], str]]:
     """Kernels that are compiled together, and their PTX: all that reduce, and some of every other kind."""
     codes = {c.name: c for c in (*of_rows(), *of_graphs())}.values()
-    folds = [c for c in codes if "fold_rows<" in c.text or "fold_columns<" in c.text]
+    folds = [c for c in codes if reduces(c)]
     kinds = {c.name.rpartition("_")[0]: c for c in codes if c not in folds}
     assert len(folds) > 50 and len(kinds) > 20
     texts = [*folds, *kinds.values()]
@@ -60,7 +65,7 @@ def test_every_array_is_read(nvrtc):  # noqa: F811
         f"{c.name}_param_{i}"
         for codes, text in programs()
         for c in codes
-        if "fold_rows<" in c.text or "fold_columns<" in c.text
+        if reduces(c)
         for i in pointers(c)
         if f"[{c.name}_param_{i}]" not in text
     ]
