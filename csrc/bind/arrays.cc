@@ -1,9 +1,6 @@
-// Making arrays from NumPy and other memory, memory figures, the random stream.
+// Making arrays, their memory and devices, memory figures, the random stream.
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
-
-#include <cmath>
-#include <limits>
 
 #include "bind/borrow.h"
 #include "bind/rules.h"
@@ -21,31 +18,6 @@ Array& checked(py::handle x) {
     throw Error(ErrorKind::kType, std::string("array: expected an ndarray, got ") + Py_TYPE(x.ptr())->tp_name +
                                       ". Convert it with np.array.");
   return array_of(x.ptr());
-}
-
-/// An array over NumPy's memory, which stays alive as long as the array does. `pinned`: it is pinned memory. `alone`:
-/// nobody else uses it.
-py::object borrow(py::array source, const std::string& dtype, bool pinned, bool alone) {
-  const DType type = dtype_code(py::str(dtype));
-  Dims shape, strides;
-  for (py::ssize_t i = 0; i < source.ndim(); ++i) {
-    if (source.strides(i) % itemsize(type))
-      throw Error(
-          ErrorKind::kValue,
-          "from_numpy: expected strides that are multiples of the element size, got others. Copy the array first.");
-    shape.push_back(source.shape(i));
-    strides.push_back(source.strides(i) / itemsize(type));
-  }
-  void* first = const_cast<void*>(source.data());
-  const bool read_only = !source.writeable();
-  Array a = borrowed(first, type, shape, strides, {}, dropping(source.release().ptr()), read_only, pinned);
-  if (alone) a.storage->set_private();
-  return take(std::move(a));
-}
-
-/// kind: "cpu" or "gpu".
-Device device_from(const std::string& kind, int id) {
-  return {kind == "gpu" ? Device::Kind::kGpu : Device::Kind::kCpu, static_cast<uint8_t>(id)};
 }
 
 /// An array over memory of a GPU that another library owns; `owner` stays alive as long as the array does.
@@ -72,101 +44,9 @@ py::object empty(const std::vector<int64_t>& shape, const std::string& dtype) {
   return take(Array::empty(Dims(shape), dtype_code(py::str(dtype)), mode().device));
 }
 
-constexpr size_t kLongCopy = 1 << 20;  // bytes whose copy lets other threads of Python run
-
-bool is_list(PyObject* x) { return PyList_CheckExact(x) || PyTuple_CheckExact(x); }
-
-/// A number of Python as an element: floats as floats, integers (`whole`) as either. False for other objects, and for
-/// what T has no place for.
-template <class T>
-bool write_number(PyObject* x, bool whole, T& to) {
-  if (whole) {
-    int overflow = 0;
-    if (!PyLong_CheckExact(x)) return false;
-    const int64_t v = PyLong_AsLongLongAndOverflow(x, &overflow);
-    to = static_cast<T>(v);
-    return !overflow && (std::is_floating_point_v<T> || static_cast<int64_t>(to) == v);
-  }
-  if (!PyFloat_CheckExact(x)) return false;
-  const double v = PyFloat_AS_DOUBLE(x);
-  if (std::isfinite(v) && std::abs(v) > std::numeric_limits<T>::max()) return false;
-  to = static_cast<T>(v);
-  return true;
-}
-
-/// Writes the numbers of nested lists and tuples of this shape, from `axis` on. False where they are of another.
-template <class T>
-bool write_numbers(PyObject* x, const Dims& shape, int axis, bool whole, T*& to) {
-  if (axis == shape.size()) return write_number(x, whole, *to++);
-  const auto items = items_of(x);
-  return is_list(x) && std::ssize(items) == shape[axis] &&
-         std::ranges::all_of(items, [&](PyObject* v) { return write_numbers(v, shape, axis + 1, whole, to); });
-}
-
-/// Writes a number, or nested lists, to a new array: with `whole` integers only, else floats only.
-bool write_list(PyObject* source, const Array& a, bool whole) {
-  return dispatch(a.dtype, [&]<class T>(T) {
-    if constexpr (std::is_arithmetic_v<T> && !std::is_same_v<T, bool>) {
-      auto* to = reinterpret_cast<T*>(a.data());
-      return (whole || std::is_floating_point_v<T>) && write_numbers(source, a.shape, 0, whole, to);
-    }
-    return false;
-  });
-}
-
-/// A copy of a C-contiguous NumPy array of one of our types; an array without memory for others.
-Array numpy_copy(const py::array& source, py::handle dtype, Device home) {
-  const PyObject* type = py::detail::array_proxy(source.ptr())->descr;
-  const Py_ssize_t types = PyTuple_GET_SIZE(g_hooks.dtypes);
-  int code = 0;
-  while (code < types && PyTuple_GET_ITEM(g_hooks.dtypes, code) != type) ++code;
-  const bool same = code < types && (dtype.is_none() || dtype_code(py::str(dtype)) == static_cast<DType>(code));
-  if (!same || !(source.flags() & py::array::c_style) || source.ndim() > kMaxDims) return {};
-  Dims shape;
-  for (py::ssize_t i = 0; i < source.ndim(); ++i) shape.push_back(source.shape(i));
-  Array a = Array::empty(shape, static_cast<DType>(code), home);
-  if (a.bytes() < kLongCopy) {
-    std::memcpy(a.data(), source.data(), a.bytes());
-  } else {
-    const python::WithoutGil unlocked;
-    std::memcpy(a.data(), source.data(), a.bytes());
-  }
-  return a;
-}
-
-/// np.array of what is quick to copy, on a device (kind, number; None: the current one): NumPy arrays of our types, a
-/// number, or nested lists of one length that are all floats or all integers (float32 without `dtype`). None for what
-/// needs a closer look: mixtures, other types, ragged or empty lists.
-py::object plain_array(py::handle source, py::handle dtype, py::handle device) {
-  Device there = mode().device;
-  if (!device.is_none()) {
-    const auto [kind, id] = device.cast<std::pair<std::string, int>>();
-    there = device_from(kind, id);
-  }
-  const Device home = there.kind == Device::Kind::kCpu ? there : Device{};
-  Array a;
-  if (py::isinstance<py::array>(source)) {
-    a = numpy_copy(py::reinterpret_borrow<py::array>(source), dtype, home);
-  } else {
-    Dims shape;
-    PyObject* x = source.ptr();
-    for (; is_list(x); x = items_of(x)[0]) {
-      if (items_of(x).empty() || shape.size() == kMaxDims) return py::none();
-      shape.push_back(std::ssize(items_of(x)));
-    }
-    const bool whole = PyLong_CheckExact(x);
-    if (!whole && !PyFloat_CheckExact(x)) return py::none();
-    a = Array::empty(shape, dtype.is_none() ? DType::kFloat32 : dtype_code(py::str(dtype)), home);
-    if (!write_list(source.ptr(), a, whole)) return py::none();
-  }
-  if (!a.storage) return py::none();
-  return take(there == home ? std::move(a) : on_device(a, there));
-}
-
 }  // namespace
 
 void add_arrays(py::module_& m) {
-  m.def("borrow", borrow, py::arg("source"), py::arg("dtype"), py::arg("pinned") = false, py::arg("alone") = false);
   m.def("is_pinned", [](py::handle x) { return concrete(x, "is_pinned").storage->pinned(); });
   m.def("device_bytes", device_bytes);
   m.def("empty", empty);
@@ -182,7 +62,6 @@ void add_arrays(py::module_& m) {
         return take(host ? a : on_device(a, there));
       },
       "A float32 array of some numbers, on the device of x.");
-  m.def("plain_array", plain_array);
   m.def("bits", [](py::handle x) {  // 16-bit floats as int16, sharing memory
     Array a = concrete(x, "bits").detached();
     a.dtype = DType::kInt16;

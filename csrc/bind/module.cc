@@ -54,6 +54,7 @@ PYBIND11_MODULE(_core, m) {
   add_composite_type(m);
   add_rules(m);
   add_arrays(m);
+  add_numpy(m);
   add_dlpack(m);
   add_modes(m);
   add_autograd(m);

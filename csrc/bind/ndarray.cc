@@ -1,11 +1,9 @@
 // ndarray: the array as a C heap type. Slots go straight to invoke; rarer methods are Python's (minimx/ndarray.py sets
-// them on the type). Basic indexing makes a view here; other keys go to minimx.ops.rows.index through a hook.
-
-#include <pybind11/numpy.h>
+// them on the type). Slots with files of their own: slots.h.
 
 #include <new>
 
-#include "bind/object.h"
+#include "bind/slots.h"
 #include "engine/op.h"
 #include "runtime/backend.h"
 #include "runtime/checked.h"
@@ -138,14 +136,6 @@ Py_hash_t hash(PyObject* x) { return static_cast<Py_hash_t>(reinterpret_cast<uin
 // ---- values -------------------------------------------------------------------------------------------------------
 
 /// The one element, after waiting for it. Throws for other sizes and under trace.
-void must_have_values(const Array& a, const char* what) {
-  if (a.traced())
-    throw Error(ErrorKind::kGraph,
-                std::string(what) +
-                    ": expected no read of a value while a graph is traced, got one. The graph is traced "
-                    "once for all values: use np.where, npx.cond-like operators, or do not hybridize this block.");
-}
-
 Scalar item(const Array& a, const char* what) {
   must_have_values(a, what);
   if (a.size() != 1)
@@ -197,166 +187,10 @@ PyObject* nb_index(PyObject* x) {
 PyObject* method_item(PyObject* x, PyObject*) {
   return guard(static_cast<PyObject*>(nullptr), [&] { return to_python(item(array_of(x), "item")); });
 }
-/// A NumPy array of its own; from a GPU it keeps the copy that was made of it.
-PyObject* method_asnumpy(PyObject* x, PyObject*) {
-  return guard(static_cast<PyObject*>(nullptr), [&] {
-    const Array& own = array_of(x);
-    must_have_values(own, "asnumpy");
-    const bool there = own.device().kind == Device::Kind::kGpu;
-    const Array a = there ? on_device(own.detached(), {}) : own.detached();
-    checked::describe(a);
-    engine::wait_to_read(a.var());
-    std::vector<py::ssize_t> strides(a.strides.begin(), a.strides.end());
-    for (py::ssize_t& step : strides) step *= itemsize(a.dtype);
-    const auto type = py::reinterpret_borrow<py::dtype>(PyTuple_GET_ITEM(g_hooks.dtypes, static_cast<int>(a.dtype)));
-    const py::object keeper = there ? py::reinterpret_steal<py::object>(wrap(a)) : py::object();
-    return py::array(type, std::vector<py::ssize_t>(a.shape.begin(), a.shape.end()), std::move(strides), a.data(),
-                     keeper)
-        .release()
-        .ptr();
-  });
-}
 PyObject* method_wait(PyObject* x, PyObject*) {
   return guard(static_cast<PyObject*>(nullptr), [&] {
     if (!array_of(x).traced()) wait_for(array_of(x));
     return Py_NewRef(Py_None);
-  });
-}
-
-// ---- indexing -----------------------------------------------------------------------------------------------------
-
-bool is_basic(PyObject* k) {
-  return k == Py_None || k == Py_Ellipsis || PySlice_Check(k) || (PyLong_Check(k) && !PyBool_Check(k));
-}
-
-/// The view for a key of integers, slices, None and Ellipsis; false if the key has anything else.
-bool basic_view(const Array& a, PyObject* key, Array& view) {
-  PyObject* const* items = &key;
-  Py_ssize_t n = 1;
-  if (PyTuple_Check(key)) {
-    items = &PyTuple_GET_ITEM(key, 0);
-    n = PyTuple_GET_SIZE(key);
-  }
-  int consumed = 0;
-  bool ellipsis = false;
-  for (Py_ssize_t i = 0; i < n; ++i) {
-    if (!is_basic(items[i])) return false;
-    if (items[i] == Py_Ellipsis && std::exchange(ellipsis, true))
-      throw Error(ErrorKind::kIndex, "index: expected one '...', got two. Name the axes with ':'.");
-    if (items[i] != Py_None && items[i] != Py_Ellipsis) ++consumed;
-  }
-  if (consumed > a.shape.size())
-    throw Error(ErrorKind::kIndex, "index: expected at most " + std::to_string(a.shape.size()) + " indices for shape " +
-                                       a.shape.str() + ", got " + std::to_string(consumed) + ". Drop some.");
-  view = a.detached();
-  view.shape.resize(0);
-  view.strides.resize(0);
-  int axis = 0;
-  auto keep_axes = [&](int count) {
-    for (; count > 0; --count, ++axis) {
-      view.shape.push_back(a.shape[axis]);
-      view.strides.push_back(a.strides[axis]);
-    }
-  };
-  for (Py_ssize_t i = 0; i < n; ++i) {
-    PyObject* k = items[i];
-    if (k == Py_None) {
-      view.shape.push_back(1);
-      view.strides.push_back(0);
-    } else if (k == Py_Ellipsis) {
-      keep_axes(a.shape.size() - consumed);
-    } else if (PySlice_Check(k)) {
-      Py_ssize_t start, stop, step;
-      if (PySlice_Unpack(k, &start, &stop, &step) < 0) throw py::error_already_set();
-      Py_ssize_t length = PySlice_AdjustIndices(a.shape[axis], &start, &stop, step);
-      view.offset += length ? start * a.strides[axis] : 0;
-      view.shape.push_back(length);
-      view.strides.push_back(a.strides[axis] * step);
-      ++axis;
-    } else {
-      int64_t index = PyLong_AsLongLong(k), dim = a.shape[axis];
-      if (index == -1 && PyErr_Occurred()) throw py::error_already_set();
-      if (index < -dim || index >= dim)
-        throw Error(ErrorKind::kIndex, "index: expected an index in [" + std::to_string(-dim) + ", " +
-                                           std::to_string(dim) + ") for axis " + std::to_string(axis) + " of shape " +
-                                           a.shape.str() + ", got " + std::to_string(index) + ". Use one inside.");
-      view.offset += (index < 0 ? index + dim : index) * a.strides[axis];
-      ++axis;
-    }
-  }
-  keep_axes(a.shape.size() - axis);
-  return true;
-}
-
-/// x[i] for an array of integers: rows along the first axis. Null where the key is something else, or elsewhere.
-PyObject* rows_at(const Array& x, PyObject* key) {
-  if (!is_ndarray(key) || !x.shape.size()) return nullptr;
-  const Array& i = array_of(key);
-  if (!i.shape.size() || !is_integer(i.dtype) || !(i.device() == x.device())) return nullptr;
-  static PyOp& take = op_named("take");
-  static const auto* along_first = new Ref<const AttrSet>(attributes_from(take, py::dict(py::arg("axis") = 0)));
-  return wrap(invoke1(take, along_first->get(), {Operand(x), Operand(i)}));
-}
-
-PyObject* subscript(PyObject* self, PyObject* key) {
-  return guard(static_cast<PyObject*>(nullptr), [&]() -> PyObject* {
-    const Array& a = array_of(self);
-    Array view;
-    bool plain = !a.traced() && !(mode().recording && a.edge);
-    if (plain && basic_view(a, key, view)) return wrap(std::move(view));
-    if (PyObject* rows = rows_at(a, key)) return rows;
-    return PyObject_CallFunctionObjArgs(g_hooks.index_get, self, key, nullptr);
-  });
-}
-
-int assign_subscript(PyObject* self, PyObject* key, PyObject* value) {
-  return guard(-1, [&] {
-    if (!value)
-      throw Error(ErrorKind::kType, "del: expected arrays to keep their size, got a deletion. Use np.delete.");
-    Array& a = array_of(self);
-    Array view;
-    bool value_on_tape = is_ndarray(value) && (array_of(value).edge || array_of(value).traced());
-    bool plain = !a.traced() && !mode().trace && !(mode().recording && (a.edge || value_on_tape));
-    if (plain && !a.storage->read_only() && (is_ndarray(value) || PyFloat_Check(value) || PyLong_Check(value)) &&
-        basic_view(a, key, view)) {
-      Array source;
-      if (is_ndarray(value)) {
-        source = array_of(value).detached();
-      } else {
-        source = Array::empty(Dims{}, a.dtype, {});
-        Scalar s =
-            PyFloat_Check(value) ? Scalar::real(PyFloat_AS_DOUBLE(value)) : Scalar::integer(PyLong_AsLongLong(value));
-        if (PyErr_Occurred()) throw py::error_already_set();
-        s.store(a.dtype, source.data());
-        source = on_device(source, a.device());
-      }
-      int extra = source.shape.size() - view.shape.size();
-      bool fits = true;
-      for (int i = 0; i < extra; ++i) fits = fits && source.shape[i] == 1;
-      Dims strides = Dims::filled(view.shape.size(), 0);
-      for (int i = 0; i < view.shape.size(); ++i) {
-        int j = i + extra;
-        if (j < 0) continue;
-        fits = fits && (source.shape[j] == view.shape[i] || source.shape[j] == 1);
-        if (source.shape[j] != 1) strides[i] = source.strides[j];
-      }
-      if (!fits)
-        throw Error(ErrorKind::kShape, "setitem: expected a value that broadcasts to shape " + view.shape.str() +
-                                           ", got " + source.shape.str() + ". Reshape it.");
-      source.shape = view.shape;
-      source.strides = strides;
-      if (source.storage == view.storage && !(source.offset == view.offset && source.strides == view.strides)) {
-        Array copy = Array::empty(source.shape, source.dtype, source.device());
-        copy_into(source, copy);
-        source = copy;
-      }
-      copy_into(source, view);
-      a.storage->bump_version();
-      return 0;
-    }
-    PyObject* r = PyObject_CallFunctionObjArgs(g_hooks.index_set, self, key, value, nullptr);
-    Py_XDECREF(r);
-    return r ? 0 : -1;
   });
 }
 
@@ -400,90 +234,10 @@ PyObject* get_traced(PyObject* x, void*) { return PyBool_FromLong(array_of(x).tr
 
 PyObject* repr(PyObject* x) { return PyObject_CallOneArg(g_hooks.repr, x); }
 
-// ---- buffer protocol: NumPy sees the same memory ------------------------------------------------------------------
-
-const char* format_of(DType t) {
-  switch (t) {
-    case DType::kBool:
-      return "?";
-    case DType::kUInt8:
-      return "B";
-    case DType::kInt8:
-      return "b";
-    case DType::kInt16:
-      return "h";
-    case DType::kInt32:
-      return "i";
-    case DType::kInt64:
-      return "q";
-    case DType::kFloat16:
-      return "e";
-    case DType::kFloat32:
-      return "f";
-    case DType::kFloat64:
-      return "d";
-    default:
-      return nullptr;
-  }
-}
-
-/// What a buffer that was given out keeps.
-struct LentBuffer {
-  Ref<Storage> storage;
-  Py_ssize_t dims[2 * kMaxDims];
-};
-
-int get_buffer(PyObject* self, Py_buffer* view, int flags) {
-  int rc = guard(-1, [&] {
-    const Array& a = array_of(self);
-    must_have_values(a, "numpy");
-    const char* format = format_of(a.dtype);
-    if (!format)
-      throw Error(ErrorKind::kType,
-                  "buffer: expected a type that the buffer protocol knows, got bfloat16. Use asnumpy().");
-    if (a.device().kind == Device::Kind::kGpu)
-      throw Error(ErrorKind::kDevice, "buffer: expected an array in main memory, got one on " + a.device().str() +
-                                          ". Use asnumpy(), which copies it.");
-    checked::describe(a);
-    // The function of an operator that declares it as read may look at it, and not write.
-    const engine::Use* use = engine::t_running ? engine::t_running->declared(a.var()) : nullptr;
-    const bool reads = use && !use->writes;
-    reads ? engine::wait_to_read(a.var()) : engine::wait_to_write(a.var());
-    auto* lent = new LentBuffer{a.storage, {}};
-    lent->storage->lend();
-    Py_ssize_t* dims = lent->dims;
-    for (int i = 0; i < a.shape.size(); ++i) {
-      dims[i] = a.shape[i];
-      dims[kMaxDims + i] = a.strides[i] * itemsize(a.dtype);
-    }
-    view->internal = lent;
-    view->buf = a.data();
-    view->obj = Py_NewRef(self);
-    view->len = static_cast<Py_ssize_t>(a.bytes());
-    view->itemsize = itemsize(a.dtype);
-    view->readonly = reads || a.storage->read_only();
-    view->ndim = a.shape.size();
-    view->format = const_cast<char*>(format);
-    view->shape = dims;
-    view->strides = dims + kMaxDims;
-    view->suboffsets = nullptr;
-    return 0;
-  });
-  if (rc < 0) view->obj = nullptr;
-  (void)flags;
-  return rc;
-}
-
-void release_buffer(PyObject*, Py_buffer* view) {
-  auto* lent = static_cast<LentBuffer*>(view->internal);
-  lent->storage->take_back();
-  delete lent;
-}
-
 PyMethodDef g_methods[] = {
     {"item", method_item, METH_NOARGS,
      "item($self, /)\n--\n\nThe one element as a Python number; waits for it. ValueError for other sizes."},
-    {"asnumpy", method_asnumpy, METH_NOARGS,
+    {"asnumpy", asnumpy, METH_NOARGS,
      "asnumpy($self, /)\n--\n\nThe values as a NumPy array of its own; waits for them. bfloat16 comes as "
      "ml_dtypes.bfloat16."},
     {"wait_to_read", method_wait, METH_NOARGS,
@@ -567,6 +321,14 @@ PyType_Slot g_slots[] = {SLOT(Py_tp_new, no_new),
 PyType_Spec g_spec = {"minimx.np.ndarray", sizeof(NdArray), 0, Py_TPFLAGS_DEFAULT, g_slots};
 
 }  // namespace
+
+void must_have_values(const Array& a, const char* what) {
+  if (a.traced())
+    throw Error(ErrorKind::kGraph,
+                std::string(what) +
+                    ": expected no read of a value while a graph is traced, got one. The graph is traced "
+                    "once for all values: use np.where, npx.cond-like operators, or do not hybridize this block.");
+}
 
 PyObject* wrap(Array a) {
   PyObject* o;

@@ -39,6 +39,11 @@ inline Array& concrete(py::handle x, const char* where) {
   return a;
 }
 
+/// kind: "cpu" or "gpu".
+inline Device device_from(const std::string& kind, int id) {
+  return {kind == "gpu" ? Device::Kind::kGpu : Device::Kind::kCpu, static_cast<uint8_t>(id)};
+}
+
 /// The items of a list or tuple; any other object is one item itself.
 inline std::span<PyObject* const> items_of(PyObject* const& x) {
   if (!PyList_Check(x) && !PyTuple_Check(x)) return {&x, 1};

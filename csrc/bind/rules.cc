@@ -240,9 +240,13 @@ profile::Text line_of(PyFrameObject* frame, PyCodeObject* code, const char* file
     int at = -1;
     profile::Text text;
   };
-  static auto* all = new std::array<Known, 256>;
+  static auto* all = new std::array<Known, 1024>;
   const int at = PyFrame_GetLasti(frame);
-  Known& known = (*all)[(reinterpret_cast<uintptr_t>(code) / 64 + static_cast<unsigned>(at)) % all->size()];
+  // Code objects lie at regular distances from each other: all bits are mixed (SplitMix64, Steele 2014).
+  uint64_t key = reinterpret_cast<uintptr_t>(code) + static_cast<unsigned>(at);
+  key = (key ^ key >> 30) * 0xBF58476D1CE4E5B9;
+  key = (key ^ key >> 27) * 0x94D049BB133111EB;
+  Known& known = (*all)[(key ^ key >> 31) % all->size()];
   if (known.at != at || known.code.ptr() != reinterpret_cast<PyObject*>(code))
     known = {py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(code)), at, text()};
   return known.text;

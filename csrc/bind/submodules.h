@@ -4,6 +4,7 @@
 
 namespace minimx::bind {
 void add_arrays(pybind11::module_& m);
+void add_numpy(pybind11::module_& m);
 void add_dlpack(pybind11::module_& m);
 void add_autograd(pybind11::module_& m);
 void add_compiled(pybind11::module_& m);

@@ -18,49 +18,63 @@ void CapturedRuns::describe(const std::string& step, const profile::Text& member
 }
 
 void CapturedRuns::run(const std::vector<Place>& places, const std::array<uint64_t, 3>* random,
-                       const std::function<void()>& plain, const std::function<void(uint64_t, const Instead&)>& work) {
+                       const std::function<void()>& plain, const Work& work) {
   std::lock_guard lock(mutex_);
   if (off_ || clock_++ == 0) return plain();
   instead_.resize(places.size());
-  auto entry = std::ranges::find_if(entries_, [&](const Entry& e) { return holds(e, places); });
   if (random && !base_) {
     base_ = Storage::allocate(2 * sizeof(uint64_t), device_);
     base_->use_on(StreamKind::kCompute);
   }
-  if (entry == entries_.end()) {
-    ++misses_;
-    note_moves(places);
-    std::unique_ptr<DeviceGraph> old;
-    if (misses_ > static_cast<int>(kGraphs) && settle(places)) {
-      old = std::move(entries_.front().graph);
-      entries_.clear();
-    }
-    if (misses_ > kMissesAllowed) {
-      off_ = true;
-      return plain();
-    }
-    auto graph = gpu_backend()->capture(
-        device_.id,
-        [&] {
-          capturing = true;
-          struct Done {
-            ~Done() { capturing = false; }
-          } done;
-          work(random ? reinterpret_cast<uint64_t>(base_->data()) : 0, instead_);
-        },
-        old ? std::move(old) : room());
-    if (!graph) {
-      off_ = true;
-      return plain();
-    }
-    entries_.push_back({{}, std::move(graph)});
-    entry = entries_.end() - 1;
-    for (const Place& p : places) entry->places.push_back(p.data);
-  } else {
-    misses_ = 0;
-    moved_.clear();
+  Entry* entry = known(places);
+  if (!entry) entry = captured(places, work);
+  if (!entry) {
+    off_ = true;
+    return plain();
   }
   entry->used = clock_;
+  launch(*entry->graph, places, random);
+}
+
+/// The graph for these places, if one is kept.
+CapturedRuns::Entry* CapturedRuns::known(const std::vector<Place>& places) {
+  const auto entry = std::ranges::find_if(entries_, [&](const Entry& e) { return holds(e, places); });
+  if (entry == entries_.end()) return nullptr;
+  misses_ = 0;
+  moved_.clear();
+  return &*entry;
+}
+
+/// A new graph for these places; null where it does not pay, or something in the work cannot be captured.
+CapturedRuns::Entry* CapturedRuns::captured(const std::vector<Place>& places, const Work& work) {
+  ++misses_;
+  note_moves(places);
+  std::unique_ptr<DeviceGraph> old;
+  if (misses_ > static_cast<int>(kGraphs) && settle(places)) {
+    old = std::move(entries_.front().graph);
+    entries_.clear();
+  }
+  if (misses_ > kMissesAllowed) return nullptr;
+  if (!old) old = room();
+  auto graph = gpu_backend()->capture(
+      device_.id,
+      [&] {
+        capturing = true;
+        struct Done {
+          ~Done() { capturing = false; }
+        } done;
+        work(base_ ? reinterpret_cast<uint64_t>(base_->data()) : 0, instead_);
+      },
+      std::move(old));
+  if (!graph) return nullptr;
+  Entry& entry = entries_.emplace_back();
+  entry.graph = std::move(graph);
+  for (const Place& p : places) entry.places.push_back(p.data);
+  return &entry;
+}
+
+/// Launches a graph, between the copies to and from what it uses in stead of places.
+void CapturedRuns::launch(DeviceGraph& graph, const std::vector<Place>& places, const std::array<uint64_t, 3>* random) {
   const auto copy = [&](void* to, const void* from, size_t bytes) {
     gpu_backend()->copy(to, device_, from, device_, bytes, StreamKind::kCompute);
   };
@@ -71,7 +85,7 @@ void CapturedRuns::run(const std::vector<Place>& places, const std::array<uint64
   {
     const profile::Record about{.kind = profile::Record::Kind::kDevice, .note = steps_};
     const profile::DeviceSpan span(device_, StreamKind::kCompute, nullptr, about);
-    gpu_backend()->launch(*entry->graph, device_.id, "graph");
+    gpu_backend()->launch(graph, device_.id, "graph");
   }
   for (size_t i = 0; i < places.size(); ++i)
     if (instead_[i] && places[i].made) copy(places[i].data, instead_[i]->data(), places[i].bytes);

@@ -31,6 +31,9 @@ class CapturedRuns {
   };
   /// By the number of a place: memory of the graphs' own in its stead, or null.
   using Instead = std::vector<Ref<Storage>>;
+  /// What a graph is captured from, given the device address of {seed, call} of the random stream (0 if it has none)
+  /// and what it must use in place of its places.
+  using Work = std::function<void(uint64_t, const Instead&)>;
 
   explicit CapturedRuns(Device device) : device_(device) {}
 
@@ -38,10 +41,9 @@ class CapturedRuns {
   void describe(const std::string& step, const profile::Text& members, const profile::Text& site);
 
   /// Enqueues a run that uses memory at `places`. The first calls `plain`: warm-up. Later ones launch a graph captured
-  /// from `work`, whose arguments are the device address of {seed, call} of the random stream (0 if `random` is null)
-  /// and what it must use in place of `places`.
+  /// from `work`. random: {seed, call} for it, or null; the same for all runs.
   void run(const std::vector<Place>& places, const std::array<uint64_t, 3>* random, const std::function<void()>& plain,
-           const std::function<void(uint64_t, const Instead&)>& work);
+           const Work& work);
 
   /// Graphs that are kept now.
   size_t size();
@@ -52,6 +54,9 @@ class CapturedRuns {
     std::unique_ptr<DeviceGraph> graph;
     uint64_t used = 0;
   };
+  Entry* known(const std::vector<Place>& places);
+  Entry* captured(const std::vector<Place>& places, const Work& work);
+  void launch(DeviceGraph& graph, const std::vector<Place>& places, const std::array<uint64_t, 3>* random);
   bool holds(const Entry& e, const std::vector<Place>& places) const;
   void note_moves(const std::vector<Place>& places);
   bool settle(const std::vector<Place>& places);
