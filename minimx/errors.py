@@ -79,7 +79,7 @@ class ArgumentError(MXError, ValueError):
 
 
 class ArgumentTypeError(MXError, TypeError):
-    """An argument is of a Python type that is not accepted."""
+    """An argument is of a Python type that is not accepted, or has a name that nothing takes."""
 
 
 class ShapeError(MXError, ValueError):

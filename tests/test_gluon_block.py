@@ -330,3 +330,40 @@ def test_sequential():
     pair.add(Two(), Two())
     a, b = pair(mx.np.ones((1,)), mx.np.zeros((1,)))
     assert a.item() == 2 and b.item() == 0
+
+
+def test_errors_name_the_block_that_they_come_from():
+    class Inner(gluon.HybridBlock):
+        def __init__(self):
+            super().__init__()
+            self.wrong = nn.Dense(3, in_units=5)
+
+        def forward(self, x):
+            return self.wrong(x)
+
+    net = nn.HybridSequential()
+    net.add(nn.Dense(4, in_units=3), Inner())
+    net.initialize()
+    for _ in range(2):  # imperative, then as a graph
+        with pytest.raises(errors.ShapeError) as caught:
+            net(mx.np.ones((2, 3)))
+        assert pickle.loads(pickle.dumps(caught.value)).__notes__ == [
+            "In block '1.wrong', Dense(5 -> 3, linear), of HybridSequential."
+        ]
+        net.hybridize()
+    with pytest.raises(errors.ShapeError) as caught:
+        net[1].wrong(mx.np.ones((2, 3)))
+    assert not hasattr(caught.value, "__notes__")  # the traceback says it
+
+
+def test_errors_name_blocks_that_are_no_children():
+    hidden = [nn.Dense(3, in_units=5)]
+
+    class Outer(gluon.Block):
+        def forward(self, x):
+            return hidden[0](x)
+
+    hidden[0].initialize()
+    with pytest.raises(errors.ShapeError) as caught:
+        Outer()(mx.np.ones((2, 3)))
+    assert caught.value.__notes__ == ["In block '(Dense)', Dense(5 -> 3, linear), of Outer."]

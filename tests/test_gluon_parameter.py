@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 
 import numpy as onp
 import pytest
@@ -36,6 +37,25 @@ def test_own_initializer_wins_and_reinit():
     p.set_data(mx.np.zeros((2,)))
     p.initialize(force_reinit=True)
     assert p.data().tolist() == [1, 1]
+
+
+def test_many_that_keep_their_values_are_one_warning():
+    net = nn.HybridSequential()
+    net.add(nn.Dense(3, in_units=2), nn.Dense(1, in_units=3))
+    net[1].initialize(mx.init.Constant(2))
+    for initialize in (net.initialize, net.collect_params().initialize):
+        with pytest.warns(UserWarning) as told:
+            initialize(mx.init.Constant(3))
+        (only,) = told
+        assert "force_reinit=True" in str(only.message) and only.filename == __file__
+        assert re.search(r"'(1.weight' \(and 1|0.weight' \(and 3) more\) has", str(only.message))
+    assert (net[1].weight.data().asnumpy() == 2).all() and (net[0].weight.data().asnumpy() == 3).all()
+
+
+def test_unknown_initializers_are_told_at_once():
+    for parameter in (nn.Dense(2, weight_initializer="xavi").weight, Parameter("w", shape=(2,), init="xavi")):
+        with pytest.raises(errors.NameNotFound, match="'xavi'"):
+            parameter.initialize()
 
 
 def test_unknown_shapes():

@@ -118,6 +118,10 @@ def test_refuses():
         mx.np.zeros((2, -1))
     with pytest.raises(ArgumentTypeError):
         mx.np.add(object(), mx.np.ones(1))
+    with pytest.raises(ArgumentTypeError, match=r"relu: expected arguments among \(x, out\), got 'axis'"):
+        mx.npx.relu(mx.np.ones(1), axis=0)
+    with pytest.raises(ShapeError, match="einsum: expected one size for each label, got 3 and 4 for 'j'"):
+        mx.np.einsum("ij,jk->ik", mx.np.ones((2, 3)), mx.np.ones((4, 5)))
     with pytest.raises(TypeError):
         mx.np.ones(1) + object()
     with pytest.raises(MXError):

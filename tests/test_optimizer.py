@@ -340,3 +340,9 @@ def test_corrections_of_arrays_are_exact_near_one():
             got = adam_rules.correction(beta, mx.np.array(float(t)))
             got = got.item() if hasattr(got, "item") else got
             assert got == pytest.approx(adam_rules.correction(beta, t), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sgd", "lamb"])
+def test_unknown_arguments_are_told_with_those_there_are(name):
+    with pytest.raises(errors.ArgumentTypeError, match=r"learning_rate, .*clip_gradient.*, got learning_rat\. Check"):
+        mx.optimizer.create(name, learning_rat=0.1)

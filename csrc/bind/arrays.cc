@@ -15,8 +15,8 @@ namespace {
 
 Array& checked(py::handle x) {
   if (!is_ndarray(x.ptr()))
-    throw Error(ErrorKind::kType, std::string("array: expected an ndarray, got ") + Py_TYPE(x.ptr())->tp_name +
-                                      ". Convert it with np.array.");
+    throw Error(ErrorKind::kArgument, std::string("array: expected an ndarray, got ") + Py_TYPE(x.ptr())->tp_name +
+                                          ". Convert it with np.array.");
   return array_of(x.ptr());
 }
 

@@ -14,7 +14,7 @@ namespace {
 
 const Array& array_in(PyObject* x, const char* what) {
   if (!is_ndarray(x))
-    throw Error(ErrorKind::kType,
+    throw Error(ErrorKind::kArgument,
                 std::string(what) + ": expected ndarrays, got " + Py_TYPE(x)->tp_name + ". Convert with np.array.");
   return array_of(x);
 }
@@ -63,7 +63,7 @@ class PyBackward : public Backward {
 /// first three is an array or a list; None for the gradients is ones. Returns the gradients of the variables.
 PyObject* walk_back(PyObject*, PyObject* const* args, Py_ssize_t n) {
   return guard(static_cast<PyObject*>(nullptr), [&] {
-    if (n != 6) throw Error(ErrorKind::kType, "backward: expected 6 arguments, got " + std::to_string(n) + ".");
+    if (n != 6) throw Error(ErrorKind::kArgument, "backward: expected 6 arguments, got " + std::to_string(n) + ".");
     const int retain = PyObject_IsTrue(args[3]), create = PyObject_IsTrue(args[4]), train = PyObject_IsTrue(args[5]);
     if (retain < 0 || create < 0 || train < 0) throw py::error_already_set();
     struct Restore {

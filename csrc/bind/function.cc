@@ -23,7 +23,7 @@ PyTypeObject* g_function_type = nullptr;
 bool same_name(PyObject* a, PyObject* b) { return a == b || PyUnicode_Compare(a, b) == 0; }
 
 [[noreturn]] void bad_call(const PyOp& op, const std::string& rest) {
-  throw Error(ErrorKind::kType, op.name + ": " + rest);
+  throw Error(ErrorKind::kArgument, op.name + ": " + rest);
 }
 
 /// Sorts the arguments of a call by parameter. `out` is the keyword that every operator takes.

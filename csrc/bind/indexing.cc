@@ -129,7 +129,7 @@ PyObject* subscript(PyObject* self, PyObject* key) {
 int assign_subscript(PyObject* self, PyObject* key, PyObject* value) {
   return guard(-1, [&] {
     if (!value)
-      throw Error(ErrorKind::kType, "del: expected arrays to keep their size, got a deletion. Use np.delete.");
+      throw Error(ErrorKind::kArgument, "del: expected arrays to keep their size, got a deletion. Use np.delete.");
     Array& a = array_of(self);
     Array view;
     const bool value_on_tape = is_ndarray(value) && (array_of(value).edge || array_of(value).traced());

@@ -197,7 +197,8 @@ PyObject* method_wait(PyObject* x, PyObject*) {
 Py_ssize_t length(PyObject* self) {
   return guard(Py_ssize_t{-1}, [&]() -> Py_ssize_t {
     if (array_of(self).shape.empty())
-      throw Error(ErrorKind::kType, "len: expected an array with dimensions, got shape (). Use .item() for its value.");
+      throw Error(ErrorKind::kArgument,
+                  "len: expected an array with dimensions, got shape (). Use .item() for its value.");
     return array_of(self).shape[0];
   });
 }

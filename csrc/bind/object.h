@@ -26,11 +26,11 @@ extern PyTypeObject* g_ndarray_type;
 inline bool is_ndarray(PyObject* x) { return Py_TYPE(x) == g_ndarray_type; }
 inline Array& array_of(PyObject* x) { return reinterpret_cast<NdArray*>(x)->array; }
 
-/// The array of `x`, which must be an ndarray with elements: kType for other objects, kGraph while it is traced.
+/// The array of `x`, which must be an ndarray with elements: kArgument for other objects, kGraph while it is traced.
 inline Array& concrete(py::handle x, const char* where) {
   if (!is_ndarray(x.ptr()))
-    throw Error(ErrorKind::kType, std::string(where) + ": expected an ndarray, got " + Py_TYPE(x.ptr())->tp_name +
-                                      ". Convert it with np.array.");
+    throw Error(ErrorKind::kArgument, std::string(where) + ": expected an ndarray, got " + Py_TYPE(x.ptr())->tp_name +
+                                          ". Convert it with np.array.");
   Array& a = array_of(x.ptr());
   if (a.traced())
     throw Error(ErrorKind::kGraph, std::string(where) +

@@ -6,7 +6,20 @@
 
 namespace minimx {
 
-enum class ErrorKind { kInternal, kValue, kShape, kType, kIndex, kMemory, kDevice, kAutograd, kGraph, kNotImplemented };
+/// kType: of elements; kArgument: of a Python object, or the name of an argument.
+enum class ErrorKind {
+  kInternal,
+  kValue,
+  kShape,
+  kType,
+  kIndex,
+  kMemory,
+  kDevice,
+  kAutograd,
+  kGraph,
+  kNotImplemented,
+  kArgument
+};
 
 /// Visible from outside its module, so that what _cuda throws is caught in _core.
 class [[gnu::visibility("default")]] Error : public std::runtime_error {

@@ -95,9 +95,9 @@ inline py::dict attrs_to(const Attrs& attrs) {
 
 /// The class of minimx.errors that an error is raised as.
 inline const char* error_class(ErrorKind kind) {
-  static const char* const kClasses[] = {"EngineError",      "ArgumentError", "ShapeError",  "DTypeError",
-                                         "IndexOutOfBounds", "OutOfMemory",   "DeviceError", "AutogradError",
-                                         "GraphError",       "NotSupported"};
+  static const char* const kClasses[] = {"EngineError",      "ArgumentError", "ShapeError",       "DTypeError",
+                                         "IndexOutOfBounds", "OutOfMemory",   "DeviceError",      "AutogradError",
+                                         "GraphError",       "NotSupported",  "ArgumentTypeError"};
   return kClasses[static_cast<int>(kind)];
 }
 

@@ -17,7 +17,8 @@ from typing import Any
 from .. import serialization
 from ..errors import ArgumentError, ArgumentTypeError, NotSupported
 from .hooks import HookHandle, HookTable, add_hook, add_op_hook
-from .parameter import Parameter
+from .located import locate
+from .parameter import Parameter, warn_kept
 from .parameter_dict import BlockParameters, ParameterDict
 from .parameter_files import load_into
 from .summary import print_summary
@@ -179,7 +180,7 @@ class Block:
 
         device (or ctx): one or several; the current one by default. Those of unknown shape wait for the first input.
         """
-        self.collect_params().initialize(init, device, verbose, force_reinit, ctx)
+        warn_kept(self.collect_params().initialize_new(init, device, verbose, force_reinit, ctx))
 
     def zero_grad(self) -> None:
         """Set all gradients to 0."""
@@ -286,13 +287,17 @@ class Block:
     # Running
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run ``forward`` between the hooks."""
-        for hook in list(self._pre_hooks.values()):
-            hook(self, args)
-        out = self.forward(*args, **kwargs)
-        for hook in list(self._hooks.values()):
-            hook(self, args, out)
-        return out
+        """Run ``forward`` between the hooks. Errors are noted to come from here."""
+        try:
+            for hook in list(self._pre_hooks.values()):
+                hook(self, args)
+            out = self.forward(*args, **kwargs)
+            for hook in list(self._hooks.values()):
+                hook(self, args, out)
+            return out
+        except Exception as error:
+            locate(error, self)
+            raise
 
     def forward(self, *args: Any) -> Any:
         """The computation; to be overridden."""

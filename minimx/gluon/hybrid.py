@@ -13,6 +13,7 @@ from .. import autograd, np, npx
 from ..errors import ArgumentError, ArgumentTypeError, NotSupported, ShapeError
 from ..ndarray import _core
 from .block import Block
+from .located import locate
 from .parameter import Parameter
 
 __all__ = ["HybridBlock"]
@@ -123,20 +124,24 @@ class HybridBlock(Block):
         """Gluon's hook for types; parameters keep the types they were made with."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run ``forward``, or its graph, between the hooks."""
-        if self._pre_hooks:
-            for hook in list(self._pre_hooks.values()):
-                hook(self, args)
-        if self._active and not kwargs and not _core.is_tracing() and (self._cached or self._ready_below()):
-            out = (self._cached or self._cached_graph())(*args)
-        elif self._params_ready:  # the usual imperative call, one Python frame less
-            out = self.forward(*args, **kwargs)
-        else:
-            out = self._call_eager(*args, **kwargs)
-        if self._hooks:
-            for hook in list(self._hooks.values()):
-                hook(self, args, out)
-        return out
+        """Run ``forward``, or its graph, between the hooks. Errors are noted to come from here."""
+        try:
+            if self._pre_hooks:
+                for hook in list(self._pre_hooks.values()):
+                    hook(self, args)
+            if self._active and not kwargs and not _core.is_tracing() and (self._cached or self._ready_below()):
+                out = (self._cached or self._cached_graph())(*args)
+            elif self._params_ready:  # the usual imperative call, one Python frame less
+                out = self.forward(*args, **kwargs)
+            else:
+                out = self._call_eager(*args, **kwargs)
+            if self._hooks:
+                for hook in list(self._hooks.values()):
+                    hook(self, args, out)
+            return out
+        except Exception as error:
+            locate(error, self)
+            raise
 
     def _ready_below(self) -> bool:
         """True when no parameter waits for a shape; until then calls run imperatively, which settles them."""

@@ -142,17 +142,16 @@ class Parameter:
         """Fill with the parameter's own initializer, else ``init``, else ``default_init`` (Uniform(0.07)).
 
         device (or ctx): one device or several, each gets a copy; the current device by default. With an unknown shape
-        it happens at the first input. Warns and does nothing when there are values already, unless force_reinit.
+        it happens at the first input. Warns and does nothing when there are values already, unless force_reinit. Raises
+        NameNotFound for an initializer that does not exist.
         """
         if self._arrays and not force_reinit:
-            text = (
-                f"Parameter {self.label!r} has values already and keeps them. Pass force_reinit=True to draw new ones."
-            )
-            warnings.warn(text, stacklevel=2)
+            warn_kept([self])
             return
-        own = init if self.init is None else self.init
+        own, default = init if self.init is None else self.init, default_init or initializer.Uniform()
+        own, default = None if own is None else initializer.create(own), initializer.create(default)
         self._keep({})
-        self._deferred = (own, default_init or initializer.Uniform(), _as_devices(device if ctx is None else ctx))
+        self._deferred = (own, default, _as_devices(device if ctx is None else ctx))
         if self.is_shape_known:
             self.finish_deferred_init()
         elif not self.allow_deferred_init:
@@ -170,7 +169,7 @@ class Parameter:
         desc = initializer.InitDesc(self.path or self.name, {"layout": self.layout})
         if own is not None:
             desc.attrs["__init__"] = own
-        self._make(devices, lambda array: initializer.create(default)(desc, array))
+        self._make(devices, lambda array: default(desc, array))
 
     def _make(self, devices: Sequence[Device], fill: Callable[[Any], None]) -> None:
         """New arrays: filled on the CPU, so that every device starts from the same bits, and copied to the devices."""
@@ -346,6 +345,15 @@ def __getattr__(name: str) -> Any:
 
         return ParameterDict
     raise AttributeError(f"gluon.parameter.{name}: expected {', '.join(__all__)} or ParameterDict, got no such name.")
+
+
+def warn_kept(parameters: Sequence[Parameter]) -> None:
+    """Warns the caller's caller that ``initialize`` has left these as they are, if there are any."""
+    if not parameters:
+        return
+    first, others = repr(parameters[0].label), len(parameters) - 1
+    who = f"Parameter {first}" if not others else f"Parameter {first} (and {others} more)"
+    warnings.warn(f"{who} has values already and keeps them. Pass force_reinit=True to draw new ones.", stacklevel=3)
 
 
 def _as_shape(shape: int | Sequence[int | None]) -> tuple[int, ...]:

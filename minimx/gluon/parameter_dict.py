@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from .. import serialization
-from .parameter import Constant, Parameter
+from .parameter import Constant, Parameter, warn_kept
 from .parameter_files import load_into
 
 __all__ = ["ParameterDict", "BlockParameters"]
@@ -44,10 +44,19 @@ class ParameterDict(dict[str, Parameter]):
         ctx: Any = None,
     ) -> None:
         """Initialise all; see ``Parameter.initialize``. ``init`` is for those without an own initializer."""
+        warn_kept(self.initialize_new(init, device, verbose, force_reinit, ctx))
+
+    def initialize_new(self, init: Any, device: Any, verbose: bool, force_reinit: bool, ctx: Any) -> list[Parameter]:
+        """``initialize`` without its warning: returns those that had values and keep them."""
+        kept = []
         for parameter in self.unique():
+            if parameter._arrays and not force_reinit:
+                kept.append(parameter)
+                continue
             if verbose:
                 print(f"initialize {parameter.label}: {parameter.init or init or 'uniform'}")
             parameter.initialize(None, device if ctx is None else ctx, init, force_reinit)
+        return kept
 
     def zero_grad(self) -> None:
         """Set all gradients to 0."""

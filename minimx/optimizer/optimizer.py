@@ -7,13 +7,14 @@ place. What runs the rules one parameter at a time (``apply``) can therefore be 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 from .. import autograd, np
-from ..errors import ArgumentError, NameNotFound, NotSupported
+from ..errors import ArgumentError, ArgumentTypeError, NameNotFound, NotSupported
 from ..ndarray import _core
 from .fused import FusedUpdate, Places, Scaling, all_finite, side_by_side, update_of
 
@@ -80,6 +81,13 @@ def create(name: str | Optimizer, **kwargs: Any) -> Optimizer:
     return _REGISTRY[name.lower()](**kwargs)
 
 
+def arguments_of(cls: type) -> list[str]:
+    """The names that an optimizer's constructor takes, its own before those of its bases."""
+    signatures = (inspect.signature(vars(base)["__init__"]) for base in cls.__mro__[:-1] if "__init__" in vars(base))
+    named = (p.name for s in signatures for p in s.parameters.values() if p.kind is not p.VAR_KEYWORD)
+    return [name for name in dict.fromkeys(named) if name != "self"]
+
+
 class Optimizer:
     """Base of all optimizers.
 
@@ -109,7 +117,11 @@ class Optimizer:
         aggregate_num: int | None = None,
         use_fused_step: bool | None = None,
         lazy_update: bool = False,
+        **unknown: Any,
     ) -> None:
+        if unknown:
+            rule = f"arguments among {', '.join(arguments_of(type(self)))}"
+            raise ArgumentTypeError(type(self).__name__, rule, ", ".join(unknown), "Check the spelling")
         if clip_gradient is not None and clip_gradient < 0:
             clip_gradient = None  # Gluon's way of saying none
         self.rescale_grad, self.wd, self.clip_gradient = rescale_grad, wd, clip_gradient

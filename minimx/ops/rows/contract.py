@@ -260,6 +260,18 @@ def parse_einsum(subscripts, ndims):
     return labels, "".join(dots) + "".join(sorted(c for c in set(joined) if joined.count(c) == 1 and c not in dots))
 
 
+def check_sizes(labels, shapes):
+    """A label is one size wherever it stands, or 1."""
+    sizes: dict[str, set[int]] = {}
+    for term, shape in zip(labels, shapes, strict=True):
+        for c, size in zip(term, shape, strict=True):
+            sizes.setdefault(c, set()).add(size)
+    for c, found in sizes.items():
+        if len(found - {1}) > 1:
+            got = f"{' and '.join(map(str, sorted(found)))} for {c if c.isascii() else '...'!r}"
+            raise ShapeError("einsum", "one size for each label", got, "Check the subscripts, or transpose an operand")
+
+
 def without_repeats(x, labels):
     """Takes the diagonal of axes that share a label."""
     for c in labels:
@@ -311,6 +323,7 @@ def einsum(subscripts, *operands, optimize=True):
     (2, 4)
     """
     labels, result = parse_einsum(subscripts, [x.ndim for x in operands])
+    check_sizes(labels, [x.shape for x in operands])
     terms = [without_repeats(x, s) for x, s in zip(operands, labels, strict=True)]
     x, have = terms[0]
     for i, (y, more) in enumerate(terms[1:], 1):
