@@ -1,5 +1,4 @@
 // Making arrays, their memory and devices, memory figures, the random stream.
-#include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
 #include "bind/borrow.h"

@@ -2,8 +2,6 @@
 // minimx.ops.rows.index through a hook.
 #include "bind/slots.h"
 #include "runtime/backend.h"
-#include "runtime/tape.h"
-#include "runtime/trace.h"
 
 namespace minimx::bind {
 namespace {

@@ -1,14 +1,10 @@
 // ndarray: the array as a C heap type. Slots go straight to invoke; rarer methods are Python's (minimx/ndarray.py sets
 // them on the type). Slots with files of their own: slots.h.
-
 #include <new>
 
 #include "bind/slots.h"
-#include "engine/op.h"
 #include "runtime/backend.h"
-#include "runtime/checked.h"
 #include "runtime/tape.h"
-#include "runtime/trace.h"
 
 namespace minimx::bind {
 

@@ -11,7 +11,6 @@
 #include "python/convert.h"
 #include "runtime/backend.h"
 #include "runtime/checked.h"
-#include "runtime/trace.h"
 
 namespace minimx::bind {
 namespace {

@@ -148,8 +148,9 @@ class Parameter:
         if self._arrays and not force_reinit:
             warn_kept([self])
             return
-        own, default = init if self.init is None else self.init, default_init or initializer.Uniform()
-        own, default = None if own is None else initializer.create(own), initializer.create(default)
+        own = init if self.init is None else self.init
+        own = None if own is None else initializer.create(own)
+        default = initializer.create(default_init or initializer.Uniform())
         self._keep({})
         self._deferred = (own, default, _as_devices(device if ctx is None else ctx))
         if self.is_shape_known:
